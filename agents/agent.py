@@ -1,0 +1,77 @@
+"""An agent: a policy, its slow weights, and the rule by which it adapts."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.adapt import inner_update, per_task
+from agents.losses import Batch, make_batch, surrogate
+from agents.policy import MLP, Params, act_dist
+from agents.rollout import Rollout, collect
+from envs import Family
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Slow weights and step sizes; or, once adapted, the fast weights of N tasks.
+
+    Attributes:
+        params: weights (...), or (N, ...) after `learn` or `adapt`.
+        inner_lr: step size for each weight, () or of the weight's own shape.
+    """
+
+    policy: nn.Module
+    params: Params
+    inner_lr: Params
+    gamma: float
+    gae_lambda: float
+
+    def play(
+        self, family: Family, task: Any, episodes: int, gen: torch.Generator | None = None
+    ) -> Rollout:
+        """Whole episodes of each task under the present weights."""
+        return collect(self.policy, self.params, family, task, episodes, gen)
+
+    def learn(self, data: Rollout) -> Agent:
+        """The agent one inner step later, its weights (N, ...); this one stays as it is."""
+        batch = make_batch(data, self.gamma, self.gae_lambda)
+        n = data.rew.shape[0]
+        if next(iter(self.params.values())).dim() == self._slow_dim:
+            fast = per_task({k: p.detach() for k, p in self.params.items()}, n)
+        else:
+            fast = self.params
+        fast = {k: p.detach().requires_grad_() for k, p in fast.items()}
+
+        def loss(params: Params, batch: Batch) -> Tensor:
+            return surrogate(self.policy, params, batch)
+
+        fast = inner_update(loss, fast, batch, self.inner_lr, first_order=True)
+        return dataclasses.replace(self, params={k: p.detach() for k, p in fast.items()})
+
+    def adapt(
+        self,
+        family: Family,
+        task: Any,
+        steps: int = 3,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+    ) -> Agent:
+        """Play and learn in turn, `steps` times, on new episodes each time."""
+        agent = self
+        for _ in range(steps):
+            agent = agent.learn(agent.play(family, task, episodes, gen))
+        return agent
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
+        """Sampled actions (N, M, A) or (N, M) at obs (N, M, *obs)."""
+        return act_dist(self.policy, self.params, obs).draw(gen)
+
+    @property
+    def _slow_dim(self) -> int:
+        return next(iter(self.policy.parameters())).dim()

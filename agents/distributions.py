@@ -1,0 +1,65 @@
+"""Action distributions as data: NamedTuples of tensors, so that they ride in a rollout."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Gaussian(NamedTuple):
+    """Diagonal normal; densities sum over the A action dimensions."""
+
+    mean: Tensor  # (..., A)
+    log_std: Tensor  # (..., A), or fewer axes that broadcast
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions (..., A) from standard normal noise (..., A)."""
+        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+
+    def log_prob(self, act: Tensor) -> Tensor:
+        """Log density in nats, (...)."""
+        z = (act - self.mean) * (-self.log_std).exp()
+        each = -0.5 * z.square() - self.log_std
+        return each.sum(-1) - 0.5 * math.log(2 * math.pi) * act.shape[-1]
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, (...)."""
+        each = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
+        return each.expand_as(self.mean).sum(-1)
+
+    def kl(self, other: Gaussian) -> Tensor:
+        """KL(self || other) in nats, (...)."""
+        ratio = (2 * (self.log_std - other.log_std)).exp()
+        shift = ((self.mean - other.mean) * (-other.log_std).exp()).square()
+        return (other.log_std - self.log_std + 0.5 * (ratio + shift - 1)).sum(-1)
+
+
+class Categorical(NamedTuple):
+    """One of A actions."""
+
+    logits: Tensor  # (..., A), not normalised
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions (...) int64 by inverting the cumulative distribution at uniform noise (..., 1)."""
+        below = self.logits.softmax(-1).cumsum(-1) <= noise
+        return below.sum(-1).clamp(max=self.logits.shape[-1] - 1)
+
+    def log_prob(self, act: Tensor) -> Tensor:
+        """Log probability in nats, (...)."""
+        return self.logits.log_softmax(-1).gather(-1, act.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, (...)."""
+        logp = self.logits.log_softmax(-1)
+        return -(logp.exp() * logp).sum(-1)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """KL(self || other) in nats, (...)."""
+        logp = self.logits.log_softmax(-1)
+        return (logp.exp() * (logp - other.logits.log_softmax(-1))).sum(-1)
+
+
+Distribution = Gaussian | Categorical

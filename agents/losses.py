@@ -1,0 +1,63 @@
+"""Losses of (params, data), one number for each task."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from agents.distributions import Distribution
+from agents.policy import Params, act_dist
+from agents.returns import advantages
+from agents.rollout import Rollout
+
+
+class Batch(NamedTuple):
+    """The steps of a rollout as the losses see them, M = T * B a task."""
+
+    obs: Tensor  # (N, M, *obs)
+    act: Tensor  # (N, M, A) or (N, M)
+    logp: Tensor  # (N, M) nats under the collecting weights, constant
+    adv: Tensor  # (N, M)
+    weight: Tensor  # (N, M) one over the task's living steps, 0 in the padding
+    dist: Distribution  # (N, M, A) what the actions were drawn from
+
+
+def make_batch(data: Rollout, gamma: float, gae_lambda: float) -> Batch:
+    """Weigh each living step alike and estimate its advantage."""
+    weight = data.alive / data.alive.sum((1, 2), keepdim=True)
+    adv = advantages(data, gamma, gae_lambda)
+    obs, act, logp, adv, weight = (
+        x.flatten(1, 2) for x in (data.obs, data.act, data.logp, adv, weight)
+    )
+    dist = type(data.dist)(*(x.flatten(1, 2) if x.dim() == 4 else x for x in data.dist))
+    return Batch(obs, act, logp, adv, weight, dist)
+
+
+def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
+    """Likelihood-ratio policy-gradient loss of each task, (N,).
+
+    The denominator is the stored `logp`, so the value keeps its dependence on the weights that chose
+    the data and may be differentiated twice; logp * adv would lose that term. Cross-time terms
+    of the exact Hessian are dropped: low variance, some bias.
+    Source: the LVC estimator, Rothfuss et al. 2019 (arXiv:1810.06784), section 5.
+    """
+    logp = act_dist(policy, params, batch.obs).log_prob(batch.act)
+    return -((logp - batch.logp).exp() * batch.adv * batch.weight).sum(-1)
+
+
+def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
+    """Pessimistic minimum of the ratio and the clipped ratio, (N,); clip 0 does not clip.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), section 3.
+    """
+    ratio = (dist.log_prob(batch.act) - batch.logp).exp()
+    gain = ratio * batch.adv
+    if clip:
+        gain = gain.minimum(ratio.clamp(1 - clip, 1 + clip) * batch.adv)
+    return -(gain * batch.weight).sum(-1)
+
+
+def mean_kl(dist: Distribution, batch: Batch) -> Tensor:
+    """KL(collecting policy || dist) over the living steps, nats, (N,)."""
+    return (batch.dist.kl(dist) * batch.weight).sum(-1)  # type: ignore[arg-type]

@@ -1,0 +1,79 @@
+"""Whole episodes of many tasks, collected in one loop over time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.distributions import Categorical, Distribution, Gaussian
+from agents.policy import Params, act_dist
+from envs import Family, simulate
+
+
+class Rollout(NamedTuple):
+    """B whole episodes of T steps in each of N tasks.
+
+    After an episode's end everything is 0, so that no padding can leak in as a NaN.
+    """
+
+    obs: Tensor  # (N, T, B, *obs) seen before acting
+    act: Tensor  # (N, T, B, A) or (N, T, B), before the environment clips it
+    logp: Tensor  # (N, T, B) log pi(act | obs) in nats when collected; constant
+    rew: Tensor  # (N, T, B)
+    alive: Tensor  # (N, T, B) 1.0 up to and with an episode's last step, then 0.0
+    dist: Distribution  # what the actions were drawn from, axes (N, T, B, A)
+
+    def episode_return(self) -> Tensor:
+        """Undiscounted return of each episode, (N, B)."""
+        return self.rew.sum(dim=1)
+
+
+@torch.no_grad()
+def collect(
+    policy: nn.Module,
+    params: Params,
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None = None,
+) -> Rollout:
+    """Play `episodes` whole episodes in each task; no episode restarts, so there are no seams.
+
+    Args:
+        params: weights (...) shared by all tasks, or (N, ...) one set for each.
+        gen: on the tasks' device; None draws from torch's own stream.
+    """
+    simulator = simulate(family, task, episodes, gen)
+    obs = simulator.reset()
+    size = (family.horizon, obs.shape[0], episodes)
+    noise = _action_noise(policy, params, obs, size, gen)
+    alive = torch.ones(size[1:], dtype=torch.bool, device=obs.device)
+    steps = []
+    for t in range(family.horizon):
+        dist = act_dist(policy, params, obs)
+        act = dist.sample(noise[t])
+        nxt, rew, terminated, truncated = simulator.step(act)
+        steps.append((obs, act, rew, alive, dist[0]))
+        obs, alive = nxt, alive & ~(terminated | truncated)
+    obs, act, rew, alive, first = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
+
+    def living(x: Tensor) -> Tensor:
+        return x.masked_fill(~alive.view(*alive.shape, *(1,) * (x.dim() - 3)), 0)
+
+    obs, act, rew, first = living(obs), living(act), living(rew), living(first)
+    whole = dist._replace(**{dist._fields[0]: first})
+    if isinstance(whole, Gaussian) and whole.log_std.dim() == 3:
+        whole = Gaussian(first, whole.log_std.unsqueeze(1))
+    return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole)
+
+
+def _action_noise(
+    policy: nn.Module, params: Params, obs: Tensor, size: tuple[int, ...], gen: torch.Generator | None
+) -> Tensor:
+    """Noise for all actions of a rollout in one draw: (T, N, B, A) normal or (T, N, B, 1) uniform."""
+    dist = act_dist(policy, params, obs)
+    if isinstance(dist, Categorical):
+        return torch.rand(*size, 1, generator=gen, device=obs.device, dtype=obs.dtype)
+    return torch.randn(*size, dist.mean.shape[-1], generator=gen, device=obs.device, dtype=obs.dtype)

@@ -1,0 +1,116 @@
+"""Gymnasium's CartPole with its physics, and the sense of its two keys, as hidden parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from envs.family import Choice, Range
+
+
+class Task(NamedTuple):
+    """Physics of N tasks. Every field: (N, 1)."""
+
+    gravity: Tensor  # m/s^2
+    masscart: Tensor  # kg
+    masspole: Tensor  # kg
+    length: Tensor  # m, half the pole
+    force_mag: Tensor  # N
+    inverted: Tensor  # 1 where key 0 pushes right and key 1 left
+
+
+class State(NamedTuple):
+    """B episodes of each of N tasks. Every field: (N, B)."""
+
+    x: Tensor  # m
+    x_dot: Tensor  # m/s
+    theta: Tensor  # rad, 0 is upright
+    theta_dot: Tensor  # rad/s
+
+
+@dataclass(frozen=True)
+class CartPole:
+    """Balance a pole on a cart whose physics, and whose controls, are not known.
+
+    Action: 0 pushes left, 1 right; the other way round where `inverted` is 1. Observation: cart
+    position m, speed m/s, pole angle rad, angular speed rad/s. Reward: 1 for each step. Start: each
+    uniform in [-0.05, 0.05]. End: |x| > 2.4 m, |theta| > 12 degrees, or after `horizon` steps.
+
+    Anchors: a policy that is perfect for one sense of the keys falls at once in the other, so the
+    best that never adapts gets about half of `horizon` plus ten; an oracle that is told the sense
+    of the keys gets `horizon` (one linear feedback balances every variant; a test computes both).
+    Source: Barto, Sutton and Anderson 1983, with the equations of Gymnasium's CartPole-v1.
+    """
+
+    gravity: Range = Range(6.0, 14.0, "m/s^2", beyond=(4.0, 20.0))
+    masscart: Range = Range(0.5, 2.0, "kg", beyond=(0.3, 3.0))
+    masspole: Range = Range(0.05, 0.3, "kg", beyond=(0.02, 0.5))
+    length: Range = Range(0.3, 0.9, "m", beyond=(0.2, 1.2))
+    force_mag: Range = Range(7.0, 15.0, "N", beyond=(5.0, 20.0))
+    inverted: Choice = Choice((0.0, 1.0))
+    horizon: int = 200  # steps, 4 s
+
+    name: ClassVar[str] = "cartpole"
+    Task: ClassVar[type] = Task
+    reset_noise: ClassVar[int] = 4
+    step_noise: ClassVar[int] = 0
+    dt: ClassVar[float] = 0.02  # s per step
+    x_max: ClassVar[float] = 2.4  # m
+    theta_max: ClassVar[float] = 12 * 2 * math.pi / 360  # rad
+
+    @property
+    def observation_space(self) -> Box:
+        high = np.array([2 * self.x_max, np.inf, 2 * self.theta_max, np.inf], np.float32)
+        return Box(-high, high, dtype=np.float32)
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(2)
+
+    def reset(self, task: Task, noise: Tensor) -> State:
+        return State(*(0.1 * noise - 0.05).unbind(-1))
+
+    def observe(self, state: State) -> Tensor:
+        return torch.stack(state, dim=-1)
+
+    def step(
+        self, state: State, act: Tensor, task: Task, noise: Tensor
+    ) -> tuple[State, Tensor, Tensor]:
+        push = (2.0 * act.to(state.x.dtype) - 1.0) * (1.0 - 2.0 * task.inverted)
+        cos, sin = state.theta.cos(), state.theta.sin()
+        # Derived from the task at each step: a stored total mass would go stale when masses change.
+        total = task.masscart + task.masspole  # kg
+        moment = task.masspole * task.length  # kg m
+        temp = (push * task.force_mag + moment * state.theta_dot.square() * sin) / total
+        theta_acc = (task.gravity * sin - cos * temp) / (
+            task.length * (4.0 / 3.0 - task.masspole * cos.square() / total)
+        )
+        x_acc = temp - moment * theta_acc * cos / total
+        nxt = State(
+            x=state.x + self.dt * state.x_dot,
+            x_dot=state.x_dot + self.dt * x_acc,
+            theta=state.theta + self.dt * state.theta_dot,
+            theta_dot=state.theta_dot + self.dt * theta_acc,
+        )
+        terminated = (nxt.x.abs() > self.x_max) | (nxt.theta.abs() > self.theta_max)
+        return nxt, torch.ones_like(nxt.x), terminated
+
+    def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
+        """Cart, pole and track from the side, 100 pixels a metre."""
+        from envs.drawing import Canvas
+
+        canvas = Canvas(480, 240, (250, 250, 248))
+        x, theta = 240 + 100 * state.x[0, 0].item(), state.theta[0, 0].item()
+        reach = 200 * task.length[0, 0].item()
+        canvas.box(0, 198, 480, 200, (150, 150, 150))
+        canvas.box(x - 25, 180, x + 25, 200, (40, 90, 200))
+        tip = (x + reach * math.sin(theta), 180 - reach * math.cos(theta))
+        canvas.line((x, 180), tip, 6, (200, 110, 40))
+        canvas.disc(x, 180, 4, (250, 250, 248))
+        return canvas.array()

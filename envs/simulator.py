@@ -1,0 +1,59 @@
+"""N tasks x B episodes in progress, whatever computes them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from envs.family import Family
+
+
+class Simulator(Protocol):
+    """All episodes of a rollout, advanced together; none restarts by itself."""
+
+    def reset(self) -> Tensor:
+        """First observations, (N, B, *obs)."""
+        ...
+
+    def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Next obs (N, B, *obs), rew, terminated, truncated (N, B), Gymnasium's meanings."""
+        ...
+
+
+class TensorSimulator:
+    """Drives a tensor family; the noise of the whole rollout is drawn in one call."""
+
+    def __init__(
+        self, family: Family, task: Any, episodes: int, gen: torch.Generator | None = None
+    ) -> None:
+        n, device = task[0].shape[0], task[0].device
+        start, each = family.reset_noise, family.step_noise
+        noise = torch.rand(
+            n, episodes, start + family.horizon * each, generator=gen, device=device
+        ).to(task[0].dtype)
+        self._family, self._task = family, task
+        self._reset_noise = noise[..., :start]
+        self._step_noise = iter(noise[..., start:].unflatten(-1, (-1, each)).unbind(-2)) if each else None
+        self._no_noise = noise[..., :0]
+        # The horizon is where the collector stops, so a tensor family never truncates itself.
+        self._never = torch.zeros(n, episodes, dtype=torch.bool, device=device)
+        self.state: Any = None
+
+    def reset(self) -> Tensor:
+        self.state = self._family.reset(self._task, self._reset_noise)
+        return self._family.observe(self.state)
+
+    def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        noise = next(self._step_noise) if self._step_noise else self._no_noise
+        self.state, rew, terminated = self._family.step(self.state, act, self._task, noise)
+        return self._family.observe(self.state), rew, terminated, self._never
+
+
+def simulate(family: Family, task: Any, episodes: int, gen: torch.Generator | None) -> Simulator:
+    """Start `episodes` episodes of each task; a family that is no tensor program brings its own."""
+    if hasattr(family, "simulate"):
+        simulator: Simulator = family.simulate(task, episodes, gen)
+        return simulator
+    return TensorSimulator(family, task, episodes, gen)
