@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from agents.adapt import inner_update, per_task
 from agents.losses import Batch, make_batch, surrogate
-from agents.policy import MLP, Params, act_dist
+from agents.policy import Params, act_dist
 from agents.rollout import Rollout, collect
 from envs import Family
 
@@ -22,7 +22,7 @@ class Agent:
 
     Attributes:
         params: weights (...), or (N, ...) after `learn` or `adapt`.
-        inner_lr: step size for each weight, () or of the weight's own shape.
+        inner_lr: step size for each weight, () or of the slow weight's shape.
     """
 
     policy: nn.Module
@@ -31,20 +31,31 @@ class Agent:
     gamma: float
     gae_lambda: float
 
+    @property
+    def adapted(self) -> bool:
+        """Whether the weights carry a task axis."""
+        name, weight = next(iter(self.params.items()))
+        return weight.dim() > self.policy.get_parameter(name).dim()
+
+    def to(self, device: torch.device | str) -> Agent:
+        """The same agent on another device."""
+        return dataclasses.replace(
+            self,
+            policy=self.policy.to(device),
+            params={k: p.to(device) for k, p in self.params.items()},
+            inner_lr={k: p.to(device) for k, p in self.inner_lr.items()},
+        )
+
     def play(
-        self, family: Family, task: Any, episodes: int, gen: torch.Generator | None = None
+        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
     ) -> Rollout:
-        """Whole episodes of each task under the present weights."""
+        """Whole episodes of each of the N tasks under the present weights."""
         return collect(self.policy, self.params, family, task, episodes, gen)
 
     def learn(self, data: Rollout) -> Agent:
         """The agent one inner step later, its weights (N, ...); this one stays as it is."""
         batch = make_batch(data, self.gamma, self.gae_lambda)
-        n = data.rew.shape[0]
-        if next(iter(self.params.values())).dim() == self._slow_dim:
-            fast = per_task({k: p.detach() for k, p in self.params.items()}, n)
-        else:
-            fast = self.params
+        fast = self.params if self.adapted else per_task(self.params, data.rew.shape[0])
         fast = {k: p.detach().requires_grad_() for k, p in fast.items()}
 
         def loss(params: Params, batch: Batch) -> Tensor:
@@ -70,8 +81,5 @@ class Agent:
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
         """Sampled actions (N, M, A) or (N, M) at obs (N, M, *obs)."""
-        return act_dist(self.policy, self.params, obs).draw(gen)
-
-    @property
-    def _slow_dim(self) -> int:
-        return next(iter(self.policy.parameters())).dim()
+        dist = act_dist(self.policy, self.params, obs)
+        return dist.sample(dist.noise(gen=gen))

@@ -15,8 +15,13 @@ class Gaussian(NamedTuple):
     mean: Tensor  # (..., A)
     log_std: Tensor  # (..., A), or fewer axes that broadcast
 
+    def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
+        """What `sample` needs for `lead` draws, (*lead, ..., A) standard normal."""
+        like = self.mean
+        return torch.randn(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
+
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions (..., A) from standard normal noise (..., A)."""
+        """Actions (..., A) from one draw of noise."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def log_prob(self, act: Tensor) -> Tensor:
@@ -42,8 +47,13 @@ class Categorical(NamedTuple):
 
     logits: Tensor  # (..., A), not normalised
 
+    def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
+        """What `sample` needs for `lead` draws, (*lead, ..., 1) uniform in [0, 1)."""
+        like = self.logits[..., :1]
+        return torch.rand(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
+
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions (...) int64 by inverting the cumulative distribution at uniform noise (..., 1)."""
+        """Actions (...) int64: the cumulative distribution inverted at one draw of noise."""
         below = self.logits.softmax(-1).cumsum(-1) <= noise
         return below.sum(-1).clamp(max=self.logits.shape[-1] - 1)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.distributions import Categorical, Distribution, Gaussian
+from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
 from envs import Family, simulate
 
@@ -47,9 +47,8 @@ def collect(
     """
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
-    size = (family.horizon, obs.shape[0], episodes)
-    noise = _action_noise(policy, params, obs, size, gen)
-    alive = torch.ones(size[1:], dtype=torch.bool, device=obs.device)
+    noise = act_dist(policy, params, obs).noise(family.horizon, gen=gen)
+    alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
     steps = []
     for t in range(family.horizon):
         dist = act_dist(policy, params, obs)
@@ -68,12 +67,3 @@ def collect(
         whole = Gaussian(first, whole.log_std.unsqueeze(1))
     return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole)
 
-
-def _action_noise(
-    policy: nn.Module, params: Params, obs: Tensor, size: tuple[int, ...], gen: torch.Generator | None
-) -> Tensor:
-    """Noise for all actions of a rollout in one draw: (T, N, B, A) normal or (T, N, B, 1) uniform."""
-    dist = act_dist(policy, params, obs)
-    if isinstance(dist, Categorical):
-        return torch.rand(*size, 1, generator=gen, device=obs.device, dtype=obs.dtype)
-    return torch.randn(*size, dist.mean.shape[-1], generator=gen, device=obs.device, dtype=obs.dtype)

@@ -82,7 +82,10 @@ class Choice:
         return value in self.values
 
     def __str__(self) -> str:
-        return "{" + ", ".join(f"{v:g}" for v in self.values) + "}"
+        shown = [f"{v:g}" for v in self.values]
+        if len(shown) > 8:
+            shown = [*shown[:3], "...", shown[-1]]
+        return "{" + ", ".join(shown) + "}"
 
 
 Parameter = Range | Choice

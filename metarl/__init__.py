@@ -1,0 +1,57 @@
+"""Agents that learn a new variant of their world within a few episodes.
+
+The public names; everything else may change between versions.
+"""
+
+from __future__ import annotations
+
+from agents.agent import Agent
+from agents.policy import MLP
+from agents.rollout import Rollout
+from agents.streams import stream
+from envs import (
+    FAMILIES,
+    Choice,
+    Family,
+    Range,
+    RunError,
+    UsageError,
+    make_family,
+    make_task,
+    parameters,
+    sample_tasks,
+)
+from metarl.config import RunConfig, TrainConfig, preset
+from metarl.evaluate import Evaluation, evaluate
+from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.run import conclude, load, open_run, start, train_in
+
+__all__ = [
+    "FAMILIES",
+    "MLP",
+    "Agent",
+    "Choice",
+    "Evaluation",
+    "Family",
+    "Range",
+    "Rollout",
+    "RunConfig",
+    "RunError",
+    "TrainConfig",
+    "TrainState",
+    "UsageError",
+    "conclude",
+    "evaluate",
+    "load",
+    "make_family",
+    "make_task",
+    "meta_train",
+    "new_agent",
+    "open_run",
+    "parameters",
+    "preset",
+    "sample_tasks",
+    "start",
+    "stream",
+    "train_in",
+]

@@ -1,0 +1,65 @@
+"""Benchmarks of one meta-iteration, phase by phase."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from envs import UsageError, make_family
+from metarl.config import TrainConfig
+from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.run import versions
+
+WARM_UP = 2  # meta-iterations that aren't timed
+
+# The design's workload: one inner step, one plain policy-gradient outer step, 20 episodes x 100 steps.
+WORKLOADS: dict[str, dict[str, Any]] = {"nav-20": {"tasks": 20}, "nav-200": {"tasks": 200}}
+
+
+def bench(workload: str, repeats: int, threads: int, device: torch.device) -> dict[str, Any]:
+    """Median seconds of a meta-iteration and of its phases.
+
+    Raises:
+        UsageError: no such workload.
+    """
+    if workload not in WORKLOADS:
+        raise UsageError(f"unknown workload '{workload}': give one of {', '.join(WORKLOADS)}.")
+    if threads:
+        torch.set_num_threads(threads)
+    family = make_family("point-navigation")
+    cfg = TrainConfig(
+        "point-navigation", "maml", iterations=WARM_UP + repeats, episodes=20, inner_steps=1,
+        epochs=1, clip=0.0, inner_kl=0.0, step_size="fixed", hidden=(64, 64), **WORKLOADS[workload],
+    )
+    times: dict[str, list[float]] = defaultdict(list)
+    last = time.perf_counter()
+
+    def mark(phase: str) -> None:
+        nonlocal last
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        times[phase].append(now - last)
+        last = now
+
+    state = TrainState(new_agent(cfg, family, device))
+    for state in meta_train(cfg, family, state, mark):
+        mark("measure")
+    phases = {k: v[WARM_UP:] for k, v in times.items()}
+    seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
+    played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
+    return {
+        "workload": workload,
+        "seconds_per_iteration": seconds,
+        "phases": {k: statistics.median(v) for k, v in phases.items()},
+        "env_steps_per_second": played / seconds,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "versions": versions(),
+    }

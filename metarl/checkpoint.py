@@ -1,0 +1,125 @@
+"""Checkpoints: tensors in safetensors, the rest in JSON, damage found by digests, nothing unpickled.
+
+A checkpoint is a pair `step-000120.safetensors` and `step-000120.json`. Each file is written aside,
+forced to disk and renamed, the JSON last: whoever finds it finds the whole checkpoint. The two
+newest pairs are kept, so that there is always one to fall back on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+
+from envs import UsageError
+from metarl.meta_train import TrainState, named_weights, split_weights
+
+FORMAT = 1  # raised when an older metarl could not read what this one writes
+KEEP = 2
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The old file or the new one, never half a file; what is left of a failure is removed."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def save_checkpoint(folder: Path, state: TrainState) -> Path:
+    """Write the state; older checkpoints but one are removed once it is safe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"step-{state.iteration:06d}"
+    tensors = {f"weights/{k}": w.contiguous() for k, w in named_weights(state.agent).items()}
+    tensors |= {f"opt/{k}": w.contiguous() for k, w in state.opt.items()}
+    blob = save(tensors)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "iteration": state.iteration,
+        "env_steps": state.env_steps,
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
+        "tensors_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    record["sha256"] = _digest(record)
+    write_atomically(stem.with_suffix(".safetensors"), blob)
+    write_atomically(stem.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return stem.with_suffix(".json")
+
+
+def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
+    """The newest checkpoint in `folder`, on the device of `blank`, whose shapes it must have.
+
+    Raises:
+        UsageError: none there, damaged, from a newer metarl, or of another family or network.
+    """
+    found = sorted(folder.glob("step-*.json"))
+    if not found:
+        raise UsageError(f"no checkpoint in {folder}: start a run with `metarl train` first.")
+    path = found[-1]
+    record, blob = _read(path, fall_back=len(found) > 1)
+    tensors = load(blob)
+    weights = {k.removeprefix("weights/"): t for k, t in tensors.items() if k.startswith("weights/")}
+    wanted = named_weights(blank.agent)
+    for name in sorted(wanted.keys() | weights.keys()):
+        have = tuple(weights[name].shape) if name in weights else "missing"
+        want = tuple(wanted[name].shape) if name in wanted else "not wanted"
+        if have != want:
+            raise UsageError(
+                f"{path}: {name} is {have}, this family and network need {want}: "
+                "give the family and settings that the run was started with."
+            )
+    device = next(iter(wanted.values())).device
+    params, inner_lr = split_weights({k: w.to(device) for k, w in weights.items()})
+    return TrainState(
+        agent=dataclasses.replace(blank.agent, params=params, inner_lr=inner_lr),
+        opt={k.removeprefix("opt/"): t for k, t in tensors.items() if k.startswith("opt/")},
+        iteration=record["iteration"],
+        env_steps=record["env_steps"],
+        skipped=record["skipped"],
+        skipped_in_a_row=record["skipped_in_a_row"],
+    )
+
+
+def _read(path: Path, fall_back: bool) -> tuple[dict[str, Any], bytes]:
+    """JSON and tensors of a checkpoint, whole and undamaged."""
+    advice = (
+        f"delete {path.name} to fall back on the checkpoint before it."
+        if fall_back
+        else "start a new run."
+    )
+    try:
+        record = json.loads(path.read_text())
+        blob = path.with_suffix(".safetensors").read_bytes()
+        known, own = record["format"], record.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{path} can't be read ({error}): {advice}") from error
+    if known > FORMAT:
+        raise UsageError(
+            f"{path} has format {known}, this metarl reads up to {FORMAT}: upgrade metarl."
+        )
+    if _digest(record) != own:
+        raise UsageError(f"{path} is damaged (its SHA-256 differs): {advice}")
+    if hashlib.sha256(blob).hexdigest() != record["tensors_sha256"]:
+        raise UsageError(
+            f"{path.with_suffix('.safetensors')} is damaged (its SHA-256 differs): {advice}"
+        )
+    return record, blob
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

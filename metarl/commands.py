@@ -1,0 +1,198 @@
+"""What each command does, and how it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from envs import FAMILIES, RunError, gymnasium_id, make_family, parameters
+from envs.family import allowed
+from metarl.bench import bench as measure
+from metarl.config import RunConfig, TrainConfig
+from metarl.evaluate import Evaluation
+from metarl.evaluate import evaluate as judge
+from metarl.meta_train import TrainState
+from metarl.run import Watch, choose_device, conclude, open_run, start, train_in
+
+if TYPE_CHECKING:
+    from metarl.cli import Bench, Evaluate, Families, Train
+
+BAR = 24  # characters of the longest bar in a table of returns
+
+
+def train(command: Train) -> int:
+    """`metarl train`: run or resume, then show what adaptation gains on unseen tasks."""
+    console = Console(quiet=command.quiet or command.json)
+    if command.resume is None:
+        settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
+        about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
+        folder = command.run or _default_folder(command)
+        job = start(folder, TrainConfig(**settings), RunConfig(**about))
+    else:
+        folder = command.resume
+        job = open_run(folder, command.device)
+        job = dataclasses.replace(job, train=dataclasses.replace(job.train, iterations=command.iterations))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _progress(console, job.train.iterations, job.state.iteration) as watch:
+            state = train_in(folder, job, watch)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped and saved; go on with: metarl train --resume {folder}"
+        ) from None
+    except RunError as error:
+        raise RunError(f"{error} The last good state is saved in {folder}.") from error
+    result = conclude(folder, job, state)
+    if command.json:
+        print(json.dumps(result.to_json(job.train.algo, state.env_steps)))
+    _show_returns(console, result)
+    console.print(f"\nCurve: {folder / 'adaptation.png'}", soft_wrap=True)
+    if (folder / "episode.gif").exists():
+        console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
+    console.print("Next:")
+    for line in (
+        f"metarl evaluate {folder} --split extrapolate",
+        f"metarl train --resume {folder} --iterations {2 * job.train.iterations}",
+        f"tensorboard --logdir {folder.parent}",
+    ):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _default_folder(command: Train) -> Path:
+    family = command.family.replace(":", ".")
+    return Path("runs") / f"{family}-{command.algo}-s{command.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+@contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
+    """A progress bar with the time left and the return before and after adaptation."""
+    columns = (
+        TextColumn("meta-training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("return {task.fields[before]:.1f} -> {task.fields[after]:.1f} after adaptation"),
+    )
+    nan = float("nan")
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("train", total=total, completed=done, before=nan, after=nan)
+
+        def watch(state: TrainState) -> None:
+            m = state.metrics
+            progress.update(
+                bar, completed=state.iteration,
+                before=m["train/return_before"], after=m["train/return_after"],
+            )
+            if m["train/skipped_updates"] and state.skipped_in_a_row:
+                progress.console.print(
+                    f"iteration {state.iteration}: meta-gradient not finite, update skipped"
+                )
+
+        yield watch
+
+
+def _show_returns(console: Console, result: Evaluation) -> None:
+    kind = {"train": "seen in training", "test": "unseen", "extrapolate": "out of the training range"}
+    title = f"{result.family}: {len(result.params)} tasks {kind[result.split]}, {result.episodes} episodes a step"
+    table = Table(title=title, title_justify="left")
+    for name, side in (("inner steps", "right"), ("return", "right"), ("95 % interval", "right"),
+                       ("IQM", "right"), ("gain", "right"), ("", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    means = [*result.mean, *([] if result.oracle is None else [result.oracle.mean()])]
+    low, high = min(means), max(means)
+    def bar(value: float) -> str:
+        return "█" * round(BAR * (value - low) / (high - low)) if high > low else ""
+
+    for k, mean in enumerate(result.mean):
+        (a, b), (c, d) = result.ci95[k], result.gain_ci95[k]
+        gain = f"{mean - result.mean[0]:+.2f} [{c:.2f}, {d:.2f}]" if k else ""
+        table.add_row(str(k), f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", gain, bar(mean))
+    if result.oracle is not None:
+        table.add_row("oracle", f"{result.oracle.mean():.2f}", "", "", "", bar(result.oracle.mean()))
+    console.print(table)
+
+
+def evaluate(command: Evaluate) -> int:
+    """`metarl evaluate RUN`."""
+    job = open_run(command.run, command.device)
+    result = judge(
+        job.state.agent, job.family, command.split, command.tasks, command.episodes, command.steps,
+        command.seed,
+    )
+    _write_json(command.json, result.to_json(job.train.algo, job.state.env_steps))
+    _show_returns(Console(quiet=str(command.json) == "-"), result)
+    return 0
+
+
+def _write_json(where: Path | None, record: dict[str, Any]) -> None:
+    if str(where) == "-":
+        print(json.dumps(record))
+    elif where:
+        where.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def families(command: Families) -> int:
+    """`metarl families`."""
+    records = []
+    for name in FAMILIES:
+        family = make_family(name)
+        known = parameters(family)
+        records.append({
+            "name": name,
+            "gymnasium_id": gymnasium_id(family),
+            "about": (type(family).__doc__ or "").split("\n")[0],
+            "horizon": family.horizon,
+            "observation_space": str(family.observation_space),
+            "action_space": str(family.action_space),
+            "parameters": {
+                k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)} for k, p in known.items()
+            },
+            "unseen": "disjoint members" if hasattr(family, "members") else "an independent stream of draws",
+        })
+    if command.json:
+        print(json.dumps(records))
+        return 0
+    console = Console()
+    for record in records:
+        console.print(f"\n[bold]{record['name']}[/bold]  {record['gymnasium_id']}  {record['about']}")
+        console.print(
+            f"observation {record['observation_space']}, action {record['action_space']}, "
+            f"{record['horizon']} steps; unseen tasks: {record['unseen']}", highlight=False,
+        )
+        table = Table()
+        for column in ("parameter", "unit", "train range", "allowed"):
+            table.add_column(column)
+        for k, p in record["parameters"].items():
+            table.add_row(k, p["unit"], p["train"], p["allowed"])
+        console.print(table)
+    return 0
+
+
+def bench(command: Bench) -> int:
+    """`metarl bench`."""
+    record = measure(command.workload, command.repeats, command.threads, choose_device(command.device))
+    _write_json(command.json, record)
+    if str(command.json) == "-":
+        return 0
+    console = Console()
+    table = Table(title=f"{command.workload}: one meta-iteration, median of {command.repeats}", title_justify="left")
+    table.add_column("phase")
+    table.add_column("ms", justify="right")
+    for phase, seconds in record["phases"].items():
+        table.add_row(phase, f"{1e3 * seconds:.1f}")
+    table.add_row("all", f"{1e3 * record['seconds_per_iteration']:.1f}")
+    console.print(table)
+    console.print(
+        f"{record['env_steps_per_second']:,.0f} environment steps/s, "
+        f"peak memory {record['peak_rss_mb']:.0f} MB, {record['threads']} threads, {record['device']}"
+    )
+    return 0

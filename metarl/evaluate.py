@@ -1,0 +1,141 @@
+"""How well an agent adapts: returns after 0, 1, ... K inner steps on tasks it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.agent import Agent
+from agents.streams import stream
+from envs import Family, Split, TensorSimulator, sample_tasks, task_values
+from metarl.meta_train import check_finite
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean return of each task (M tasks) after each of 0 ... K inner steps."""
+
+    family: str
+    split: Split
+    seed: int
+    episodes: int
+    params: list[dict[str, float]]  # M
+    returns: Array  # (M, K + 1)
+    oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
+
+    @property
+    def mean(self) -> Array:
+        """(K + 1,)."""
+        return self.returns.mean(axis=0)
+
+    @property
+    def ci95(self) -> Array:
+        """Bootstrap 95 % interval of the mean over tasks, (K + 1, 2)."""
+        return bootstrap(self.returns, self.seed)
+
+    @property
+    def gain_ci95(self) -> Array:
+        """Interval of what each step count gains over no adaptation, paired by task, (K + 1, 2)."""
+        return bootstrap(self.returns - self.returns[:, :1], self.seed)
+
+    @property
+    def iqm(self) -> Array:
+        """Interquartile mean over tasks, (K + 1,)."""
+        return interquartile_mean(self.returns)
+
+    def to_json(self, algo: str, env_steps_trained: int) -> dict[str, Any]:
+        """The record that `metarl evaluate --json` writes; lists run over steps 0 ... K."""
+        return {
+            "family": self.family,
+            "algo": algo,
+            "split": self.split,
+            "seed": self.seed,
+            "tasks": len(self.params),
+            "episodes": self.episodes,
+            "env_steps_trained": env_steps_trained,
+            "steps": self.returns.shape[1] - 1,
+            "return_mean": self.mean.tolist(),
+            "return_ci95": self.ci95.tolist(),
+            "return_iqm": self.iqm.tolist(),
+            "gain_ci95": self.gain_ci95.tolist(),
+            "oracle_mean": None if self.oracle is None else float(self.oracle.mean()),
+            "per_task": [
+                {"params": p, "returns": r.tolist()}
+                for p, r in zip(self.params, self.returns, strict=True)
+            ],
+        }
+
+
+def evaluate(
+    agent: Agent,
+    family: Family,
+    split: Split = "test",
+    tasks: int = 40,
+    episodes: int = 20,
+    steps: int = 3,
+    seed: int = 0,
+) -> Evaluation:
+    """Adapt to tasks of a split, from streams that training never uses.
+
+    The return after k steps is that of the episodes played with the weights after k steps;
+    these same episodes feed step k + 1.
+
+    Raises:
+        RunError: the family gave a NaN or infinity.
+    """
+    device = next(iter(agent.params.values())).device
+    gen = stream(seed, f"evaluate {split} tasks", 0, device)
+    task = sample_tasks(family, tasks, gen, split, device)
+    columns = []
+    for step in range(steps + 1):
+        data = agent.play(family, task, episodes, stream(seed, "evaluate episodes", step, device))
+        check_finite(family, task, data)
+        columns.append(data.episode_return().mean(dim=1))
+        if step < steps:
+            agent = agent.learn(data)
+    returns = torch.stack(columns, dim=1).cpu().double().numpy()
+    oracle = oracle_return(family, task, episodes, stream(seed, "oracle", 0, device))
+    return Evaluation(family.name, split, seed, episodes, task_values(task), returns, oracle)
+
+
+@torch.no_grad()
+def oracle_return(
+    family: Family, task: Any, episodes: int, gen: torch.Generator | None
+) -> Array | None:
+    """Mean return of each task for the family's own `oracle(state, task)`, (M,); None without one."""
+    if not hasattr(family, "oracle"):
+        return None
+    simulator = TensorSimulator(family, task, episodes, gen)
+    simulator.reset()
+    total: Any = 0.0
+    alive: Any = 1.0
+    for _ in range(family.horizon):
+        _, rew, terminated, _ = simulator.step(family.oracle(simulator.state, task))
+        total, alive = total + rew * alive, alive * (~terminated)
+    result: Array = total.mean(dim=1).cpu().double().numpy()
+    return result
+
+
+def bootstrap(x: Array, seed: int, draws: int = 10_000) -> Array:
+    """Percentile 95 % interval of the mean over rows, (columns, 2).
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    """
+    index = np.random.default_rng(seed).integers(len(x), size=(draws, len(x)))
+    result: Array = np.percentile(x[index].mean(axis=1), [2.5, 97.5], axis=0).T
+    return result
+
+
+def interquartile_mean(x: Array) -> Array:
+    """Mean over rows of what is left without the lowest and the highest quarter.
+
+    Source: Agarwal et al. 2021 (arXiv:2108.13264), section 4.3.
+    """
+    cut = len(x) // 4
+    result: Array = np.sort(x, axis=0)[cut : len(x) - cut].mean(axis=0)
+    return result

@@ -1,0 +1,106 @@
+"""The adaptation curve, and an episode before and after adaptation, as pictures."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from agents.agent import Agent
+from agents.streams import stream
+from envs import Family, TensorSimulator, sample_tasks
+from metarl.evaluate import Evaluation
+
+Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
+MAX_FRAMES = 100  # of an animation; longer episodes skip steps
+
+
+def adaptation_curve(result: Evaluation) -> Picture:
+    """Return against inner steps: each task faint, the mean with its interval, the oracle."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = np.arange(result.returns.shape[1])
+    axes.plot(steps, result.returns.T, color="0.75", linewidth=0.6, zorder=1)
+    low, high = result.ci95.T
+    axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, linewidth=0, zorder=2)
+    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean, 95 % interval", zorder=3)
+    if result.oracle is not None:
+        axes.axhline(result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task")
+    axes.set_xticks(steps)
+    axes.set_xlabel("inner steps")
+    axes.set_ylabel(f"return, mean of {result.episodes} episodes")
+    axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def film(agent: Agent, family: Family, task: Any, seed: int) -> tuple[list[Picture], float]:
+    """Frames of one episode of one task, and its return."""
+    device = task[0].device
+    gen = stream(seed, "film", 0, device)
+    simulator = TensorSimulator(family, task, 1, gen)
+    obs, total = simulator.reset(), 0.0
+    frames = [family.frame(simulator.state, task)]  # type: ignore[attr-defined]
+    for _ in range(family.horizon):
+        obs, rew, terminated, _ = simulator.step(agent.act(obs, gen))
+        total += rew.item()
+        frames.append(family.frame(simulator.state, task))  # type: ignore[attr-defined]
+        if terminated.item():
+            break
+    return frames, total
+
+
+def before_and_after(
+    agent: Agent, family: Family, steps: int, episodes: int, seed: int
+) -> list[Picture]:
+    """Frames of an episode on an unseen task, before adaptation on the left and after on the right."""
+    device = next(iter(agent.params.values())).device
+    gen = stream(seed, "film task", 0, device)
+    task = sample_tasks(family, 1, gen, "test", device)
+    adapted = agent.adapt(family, task, steps, episodes, gen)
+    films = [film(a, family, task, seed) for a in (agent, adapted)]
+    titles = [
+        f"{name}: return {total:.1f}"
+        for name, (_, total) in zip(("before", f"after {steps} steps"), films, strict=True)
+    ]
+    length = max(len(frames) for frames, _ in films)
+    stride = -(-length // MAX_FRAMES)
+    return [
+        _beside([frames[min(i, len(frames) - 1)] for frames, _ in films], titles)
+        for i in range(0, length, stride)
+    ]
+
+
+def _beside(pictures: list[Picture], titles: list[str]) -> Picture:
+    height, width = pictures[0].shape[:2]
+    sheet = Image.new("RGB", (2 * width + 8, height + 22), "white")
+    for x, picture, title in zip((0, width + 8), pictures, titles, strict=True):
+        sheet.paste(Image.fromarray(picture), (x, 22))
+        ImageDraw.Draw(sheet).text((x + width / 2, 11), title, fill="black", anchor="mm", font_size=13)
+    return np.asarray(sheet)
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as a PNG file."""
+    return _encode([picture], "PNG")
+
+
+def gif(frames: list[Picture], milliseconds: int = 80) -> bytes:
+    """The frames as an animated GIF that repeats."""
+    return _encode(frames, "GIF", save_all=True, duration=milliseconds, loop=0)
+
+
+def _encode(frames: list[Picture], kind: str, **how: Any) -> bytes:
+    first, *rest = [Image.fromarray(f) for f in frames]
+    file = io.BytesIO()
+    first.save(file, kind, **({**how, "append_images": rest} if rest else how))
+    return file.getvalue()

@@ -1,0 +1,234 @@
+"""One run is one folder: settings, metrics, checkpoints, evaluation and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.agent import Agent
+from envs import Family, RunError, UsageError, make_family
+from metarl.checkpoint import FORMAT, load_checkpoint, save_checkpoint, write_atomically
+from metarl.config import RunConfig, TrainConfig, from_record
+from metarl.evaluate import Evaluation, evaluate
+from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.pictures import adaptation_curve, before_and_after, gif, png
+from metarl.tracking import CsvTracker, TensorBoardTracker, columns
+
+Watch = Callable[[TrainState], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run read back from its folder."""
+
+    train: TrainConfig
+    run: RunConfig
+    family: Family
+    state: TrainState
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: unknown; give auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: not supported; give auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"--device {name}: this machine has {count} CUDA devices; give auto or cpu.")
+    return device
+
+
+def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | None = None) -> Loaded:
+    """Make a new run folder, its `config.json` written before the first step.
+
+    Raises:
+        UsageError: the folder is there already, or can't be written.
+    """
+    family = family or make_family(train.family)
+    device = choose_device(run.device)
+    state = TrainState(new_agent(train, family, device))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} exists already: go on with `metarl train --resume {folder}`, "
+            "or give another --run."
+        )
+    run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
+    record = {
+        "format": FORMAT,
+        "train": dataclasses.asdict(train),
+        "run": dataclasses.asdict(run),
+        "versions": versions(),
+        "git_commit": _git_commit(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+    except OSError as error:
+        raise UsageError(
+            f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
+        ) from error
+    return Loaded(train, run, family, state)
+
+
+def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
+    """The settings that a run was started with.
+
+    Raises:
+        UsageError: no run there, half-written, damaged, or from a newer metarl.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UsageError(f"no config.json in {folder}: give the folder of a run, such as runs/NAME.")
+    try:
+        record = json.loads(path.read_text())
+        known, newest = record["format"], record["versions"]["metarl"]
+        if known > FORMAT:
+            raise UsageError(
+                f"{path} was written by metarl {newest} in format {known}, "
+                f"this metarl reads up to {FORMAT}: upgrade metarl."
+            )
+        return from_record(TrainConfig, record["train"]), from_record(RunConfig, record["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"{path} is damaged ({error!r}): restore it, or start a new run."
+        ) from error
+
+
+def open_run(
+    folder: Path, device: str | None = None, family: Family | None = None
+) -> Loaded:
+    """The run in a folder, at its newest checkpoint.
+
+    Args:
+        device: instead of the one that the run was started on.
+        family: the family object, where it can't be found by its name.
+    """
+    train, run = read_config(folder)
+    family = family or make_family(train.family)
+    blank = TrainState(new_agent(train, family, choose_device(device or run.device)))
+    return Loaded(train, run, family, load_checkpoint(folder / "checkpoints", blank))
+
+
+def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> Agent:
+    """The agent of a run."""
+    return open_run(Path(folder), device, family).state.agent
+
+
+def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> TrainState:
+    """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
+
+    Args:
+        watch: called with each state, for a progress bar.
+    Raises:
+        RunError: training can't go on; the last good state has been saved.
+        KeyboardInterrupt: after saving.
+    """
+    train, run, state = job.train, job.run, job.state
+    torch.set_num_threads(run.threads)
+    checkpoints = folder / "checkpoints"
+    if state.iteration == 0:
+        save_checkpoint(checkpoints, state)
+    csv = CsvTracker(folder / "metrics.csv", columns(run.eval_steps), state.iteration)
+    board = TensorBoardTracker(folder, state.env_steps)
+    saved, clock = state.iteration, time.perf_counter()
+    began = clock
+    try:
+        for nxt in meta_train(train, job.family, state):
+            now = time.perf_counter()
+            metrics = {
+                **nxt.metrics,
+                "time/seconds": now - began,
+                "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
+            }
+            state, clock = nxt, now
+            if state.iteration % run.eval_every == 0:
+                metrics |= _eval_metrics(job, state)
+            csv.write(state.iteration, state.env_steps, metrics)
+            board.write(state.iteration, state.env_steps, metrics)
+            if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
+                save_checkpoint(checkpoints, state)
+                saved = state.iteration
+            watch(state)
+    except (RunError, KeyboardInterrupt):
+        if saved < state.iteration:
+            save_checkpoint(checkpoints, state)
+        raise
+    finally:
+        csv.close()
+        board.close()
+    return state
+
+
+def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
+    result = evaluate(
+        state.agent, job.family, steps=job.run.eval_steps, episodes=job.train.episodes, seed=job.train.seed
+    )
+    return {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
+
+
+def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
+    """Evaluate on unseen tasks; write `evaluation.json`, the curve and an episode before and after."""
+    train, run = job.train, job.run
+    result = evaluate(
+        state.agent, job.family, steps=run.eval_steps, episodes=train.episodes, seed=train.seed
+    )
+    record = result.to_json(train.algo, state.env_steps)
+    write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
+    curve = adaptation_curve(result)
+    write_atomically(folder / "adaptation.png", png(curve))
+    board = TensorBoardTracker(folder, state.env_steps)
+    board.figure("eval/adaptation_curve", curve, state.env_steps)
+    if hasattr(job.family, "frame"):
+        frames = before_and_after(
+            state.agent, job.family, run.eval_steps, train.episodes, train.seed
+        )
+        moving = gif(frames)
+        write_atomically(folder / "episode.gif", moving)
+        height, width = frames[0].shape[:2]
+        board.animation("eval/episode_before_and_after", moving, (width, height), state.env_steps)
+    settings = dataclasses.asdict(train)
+    board.hparams(settings, {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)})
+    board.close()
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = {"metarl": "metarl-toolkit", "torch": "torch", "gymnasium": "gymnasium", "numpy": "numpy"}
+    return {"python": platform.python_version(), **{k: version(p) for k, p in packages.items()}}
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree, `-dirty` where it was changed; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, env=env, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,94 @@
+"""Where metrics go: `metrics.csv` is the record, TensorBoard a view of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.checkpoint import write_atomically
+
+TRAIN_COLUMNS = (
+    "train/return_before",
+    "train/return_after",
+    "train/adaptation_gain",
+    "train/meta_loss",
+    "train/kl",
+    "train/entropy",
+    "train/grad_norm",
+    "train/skipped_updates",
+)
+TIME_COLUMNS = ("time/seconds", "time/env_steps_per_second")  # the only ones that vary between runs
+
+
+def columns(eval_steps: int) -> tuple[str, ...]:
+    """The header of `metrics.csv`."""
+    returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
+    return ("iteration", "env_steps", *TRAIN_COLUMNS, *returns, *TIME_COLUMNS)
+
+
+class CsvTracker:
+    """One line an iteration, flushed at once; going on cuts off what the checkpoint doesn't know."""
+
+    def __init__(self, path: Path, header: tuple[str, ...], iteration: int) -> None:
+        kept = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            # A line that was being written when the power went has too few fields, or no number.
+            whole = [r for r in rows if len(r) == len(header) and r[0].isdecimal()]
+            kept = [r for r in whole if int(r[0]) <= iteration]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *kept])
+        write_atomically(path, text.getvalue().encode())
+        self._header = header
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
+        row = {"iteration": iteration, "env_steps": env_steps, **metrics}
+        self._writer.writerow([row.get(name, "") for name in self._header])
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoardTracker:
+    """Scalars over environment steps, and at the end pictures and hyper-parameters."""
+
+    def __init__(self, folder: Path, env_steps: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = env_steps + 1 if env_steps else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=10)
+
+    def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
+        for name, value in {**metrics, "time/iterations": iteration}.items():
+            self._writer.add_scalar(name, value, env_steps)
+
+    def figure(self, tag: str, picture: np.ndarray[Any, Any], env_steps: int) -> None:
+        """An (H, W, 3) uint8 image."""
+        self._writer.add_image(tag, picture, env_steps, dataformats="HWC")
+
+    def animation(self, tag: str, gif: bytes, size: tuple[int, int], env_steps: int) -> None:
+        """An animated GIF of `size` (width, height); the image plug-in plays it."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=gif)
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), env_steps)
+
+    def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """The settings beside final metrics, in this run and not in a new one under it."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()}
+        for summary in hparams(plain, dict(metrics)):
+            self._writer.file_writer.add_summary(summary)
+
+    def close(self) -> None:
+        self._writer.close()

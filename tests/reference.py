@@ -1,0 +1,115 @@
+"""Slow references, written from the definitions one number at a time, and a way to play."""
+
+import math
+from itertools import permutations, product
+
+import torch
+from gymnasium.spaces import Discrete
+
+from envs import sample_tasks, simulate
+
+
+def draw(family, n=4, split="train", seed=0):
+    return sample_tasks(family, n, torch.Generator().manual_seed(seed), split)
+
+
+def random_acts(family, shape, seed=0):
+    """Actions uniform in the family's action space, float32 or int64."""
+    gen, space = torch.Generator().manual_seed(seed), family.action_space
+    if isinstance(space, Discrete):
+        return torch.randint(int(space.n), shape, generator=gen)
+    low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+    return low + (high - low) * torch.rand(*shape, *space.shape, generator=gen)
+
+
+def play(family, task, actor=None, episodes=3, seed=0):
+    """Whole episodes: obs (T, N, B, ...) with the last, rew (T, N, B), alive (T, N, B).
+
+    `actor(state, task)` acts, or else chance does. All is 0 after an episode's end.
+    """
+    simulator = simulate(family, task, episodes, torch.Generator().manual_seed(seed))
+    obs, count = [simulator.reset()], (family.horizon, len(task[0]), episodes)
+    rew, alive = [], [torch.ones(count[1:], dtype=torch.bool)]
+    acts = None if actor else random_acts(family, count, seed)
+    for t in range(family.horizon):
+        act = actor(simulator.state, task) if actor else acts[t]
+        nxt, r, terminated, truncated = simulator.step(act)
+        obs.append(torch.where(alive[-1].view(*count[1:], *(1,) * (nxt.dim() - 2)), nxt, 0))
+        rew.append(torch.where(alive[-1], r, 0))
+        alive.append(alive[-1] & ~terminated & ~truncated)
+    return torch.stack(obs), torch.stack(rew), torch.stack(alive[:-1])
+
+
+def walk_by_definition(goal, acts):
+    """Positions, rewards and length of one walk to `goal`, each axis's velocity clipped to 0.1."""
+    x = y = 0.0
+    places, rewards = [], []
+    for ax, ay in acts:
+        x += min(max(ax, -0.1), 0.1)
+        y += min(max(ay, -0.1), 0.1)
+        places.append((x, y))
+        rewards.append(-math.sqrt((goal[0] - x) ** 2 + (goal[1] - y) ** 2))
+        if abs(goal[0] - x) < 0.01 and abs(goal[1] - y) < 0.01:
+            break
+    return places, rewards, len(rewards)
+
+
+MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+WIRINGS = list(permutations(MOVES))  # WIRINGS[keys][key] is the move that the key makes
+
+
+class ForagerByDefinition:
+    """One game in the world's own frame: a grid that stands still and an agent that walks on it."""
+
+    def __init__(self, cells, worth, keys, size=6):
+        self.size, self.worth, self.wiring = size, (0.0, *worth), WIRINGS[keys]
+        self.row = self.column = size // 2
+        self.grid = [cells[i * size : (i + 1) * size] for i in range(size)]
+
+    def around(self):
+        """The grid's coordinates in the agent's order: row by row, the agent in the middle."""
+        n, half = self.size, self.size // 2
+        for i, j in product(range(n), repeat=2):
+            yield (self.row + i - half) % n, (self.column + j - half) % n
+
+    def step(self, key, noise):
+        """Reward of a key; what is eaten grows again on one of the empty cells."""
+        down, right = MOVES[self.wiring[key]]
+        self.row, self.column = (self.row + down) % self.size, (self.column + right) % self.size
+        eaten, self.grid[self.row][self.column] = self.grid[self.row][self.column], 0
+        here = (self.row, self.column)
+        empty = [(r, c) for r, c in self.around() if self.grid[r][c] == 0 and (r, c) != here]
+        row, column = empty[math.floor(noise * len(empty))]
+        self.grid[row][column] = eaten
+        return self.worth[eaten]
+
+    def cells(self):
+        return [self.grid[r][c] for r, c in self.around()]
+
+    def planes(self, view=5):
+        """[kind][row][column] of what the agent sees."""
+        reach = range(-(view // 2), view // 2 + 1)
+        return [
+            [
+                [
+                    float(self.grid[(self.row + i) % self.size][(self.column + j) % self.size] == kind)
+                    for j in reach
+                ]
+                for i in reach
+            ]
+            for kind in (1, 2, 3)
+        ]
+
+    def best(self, first, length):
+        """Most that `length` moves can eat if they begin with `first` and nothing grows again."""
+        found = []
+        for rest in product(MOVES, repeat=length - 1):
+            row, column, seen, total = self.row, self.column, {(self.row, self.column)}, 0.0
+            for k, move in enumerate((first, *rest)):
+                row = (row + MOVES[move][0]) % self.size
+                column = (column + MOVES[move][1]) % self.size
+                if (row, column) not in seen:
+                    total += 0.9**k * self.worth[self.grid[row][column]]
+                seen.add((row, column))
+            found.append(total)
+        return max(found)

@@ -1,0 +1,145 @@
+"""The contract that every family keeps, whatever its world."""
+
+from itertools import product
+
+import pytest
+import torch
+from gymnasium.spaces import Box
+from reference import draw, play, random_acts
+from torch.testing import assert_close
+
+from envs import FAMILIES, SPLITS, Choice, Range, UsageError, make_family, make_task
+from envs import parameters, sample_tasks, simulate, task_values
+
+EVERY = [cls() for cls in FAMILIES.values()]
+FINITE = [family for family in EVERY if hasattr(family, "members")]
+
+
+def ids(family):
+    return family.name
+
+
+@pytest.mark.parametrize("family", EVERY, ids=ids)
+class TestContract:
+    def test_shapes_and_types_are_those_of_the_spaces(self, family):
+        task, shape = draw(family, 4), family.observation_space.shape
+        noise = torch.rand(4, 3, family.reset_noise)
+        state = family.reset(task, noise)
+        act, noise = random_acts(family, (4, 3)), torch.rand(4, 3, family.step_noise)
+        nxt, rew, terminated = family.step(state, act, task, noise)
+
+        assert type(nxt) is type(state)
+        assert [x.shape for x in nxt] == [x.shape for x in state]
+        assert [x.dtype for x in nxt] == [x.dtype for x in state]
+        assert family.observe(state).shape == family.observe(nxt).shape == (4, 3, *shape)
+        assert rew.shape == terminated.shape == (4, 3)
+        assert family.observe(nxt).dtype == rew.dtype == torch.float32
+        assert terminated.dtype == torch.bool
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_observations_lie_in_their_space(self, family, split):
+        obs, _, _ = play(family, draw(family, 50, split), episodes=2)
+        dtype = family.observation_space.dtype
+        for each in obs.flatten(0, 2).numpy().astype(dtype)[::7]:
+            assert family.observation_space.contains(each), each
+
+    def test_same_seed_same_trajectory(self, family):
+        task = draw(family)
+        assert_close(play(family, task), play(family, task), rtol=0, atol=0)
+
+    def test_task_holds_every_parameter_in_order(self, family):
+        task = draw(family)
+        assert task._fields == tuple(parameters(family))
+        assert all(column.shape == (4, 1) for column in task)
+        assert all(column.dtype == torch.float32 for column in task)
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_tasks_lie_in_their_ranges(self, family, split):
+        """Extrapolation lies outside the training range, on both sides, where there is one."""
+        for name, column in draw(family, 2000, split)._asdict().items():
+            known = parameters(family)[name]
+            assert all(known.allows(value) for value in column.flatten().tolist())
+            if isinstance(known, Choice):
+                assert set(column.flatten().tolist()) == set(known.values)
+                continue
+            low, high, width = known.low, known.high, known.high - known.low
+            if split == "extrapolate":
+                assert ((column <= low) | (column >= high)).all()
+                assert min(known.bounds) < column.min() < low < high < column.max()
+            else:
+                assert low <= column.min() < low + 0.02 * width
+                assert high - 0.02 * width < column.max() <= high
+
+    def test_every_parameter_is_live(self, family):
+        """Move one parameter alone: what the agent sees or gets must change (no dead knobs)."""
+        task = draw(family)
+        before = play(family, task)
+        for name, known in parameters(family).items():
+            old = getattr(task, name)
+            for value in known.values if isinstance(known, Choice) else known.bounds:
+                moved = task._replace(**{name: torch.full_like(old, value)})
+                after = play(family, moved)
+                for n in range(4):
+                    same = all(
+                        torch.equal(x[:, n], y[:, n]) for x, y in zip(before, after, strict=True)
+                    )
+                    assert same == (old[n].item() == value), f"{name}={value} is dead"
+
+    def test_batch_rows_do_not_talk(self, family):
+        """An episode of task 2 alone goes as it does among other tasks and other episodes."""
+        task, noise = draw(family), torch.rand(4, 3, family.reset_noise)
+        alone = type(task)(*(x[2:3] for x in task))
+        many, one = family.reset(task, noise), family.reset(alone, noise[2:3, 1:2])
+        for act in random_acts(family, (20, 4, 3)):
+            noise = torch.rand(4, 3, family.step_noise)
+            many, rew, end = family.step(many, act, task, noise)
+            one, rew_one, end_one = family.step(one, act[2:3, 1:2], alone, noise[2:3, 1:2])
+            assert_close(family.observe(many)[2:3, 1:2], family.observe(one))
+            assert_close((rew[2:3, 1:2], end[2:3, 1:2]), (rew_one, end_one))
+
+    def test_double_tasks_have_double_dynamics(self, family):
+        task = draw(family)
+        double = type(task)(*(x.double() for x in task))
+        (obs, rew, _), (obs64, rew64, _) = play(family, task), play(family, double)
+        assert rew64.dtype == torch.float64
+        if isinstance(family.observation_space, Box):
+            assert obs64.dtype == torch.float64
+            assert not torch.equal(obs64, obs64.float().double()), "computed in single precision"
+        assert_close(obs64.float()[:8], obs[:8], rtol=1e-4, atol=1e-5)
+        assert_close(rew64.float()[:8], rew[:8], rtol=1e-4, atol=1e-5)
+
+    def test_frame_is_an_image_of_the_task_and_the_state(self, family):
+        task = draw(family, 1)
+        first, other = (family.reset(task, torch.rand(1, 1, family.reset_noise)) for _ in "ab")
+        act, noise = random_acts(family, (1, 1)), torch.rand(1, 1, family.step_noise)
+        other = family.step(other, act, task, noise)[0]
+        picture = family.frame(first, task)
+        assert (picture.shape[2], str(picture.dtype)) == (3, "uint8")
+        assert (picture == family.frame(first, task)).all()
+        assert (picture != family.frame(other, task)).any()
+
+
+@pytest.mark.parametrize("family", FINITE, ids=ids)
+class TestFiniteFamily:
+    def test_splits_are_disjoint(self, family):
+        sets = [set(zip(*(x.flatten().tolist() for x in family.members(s)), strict=True)) for s in SPLITS]
+        assert [len(s) for s in sets] == [len(family.members(s)[0]) for s in SPLITS]
+        assert len(set().union(*sets)) == sum(len(s) for s in sets)
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_each_member_is_drawn_once_before_any_is_drawn_twice(self, family, split):
+        every = sorted(tuple(t.values()) for t in task_values(family.members(split)))
+        twice = [tuple(t.values()) for t in task_values(draw(family, 2 * len(every), split))]
+        assert sorted(twice[: len(every)]) == sorted(twice[len(every) :]) == every
+        assert twice[: len(every)] not in (every, twice[len(every) :])
+        assert len(draw(family, 5, split)[0]) == 5
+
+    def test_the_task_one_gets_without_asking_is_a_training_task(self, family):
+        (task,) = task_values(make_task(family))
+        assert task in task_values(family.members("train"))
+
+
+def test_continuous_tasks_depend_on_the_generator_alone():
+    family = make_family("cartpole")
+    assert_close(draw(family, seed=1), draw(family, seed=1), rtol=0, atol=0)
+    assert not torch.equal(draw(family, seed=1).length, draw(family, seed=2).length)
