@@ -35,13 +35,6 @@ class Canvas:
         points = [c * self.SCALE for c in (*start, *end)]
         self._draw.line(points, fill=colour, width=round(width * self.SCALE))
 
-    def text(self, x: float, y: float, text: str, colour: Colour, size: float = 12) -> None:
-        """Text centred on (x, y)."""
-        self._draw.text(
-            (x * self.SCALE, y * self.SCALE), text, fill=colour, anchor="mm",
-            font_size=size * self.SCALE,
-        )
-
     def array(self) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8."""
         width, height = self._image.size

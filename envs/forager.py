@@ -171,8 +171,10 @@ def _draw_item(canvas: Any, x: float, y: float, kind: int, worth: float) -> None
         canvas.disc(x, y - 3, 9, (210, 120, 50))
     else:
         canvas.box(x - 9, y - 6, x + 9, y + 7, (125, 125, 135), radius=6)
-    sign = "+" if worth > 0 else "−" if worth < 0 else ""
-    canvas.text(x, y, sign, (255, 255, 255), size=18)
+    if worth:
+        canvas.line((x - 5, y), (x + 5, y), 2.5, (255, 255, 255))
+    if worth > 0:
+        canvas.line((x, y - 5), (x, y + 5), 2.5, (255, 255, 255))
 
 
 @lru_cache

@@ -84,7 +84,8 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
                 "give the family and settings that the run was started with."
             )
     device = next(iter(wanted.values())).device
-    params, inner_lr = split_weights({k: w.to(device) for k, w in weights.items()})
+    # In the order of `wanted`: a file has no order, and the sum in a gradient norm depends on it.
+    params, inner_lr = split_weights({k: weights[k].to(device) for k in wanted})
     return TrainState(
         agent=dataclasses.replace(blank.agent, params=params, inner_lr=inner_lr),
         opt={k.removeprefix("opt/"): t for k, t in tensors.items() if k.startswith("opt/")},

@@ -179,7 +179,8 @@ def _adam(
         {"params": [w], "lr": cfg.meta_lr if k.startswith("params/") else cfg.meta_lr_of_steps}
         for k, w in trained.items()
     ]
-    optimizer = torch.optim.Adam(groups)
+    # fused: the plain one reads its step counter on the host, once for each weight.
+    optimizer = torch.optim.Adam(groups, fused=True)
     if saved:
         moments = {
             i: {q: saved[f"{k}/{q}"].clone() for q in ("step", "exp_avg", "exp_avg_sq")}

@@ -1,4 +1,4 @@
-"""The maths of the agents layer again, slow and from the definitions; and data and a world to try it on."""
+"""The agents layer again, slow and from the definitions; and data to try it on."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ WIRINGS = list(permutations(MOVES))  # WIRINGS[keys][key] is the move that the k
 class ForagerByDefinition:
     """One game in the world's own frame: a grid that stands still and an agent that walks on it."""
 
-    def __init__(self, cells, worth, keys, size=6):
+    def __init__(self, cells, worth, keys, size):
         self.size, self.worth, self.wiring = size, (0.0, *worth), WIRINGS[keys]
         self.row = self.column = size // 2
         self.grid = [cells[i * size : (i + 1) * size] for i in range(size)]
@@ -86,19 +86,12 @@ class ForagerByDefinition:
     def cells(self):
         return [self.grid[r][c] for r, c in self.around()]
 
-    def planes(self, view=5):
+    def planes(self, view):
         """[kind][row][column] of what the agent sees."""
         reach = range(-(view // 2), view // 2 + 1)
-        return [
-            [
-                [
-                    float(self.grid[(self.row + i) % self.size][(self.column + j) % self.size] == kind)
-                    for j in reach
-                ]
-                for i in reach
-            ]
-            for kind in (1, 2, 3)
-        ]
+        rows = [self.grid[(self.row + i) % self.size] for i in reach]
+        seen = [[row[(self.column + j) % self.size] for j in reach] for row in rows]
+        return [[[float(kind == k) for kind in row] for row in seen] for k in (1, 2, 3)]
 
     def best(self, first, length):
         """Most that `length` moves can eat if they begin with `first` and nothing grows again."""

@@ -1,15 +1,12 @@
 """The contract that every family keeps, whatever its world."""
 
-from itertools import product
-
 import pytest
 import torch
 from gymnasium.spaces import Box
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import FAMILIES, SPLITS, Choice, Range, UsageError, make_family, make_task
-from envs import parameters, sample_tasks, simulate, task_values
+from envs import FAMILIES, SPLITS, Choice, make_family, make_task, parameters, task_values
 
 EVERY = [cls() for cls in FAMILIES.values()]
 FINITE = [family for family in EVERY if hasattr(family, "members")]
@@ -38,9 +35,8 @@ class TestContract:
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_observations_lie_in_their_space(self, family, split):
-        obs, _, _ = play(family, draw(family, 50, split), episodes=2)
-        dtype = family.observation_space.dtype
-        for each in obs.flatten(0, 2).numpy().astype(dtype)[::7]:
+        obs, _, _ = play(family, draw(family, 20, split), episodes=2)
+        for each in obs.flatten(0, 2).numpy().astype(family.observation_space.dtype):
             assert family.observation_space.contains(each), each
 
     def test_same_seed_same_trajectory(self, family):
@@ -108,7 +104,7 @@ class TestContract:
         assert_close(obs64.float()[:8], obs[:8], rtol=1e-4, atol=1e-5)
         assert_close(rew64.float()[:8], rew[:8], rtol=1e-4, atol=1e-5)
 
-    def test_frame_is_an_image_of_the_task_and_the_state(self, family):
+    def test_frame_is_a_picture_of_the_state(self, family):
         task = draw(family, 1)
         first, other = (family.reset(task, torch.rand(1, 1, family.reset_noise)) for _ in "ab")
         act, noise = random_acts(family, (1, 1)), torch.rand(1, 1, family.step_noise)
@@ -122,9 +118,8 @@ class TestContract:
 @pytest.mark.parametrize("family", FINITE, ids=ids)
 class TestFiniteFamily:
     def test_splits_are_disjoint(self, family):
-        sets = [set(zip(*(x.flatten().tolist() for x in family.members(s)), strict=True)) for s in SPLITS]
-        assert [len(s) for s in sets] == [len(family.members(s)[0]) for s in SPLITS]
-        assert len(set().union(*sets)) == sum(len(s) for s in sets)
+        every = [t for s in SPLITS for t in task_values(family.members(s))]
+        assert len({tuple(t.values()) for t in every}) == len(every)
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_each_member_is_drawn_once_before_any_is_drawn_twice(self, family, split):

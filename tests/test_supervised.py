@@ -39,7 +39,7 @@ def squared_error(params, data):
     return (curve(params, x) - y).square().mean((1, 2))
 
 
-def meta_train(seed, iterations=4000, tasks=25, k=10):
+def meta_train(seed, iterations=10_000, tasks=25, k=10):
     """Slow weights after Adam on the error that one inner step leaves."""
     gen = torch.Generator().manual_seed(seed)
     params = {}
@@ -75,7 +75,7 @@ def errors(params, k, steps, tasks=500):
 @pytest.mark.learning
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_sinusoid_is_learned_from_few_points_in_one_step(seed):
-    """The best fixed curve, the mean of all, leaves 2.9; one step of adaptation gets half."""
+    """The best fixed curve, the mean of all, leaves 3.0; one step of adaptation gets half."""
     params = meta_train(seed)
     ten, five = errors(params, 10, 10), errors(params, 5, 1)
     assert 2.5 < ten[0] < 10

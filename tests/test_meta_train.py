@@ -1,0 +1,216 @@
+"""The meta-trainer: exact to resume, honest about bad numbers, and free of host synchronisation."""
+
+import dataclasses
+import itertools
+from typing import ClassVar
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agents.losses import Batch, surrogate
+from envs import FAMILIES, RunError, make_family, sample_tasks
+from envs.point_navigation import PointNavigation
+from metarl.config import preset
+from metarl.meta_train import (
+    MAX_SKIPPED,
+    meta_loss,
+    meta_train,
+    named_weights,
+    new_agent,
+    play_and_adapt,
+)
+
+SMALL = {"iterations": 4, "tasks": 3, "episodes": 2, "hidden": (8,)}
+
+
+def small(family="point-navigation", algo="promp", **more):
+    return dataclasses.replace(preset(family, algo), **{**SMALL, **more})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("algo", ["promp", "maml"])
+def test_resuming_equals_never_stopping(family, algo):
+    cfg, world = small(family, algo, inner_steps=2), make_family(family)
+    whole = list(meta_train(cfg, world))
+    half = next(itertools.islice(meta_train(cfg, world), 1, None))
+    rest = list(meta_train(cfg, world, half))
+    assert [s.iteration for s in rest] == [3, 4]
+    assert_close(named_weights(rest[-1].agent), named_weights(whole[-1].agent), rtol=0, atol=0)
+    assert_close(rest[-1].opt, whole[-1].opt, rtol=0, atol=0)
+    assert rest[-1].metrics == whole[-1].metrics
+    assert rest[-1].env_steps == whole[-1].env_steps
+
+
+def test_a_yielded_state_is_not_changed_by_going_on():
+    cfg, world = small(), make_family("point-navigation")
+    trainer = meta_train(cfg, world)
+    state = next(trainer)
+    kept = {k: w.clone() for k, w in {**named_weights(state.agent), **state.opt}.items()}
+    next(trainer)
+    assert_close({**named_weights(state.agent), **state.opt}, kept, rtol=0, atol=0)
+
+
+def test_every_weight_and_step_size_moves_and_fixed_step_sizes_stay():
+    world = make_family("point-navigation")
+    for step_size, moves in (("per-weight", True), ("fixed", False)):
+        cfg = small(step_size=step_size, iterations=2, log_std_init=-1.0)
+        before = named_weights(new_agent(cfg, world))
+        after = named_weights(list(meta_train(cfg, world))[-1].agent)
+        for name in before:
+            changed = not torch.equal(before[name], after[name])
+            assert changed == (moves or name.startswith("params/")), name
+
+
+def test_the_seed_decides_weights_tasks_and_episodes():
+    world = make_family("point-navigation")
+    one, same, other = (
+        list(meta_train(small(seed=s, iterations=1), world))[-1].metrics for s in (0, 0, 1)
+    )
+    assert one == same
+    assert one["train/return_before"] != other["train/return_before"]
+
+
+def objective_of_fixed_data(cfg, world, dtype=torch.float64):
+    """Data of one iteration and, as a function of the weights alone, its objective."""
+    agent = new_agent(cfg, world)
+    task = sample_tasks(world, cfg.tasks, torch.Generator().manual_seed(1))
+    agent = dataclasses.replace(
+        agent,
+        params={k: p.to(dtype).requires_grad_() for k, p in agent.params.items()},
+        inner_lr={k: p.to(dtype).requires_grad_() for k, p in agent.inner_lr.items()},
+    )
+    agent.policy.to(dtype)
+    task = type(task)(*(x.to(dtype) for x in task))
+    data = play_and_adapt(cfg, agent, world, task, torch.Generator().manual_seed(2))
+    return agent, data
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_first_epoch_through_the_kept_graph_equals_adapting_anew(steps):
+    cfg = small(inner_steps=steps, epochs=1)
+    agent, data = objective_of_fixed_data(cfg, make_family("point-navigation"))
+    leaves = list(named_weights(agent).values())
+    kept = torch.autograd.grad(meta_loss(cfg, agent, data, first=True), leaves, allow_unused=True)
+    anew = torch.autograd.grad(meta_loss(cfg, agent, data), leaves, allow_unused=True)
+    for a, b in zip(kept, anew, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_close(a, b)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("away", [0.0, 0.05])
+def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, away):
+    """Clip and inner KL included; `away` moves off the collecting weights, where both act."""
+    cfg = small(inner_steps=steps, inner_kl=0.5, hidden=(4,), inner_lr=0.3)
+    agent, data = objective_of_fixed_data(cfg, make_family("point-navigation"))
+    gen = torch.Generator().manual_seed(3)
+    weights = {
+        k: (w + away * torch.randn(w.shape, generator=gen, dtype=w.dtype)).detach().requires_grad_()
+        for k, w in named_weights(agent).items()
+    }
+
+    def f(w):
+        part = {p: {k.split("/", 1)[1]: v for k, v in w.items() if k.startswith(p)} for p in ("params", "inner_lr")}
+        return meta_loss(cfg, dataclasses.replace(agent, **part), data)
+
+    got = torch.autograd.grad(f(weights), list(weights.values()), allow_unused=True)
+    for (name, w), g in zip(weights.items(), got, strict=True):
+        for i in range(0, w.numel(), 3):
+            ends = []
+            for eps in (1e-6, -1e-6):
+                moved = w.detach().clone()
+                moved.view(-1)[i] += eps
+                ends.append(f({**weights, name: moved.requires_grad_()}).item())
+            want = (ends[0] - ends[1]) / 2e-6
+            have = 0.0 if g is None else g.view(-1)[i].item()
+            assert_close(have, want, rtol=1e-4, atol=1e-7, msg=f"{name}[{i}]: {have} {want}")
+
+
+def test_at_zero_inner_steps_the_objective_is_the_plain_surrogate():
+    cfg = small(inner_steps=0, clip=0.0)
+    agent, data = objective_of_fixed_data(cfg, make_family("point-navigation"))
+    assert isinstance(data.query, Batch)
+    plain = surrogate(agent.policy, agent.params, data.query).mean()
+    assert_close(meta_loss(cfg, agent, data), plain)
+
+
+class Poisoned(PointNavigation):
+    """A family that breaks where it is told to."""
+
+    where: ClassVar[str] = "reward"
+
+    def step(self, state, act, task, noise):
+        nxt, rew, terminated = super().step(state, act, task, noise)
+        bad = torch.where(task.goal_x > 0.2, float("nan"), 0.0)
+        return (nxt, rew + bad, terminated) if self.where == "reward" else (
+            type(nxt)(nxt.pos + bad.unsqueeze(-1)), rew, terminated)
+
+
+@pytest.mark.parametrize("where", ["reward", "observation"])
+def test_a_nan_from_a_family_stops_and_says_where(where, monkeypatch):
+    monkeypatch.setattr(Poisoned, "where", where)
+    with pytest.raises(RunError, match=rf"{where} is nan at step \d+ of episode \d+ with goal_x=0\.\d+.*finite"):
+        list(meta_train(small(tasks=8), Poisoned()))
+
+
+def test_a_non_finite_gradient_skips_the_update_and_several_stop_the_run():
+    cfg, world = small(iterations=50), make_family("point-navigation")
+    good = next(meta_train(cfg, world))
+    broken = dataclasses.replace(
+        good.agent, inner_lr={k: torch.full_like(p, 1e30) for k, p in good.agent.inner_lr.items()}
+    )
+    states = []
+    advice = f"not finite {MAX_SKIPPED} times in a row.*lower --inner-lr"
+    with pytest.raises(RunError, match=advice):
+        states.extend(meta_train(cfg, world, dataclasses.replace(good, agent=broken)))
+    assert [s.skipped for s in states] == list(range(1, MAX_SKIPPED))
+    assert states[-1].metrics["train/skipped_updates"] == MAX_SKIPPED - 1
+    assert_close(named_weights(states[-1].agent), named_weights(broken), rtol=0, atol=0)
+    assert_close(states[-1].opt, good.opt, rtol=0, atol=0)
+
+
+# What makes a host wait for its device: reading a value, or a shape that depends on values.
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_to_copy", "is_nonzero", "equal", "unique")
+
+
+class CountWaits(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        moved = name != "_to_copy" or kwargs.get("device") is not None
+        if name in WAITS and moved:
+            self.waits.append(name)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_meta_iteration_waits_for_the_device_only_to_read_the_metrics(family):
+    cfg, world = small(family, inner_steps=2), make_family(family)
+    trainer = meta_train(cfg, world)
+    next(trainer)  # makes the constant tables
+    with CountWaits() as count:
+        next(trainer)
+    # `tolist` of one tensor reads its storage at once and dispatches nothing on the CPU.
+    assert count.waits == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(family):
+    """No value can be read there and nothing be made on another device: the program is pure."""
+    cfg, world = small(family, inner_steps=2), make_family(family)
+    agent = new_agent(cfg, world, "meta")
+    agent = dataclasses.replace(
+        agent, params={k: p.requires_grad_() for k, p in agent.params.items()}
+    )
+    task = sample_tasks(world, cfg.tasks, device="meta")
+    data = play_and_adapt(cfg, agent, world, task, None)
+    for first in (True, False):
+        meta_loss(cfg, agent, data, first).backward()
+    assert all(r.obs.is_meta and r.logp.is_meta for r in data.rollouts)
