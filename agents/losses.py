@@ -37,9 +37,9 @@ def make_batch(data: Rollout, gamma: float, gae_lambda: float) -> Batch:
 def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
     """Likelihood-ratio policy-gradient loss of each task, (N,).
 
-    The denominator is the stored `logp`, so the value keeps its dependence on the weights that chose
-    the data and may be differentiated twice; logp * adv would lose that term. Cross-time terms
-    of the exact Hessian are dropped: low variance, some bias.
+    The denominator is the stored `logp`, so the value keeps its dependence on the weights that
+    chose the data and may be differentiated twice; logp * adv would lose that term. Cross-time
+    terms of the exact Hessian are dropped: low variance, some bias.
     Source: the LVC estimator, Rothfuss et al. 2019 (arXiv:1810.06784), section 5.
     """
     logp = act_dist(policy, params, batch.obs).log_prob(batch.act)

@@ -27,8 +27,8 @@ class MLP(nn.Module):
     """tanh layers, then the mean of a Gaussian or the logits of a Categorical.
 
     Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last, zero
-    biases, so that the first policy is near to uniform, or to a centred normal whose standard deviation
-    is `exp(log_std_init)` of half the action box.
+    biases, so that the first policy is near to uniform, or to a centred normal whose standard
+    deviation is `exp(log_std_init)` of half the action box.
     """
 
     act_scale: Tensor | None
@@ -86,7 +86,9 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
 def _observation_shape(space: Space) -> tuple[int, ...]:
     if isinstance(space, Box | MultiBinary) and space.shape:
         return space.shape
-    raise UsageError(f"observation space {space}: MLP takes Box or MultiBinary with at least one axis.")
+    raise UsageError(
+        f"observation space {space}: MLP takes Box or MultiBinary with at least one axis."
+    )
 
 
 def _action_layout(space: Space) -> tuple[int, Tensor | None]:

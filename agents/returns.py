@@ -36,9 +36,9 @@ def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float
 def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5) -> Tensor:
     """Values (N, T, B) of the least-squares fit of `ret`, one for each task, in closed form.
 
-    Features: the observation and its square (bits are their own), both clipped to +-10; t, t^2, t^3 in
-    units of 100 steps; 1. Normal equations in float64, divided by the number of living steps
-    so that `ridge` means the same for long and short rollouts.
+    Features: the observation, clipped to +-10, and its square (image planes are bits, their own
+    squares); t, t^2, t^3 in units of 100 steps; 1. Normal equations in float64, divided by the
+    number of living steps so that `ridge` means the same for long and short rollouts.
     Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
     """
     n, steps, episodes = ret.shape
@@ -51,7 +51,9 @@ def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5
     weighted = (feature * weight).mT
     gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
     factor, _ = torch.linalg.cholesky_ex(gram)  # the plain call would wait for the device
-    coefficient = torch.cholesky_solve(weighted @ ret.flatten(1, 2).unsqueeze(-1).to(x.dtype), factor)
+    coefficient = torch.cholesky_solve(
+        weighted @ ret.flatten(1, 2).unsqueeze(-1).to(x.dtype), factor
+    )
     return (feature @ coefficient).view(ret.shape).to(ret.dtype)
 
 

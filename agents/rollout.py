@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
-from envs import Family, simulate
+from envs import Family, RunError, simulate, task_values
 
 
 class Rollout(NamedTuple):
@@ -67,3 +67,16 @@ def collect(
         whole = Gaussian(first, whole.log_std.unsqueeze(1))
     return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole)
 
+
+def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
+    """Raise RunError that names task, step and episode of the first NaN or infinity."""
+    for what, x in (("observation", rollout.obs.flatten(3)), ("reward", rollout.rew.unsqueeze(-1))):
+        bad = (~x.isfinite()).nonzero()
+        if len(bad):
+            n, t, b, i = bad[bad[:, 1].argmin()].tolist()
+            values = ", ".join(f"{k}={v:g}" for k, v in task_values(task)[n].items())
+            raise RunError(
+                f"{family.name}: {what} is {x[n, t, b, i].item()} at step {t} of episode {b} "
+                f"with {values}: "
+                "make the family finite there, or narrow its ranges."
+            )

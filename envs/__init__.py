@@ -43,12 +43,15 @@ def make_family(name: str) -> Family:
     module, colon, cls = name.partition(":")
     if not colon:
         raise UsageError(
-            f"unknown family '{name}': give one of {', '.join(FAMILIES)}, or your own as module:Class."
+            f"unknown family '{name}': give one of {', '.join(FAMILIES)}, "
+            "or your own as module:Class."
         )
     try:
         made = getattr(importlib.import_module(module), cls)()
     except ModuleNotFoundError as error:
-        raise UsageError(f"family '{name}': {error}: start where the module can be imported.") from error
+        raise UsageError(
+            f"family '{name}': {error}: start where the module can be imported."
+        ) from error
     except AttributeError as error:
         raise UsageError(f"family '{name}': {error}: check the class name.") from error
     return made  # type: ignore[no-any-return]

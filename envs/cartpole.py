@@ -57,7 +57,7 @@ class CartPole:
     horizon: int = 200  # steps, 4 s
 
     name: ClassVar[str] = "cartpole"
-    Task: ClassVar[type] = Task
+    task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 4
     step_noise: ClassVar[int] = 0
     dt: ClassVar[float] = 0.02  # s per step

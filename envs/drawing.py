@@ -24,7 +24,13 @@ class Canvas:
         self._draw.ellipse([c * self.SCALE for c in corners], fill=colour)
 
     def box(
-        self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0
+        self,
+        left: float,
+        top: float,
+        right: float,
+        bottom: float,
+        colour: Colour,
+        radius: float = 0,
     ) -> None:
         corners = [c * self.SCALE for c in (left, top, right, bottom)]
         self._draw.rounded_rectangle(corners, radius * self.SCALE, fill=colour)
@@ -38,5 +44,7 @@ class Canvas:
     def array(self) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8."""
         width, height = self._image.size
-        small = self._image.resize((width // self.SCALE, height // self.SCALE), Image.Resampling.BOX)
+        small = self._image.resize(
+            (width // self.SCALE, height // self.SCALE), Image.Resampling.BOX
+        )
         return np.asarray(small)

@@ -92,7 +92,7 @@ Parameter = Range | Choice
 
 
 class Family(Protocol):
-    """A world with hidden parameters: a frozen dataclass whose `Range` and `Choice` fields they are.
+    """A world with hidden parameters: the `Range` and `Choice` fields of a frozen dataclass.
 
     Every method is a pure function of tensors for N tasks x B episodes. `noise` is uniform in
     [0, 1), drawn outside, with as many last-axis values as the two `*_noise` counts ask for.
@@ -102,7 +102,7 @@ class Family(Protocol):
     """
 
     name: ClassVar[str]
-    Task: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
+    task_type: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
     reset_noise: ClassVar[int]
     step_noise: ClassVar[int]
 
@@ -136,7 +136,7 @@ class Family(Protocol):
 
 
 def parameters(family: Family) -> dict[str, Parameter]:
-    """The hidden parameters, in the order of the family's `Task`."""
+    """The hidden parameters, in the order of the family's `task_type`."""
     found = {f.name: getattr(family, f.name) for f in dataclasses.fields(family)}  # type: ignore[arg-type]
     return {name: value for name, value in found.items() if isinstance(value, Range | Choice)}
 
@@ -150,9 +150,14 @@ def make_task(family: Family, **values: float) -> Any:
     known = parameters(family)
     for name, value in values.items():
         check_parameter(family.name, known, name, value)
-    middle = {k: p.values[0] if isinstance(p, Choice) else (p.low + p.high) / 2 for k, p in known.items()}
-    return family.Task(
-        **{k: torch.tensor([[float(v)]], dtype=torch.float32) for k, v in {**middle, **values}.items()}
+    middle = {
+        k: p.values[0] if isinstance(p, Choice) else (p.low + p.high) / 2 for k, p in known.items()
+    }
+    return family.task_type(
+        **{
+            k: torch.tensor([[float(v)]], dtype=torch.float32)
+            for k, v in {**middle, **values}.items()
+        }
     )
 
 
@@ -203,7 +208,7 @@ def sample_tasks(
             for _ in range(-(-n // len(members[0])))
         ]
         index = torch.cat(order)[:n]
-        return family.Task(*(column.to(device)[index] for column in members))
+        return family.task_type(*(column.to(device)[index] for column in members))
     u = torch.rand(len(known), n, 1, generator=gen, device=device)
     if split == "extrapolate" and not any(p.beyond for p in known.values()):
         raise UsageError(
@@ -211,4 +216,4 @@ def sample_tasks(
             "training's; use --split test."
         )
     draws = [p.draw(x, split == "extrapolate") for p, x in zip(known.values(), u, strict=True)]
-    return family.Task(**dict(zip(known, draws, strict=True)))
+    return family.task_type(**dict(zip(known, draws, strict=True)))

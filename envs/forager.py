@@ -39,19 +39,18 @@ class State(NamedTuple):
 class Forager:
     """Walk on a torus of `size` x `size` cells and eat what is good.
 
-    Three kinds of item, `count` of each. In every variant one kind is food (+1), one poison (-1), one
-    worth nothing, and the four keys are wired to the four moves in one of 24 ways: 144 variants, 48
-    of them held out for test, each meaning of the items 8 times and each wiring twice. Extrapolation:
-    other meanings with one or two kinds of food, two of them poison or worth nothing, say.
+    Three kinds of item, `count` of each. In every variant one kind is food (+1), one poison (-1)
+    and one worth nothing, and the four keys are wired to the four moves in one of 24 ways: 144
+    variants, 48 of them held out for test, each meaning of the items 8 times and each wiring
+    twice. Extrapolation: all other meanings with one or two kinds of food, under each wiring.
 
     Action: one of 4 keys. Observation: (3, view, view) bits, a plane for each kind of item, the
-    agent in the middle. Reward: value of the item on the cell that is entered; it grows again
+    agent in the middle. Reward: worth of the item on the cell that is entered; it grows again
     on a random empty cell. End: after `horizon` steps.
 
-    Anchors: without adaptation nothing better than 0 is possible for a policy without memory: its
-    path does not depend on the meaning of the items, and over all six meanings each item's value
-    averages 0. The oracle, which is told the rules and searches every path of `lookahead`
-    moves, gets ORACLE. Tests compute both.
+    Anchors: a policy that neither adapts nor remembers can't beat 0: its path does not depend on
+    what the items are worth, and over the six meanings each is worth 0 on average. The oracle is
+    told the rules and searches every path of `lookahead` moves: 29.7. Tests compute both.
     """
 
     berry: Choice = Choice(VALUES)
@@ -65,7 +64,7 @@ class Forager:
     horizon: int = 50  # steps
 
     name: ClassVar[str] = "forager"
-    Task: ClassVar[type] = Task
+    task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 36
     step_noise: ClassVar[int] = 1
 
@@ -104,7 +103,8 @@ class Forager:
         seen = state.cells[..., _window(self.size, self.view, state.cells.device)]
         kinds = torch.arange(1, 4, device=seen.device).view(3, 1)
         planes = (seen.unsqueeze(-2) == kinds).to(torch.get_default_dtype())
-        return planes.unflatten(-1, (self.view, self.view))
+        image: Tensor = planes.unflatten(-1, (self.view, self.view))
+        return image
 
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
@@ -133,14 +133,15 @@ class Forager:
         best = (value @ _paths(self.size, self.lookahead, value.device).to(value.dtype)).argmax(-1)
         move = best // 4 ** (self.lookahead - 1)
         wiring = _tables(self.size, value.device)[0][task.keys.long().squeeze(-1)]
-        return (wiring.unsqueeze(1) == move.unsqueeze(-1)).long().argmax(-1)
+        key: Tensor = (wiring.unsqueeze(1) == move.unsqueeze(-1)).long().argmax(-1)
+        return key
 
     @property
     def _middle(self) -> int:
         return (self.size // 2) * self.size + self.size // 2
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The world from above, what the agent sees in the light; a sign shows each item's worth."""
+        """The world from above, what the agent sees in the light; signs show what is worth what."""
         from envs.drawing import Canvas
 
         side, middle = 36, self.size // 2

@@ -45,7 +45,7 @@ class PointNavigation:
     horizon: int = 100  # steps
 
     name: ClassVar[str] = "point-navigation"
-    Task: ClassVar[type] = Task
+    task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 0
     step_noise: ClassVar[int] = 0
     speed_max: ClassVar[float] = 0.1  # m/step

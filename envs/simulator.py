@@ -35,7 +35,9 @@ class TensorSimulator:
         ).to(task[0].dtype)
         self._family, self._task = family, task
         self._reset_noise = noise[..., :start]
-        self._step_noise = iter(noise[..., start:].unflatten(-1, (-1, each)).unbind(-2)) if each else None
+        self._step_noise = (
+            iter(noise[..., start:].unflatten(-1, (-1, each)).unbind(-2)) if each else None
+        )
         self._no_noise = noise[..., :0]
         # The horizon is where the collector stops, so a tensor family never truncates itself.
         self._never = torch.zeros(n, episodes, dtype=torch.bool, device=device)

@@ -13,11 +13,11 @@ import torch
 from envs import UsageError, make_family
 from metarl.config import TrainConfig
 from metarl.meta_train import TrainState, meta_train, new_agent
-from metarl.run import versions
+from metarl.machine import versions
 
 WARM_UP = 2  # meta-iterations that aren't timed
 
-# The design's workload: one inner step, one plain policy-gradient outer step, 20 episodes x 100 steps.
+# One inner step and one plain policy-gradient outer step of 20 episodes x 100 steps a task.
 WORKLOADS: dict[str, dict[str, Any]] = {"nav-20": {"tasks": 20}, "nav-200": {"tasks": 200}}
 
 
@@ -33,8 +33,17 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         torch.set_num_threads(threads)
     family = make_family("point-navigation")
     cfg = TrainConfig(
-        "point-navigation", "maml", iterations=WARM_UP + repeats, episodes=20, inner_steps=1,
-        epochs=1, clip=0.0, inner_kl=0.0, step_size="fixed", hidden=(64, 64), **WORKLOADS[workload],
+        "point-navigation",
+        "maml",
+        iterations=WARM_UP + repeats,
+        episodes=20,
+        inner_steps=1,
+        epochs=1,
+        clip=0.0,
+        inner_kl=0.0,
+        step_size="fixed",
+        hidden=(64, 64),
+        **WORKLOADS[workload],
     )
     times: dict[str, list[float]] = defaultdict(list)
     last = time.perf_counter()
@@ -48,7 +57,7 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         last = now
 
     state = TrainState(new_agent(cfg, family, device))
-    for state in meta_train(cfg, family, state, mark):
+    for _ in meta_train(cfg, family, state, mark):
         mark("measure")
     phases = {k: v[WARM_UP:] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))

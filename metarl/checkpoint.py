@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, damage found by digests, nothing unpickled.
+"""Checkpoints: tensors in safetensors, the rest in JSON, digests of both, nothing unpickled.
 
 A checkpoint is a pair `step-000120.safetensors` and `step-000120.json`. Each file is written aside,
 forced to disk and renamed, the JSON last: whoever finds it finds the whole checkpoint. The two
@@ -73,7 +73,9 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     path = found[-1]
     record, blob = _read(path, fall_back=len(found) > 1)
     tensors = load(blob)
-    weights = {k.removeprefix("weights/"): t for k, t in tensors.items() if k.startswith("weights/")}
+    weights = {
+        k.removeprefix("weights/"): t for k, t in tensors.items() if k.startswith("weights/")
+    }
     wanted = named_weights(blank.agent)
     for name in sorted(wanted.keys() | weights.keys()):
         have = tuple(weights[name].shape) if name in weights else "missing"

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -32,21 +33,27 @@ class Train(RunConfig, TrainConfig):
         arg(help="go on with the run in this folder; only --iterations and --device may differ"),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
-    json: Annotated[bool, arg(help="print the evaluation as JSON, and nothing else, on stdout")] = False
+    json: Annotated[bool, arg(help="print the evaluation as JSON, and nothing else, on stdout")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Adapt a trained agent to tasks that it never saw, and show the return after each inner step."""
+    """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: seen in training, unseen, or out of range")] = "test"
+    split: Annotated[Split, arg(help="which tasks: seen in training, unseen, or out of range")] = (
+        "test"
+    )
     tasks: Annotated[int, *number("tasks to adapt to", 2)] = 40
     episodes: Annotated[int, *number("episodes of each task before and after each step", 2)] = 20
     steps: Annotated[int, *number("inner steps", 0, 100)] = 3
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
-    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = None
+    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,17 @@ class Families:
 class Bench:
     """Time one meta-iteration, phase by phase."""
 
-    workload: Annotated[Positional[str], arg(help="which workload: nav-20, or nav-200 with 200 tasks")] = "nav-20"
-    repeats: Annotated[int, *number("meta-iterations that are timed, after two that aren't", 1)] = 20
+    workload: Annotated[
+        Positional[str], arg(help="which workload: nav-20, or nav-200 with 200 tasks")
+    ] = "nav-20"
+    repeats: Annotated[int, *number("meta-iterations that are timed, after two that aren't", 1)] = (
+        20
+    )
     threads: Annotated[int, *number("CPU threads; 0 is one a core", 0, 1024)] = 0
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
-    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = None
+    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
+        None
+    )
 
 
 COMMANDS: dict[str, type[Any]] = {
@@ -76,8 +89,10 @@ COMMANDS: dict[str, type[Any]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code is 2 for a mistake of the user's, 1 for a failure while running."""
+    """Run one command; the exit code is 2 for a user's mistake, 1 for a failure while running."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's `module:Class` lies in the folder where metarl is started
     try:
         return run(parse(words))
     except UsageError as error:
@@ -92,12 +107,13 @@ def run(command: Any) -> int:
     """Carry out a parsed command."""
     from metarl import commands
 
-    return {
+    carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: commands.train,
         Evaluate: commands.evaluate,
         Families: commands.families,
         Bench: commands.bench,
-    }[type(command)](command)
+    }
+    return carry_out[type(command)](command)
 
 
 def parse(words: list[str]) -> Any:
@@ -115,7 +131,7 @@ def parse(words: list[str]) -> Any:
     return _tyro(f"metarl {name}", COMMANDS[name], rest)
 
 
-def _parse_train(words: list[str]) -> Train:
+def _parse_train(words: list[str]) -> Any:
     """Read twice: family and algorithm, or the run to resume, decide the defaults of the rest."""
     no_help = [w for w in words if w not in ("-h", "--help")]
     asked, _ = _tyro("metarl train", Train, no_help, return_unknown_args=True)

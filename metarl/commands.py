@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from metarl.bench import bench as measure
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
+from metarl.machine import choose_device
 from metarl.meta_train import TrainState
-from metarl.run import Watch, choose_device, conclude, open_run, start, train_in
+from metarl.run import Watch, conclude, open_run, start, train_in
 
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Families, Train
@@ -42,7 +42,9 @@ def train(command: Train) -> int:
     else:
         folder = command.resume
         job = open_run(folder, command.device)
-        job = dataclasses.replace(job, train=dataclasses.replace(job.train, iterations=command.iterations))
+        job = dataclasses.replace(
+            job, train=dataclasses.replace(job.train, iterations=command.iterations)
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _progress(console, job.train.iterations, job.state.iteration) as watch:
@@ -72,14 +74,19 @@ def train(command: Train) -> int:
 
 def _default_folder(command: Train) -> Path:
     family = command.family.replace(":", ".")
-    return Path("runs") / f"{family}-{command.algo}-s{command.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return (
+        Path("runs") / f"{family}-{command.algo}-s{command.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
 
 
 @contextmanager
 def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
     """A progress bar with the time left and the return before and after adaptation."""
     columns = (
-        TextColumn("meta-training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("meta-training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("return {task.fields[before]:.1f} -> {task.fields[after]:.1f} after adaptation"),
     )
     nan = float("nan")
@@ -89,8 +96,10 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
         def watch(state: TrainState) -> None:
             m = state.metrics
             progress.update(
-                bar, completed=state.iteration,
-                before=m["train/return_before"], after=m["train/return_after"],
+                bar,
+                completed=state.iteration,
+                before=m["train/return_before"],
+                after=m["train/return_after"],
             )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
@@ -101,23 +110,41 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
 
 
 def _show_returns(console: Console, result: Evaluation) -> None:
-    kind = {"train": "seen in training", "test": "unseen", "extrapolate": "out of the training range"}
-    title = f"{result.family}: {len(result.params)} tasks {kind[result.split]}, {result.episodes} episodes a step"
+    kind = {
+        "train": "seen in training",
+        "test": "unseen",
+        "extrapolate": "out of the training range",
+    }
+    title = (
+        f"{result.family}: {len(result.params)} tasks {kind[result.split]}, "
+        f"{result.episodes} episodes a step"
+    )
     table = Table(title=title, title_justify="left")
-    for name, side in (("inner steps", "right"), ("return", "right"), ("95 % interval", "right"),
-                       ("IQM", "right"), ("gain", "right"), ("", "left")):
+    for name, side in (
+        ("inner steps", "right"),
+        ("return", "right"),
+        ("95 % interval", "right"),
+        ("IQM", "right"),
+        ("gain", "right"),
+        ("", "left"),
+    ):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
     means = [*result.mean, *([] if result.oracle is None else [result.oracle.mean()])]
     low, high = min(means), max(means)
+
     def bar(value: float) -> str:
         return "█" * round(BAR * (value - low) / (high - low)) if high > low else ""
 
     for k, mean in enumerate(result.mean):
         (a, b), (c, d) = result.ci95[k], result.gain_ci95[k]
         gain = f"{mean - result.mean[0]:+.2f} [{c:.2f}, {d:.2f}]" if k else ""
-        table.add_row(str(k), f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", gain, bar(mean))
+        table.add_row(
+            str(k), f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", gain, bar(mean)
+        )
     if result.oracle is not None:
-        table.add_row("oracle", f"{result.oracle.mean():.2f}", "", "", "", bar(result.oracle.mean()))
+        table.add_row(
+            "oracle", f"{result.oracle.mean():.2f}", "", "", "", bar(result.oracle.mean())
+        )
     console.print(table)
 
 
@@ -125,7 +152,12 @@ def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     job = open_run(command.run, command.device)
     result = judge(
-        job.state.agent, job.family, command.split, command.tasks, command.episodes, command.steps,
+        job.state.agent,
+        job.family,
+        command.split,
+        command.tasks,
+        command.episodes,
+        command.steps,
         command.seed,
     )
     _write_json(command.json, result.to_json(job.train.algo, job.state.env_steps))
@@ -142,31 +174,39 @@ def _write_json(where: Path | None, record: dict[str, Any]) -> None:
 
 def families(command: Families) -> int:
     """`metarl families`."""
-    records = []
+    records: list[dict[str, Any]] = []
     for name in FAMILIES:
         family = make_family(name)
         known = parameters(family)
-        records.append({
-            "name": name,
-            "gymnasium_id": gymnasium_id(family),
-            "about": (type(family).__doc__ or "").split("\n")[0],
-            "horizon": family.horizon,
-            "observation_space": str(family.observation_space),
-            "action_space": str(family.action_space),
-            "parameters": {
-                k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)} for k, p in known.items()
-            },
-            "unseen": "disjoint members" if hasattr(family, "members") else "an independent stream of draws",
-        })
+        records.append(
+            {
+                "name": name,
+                "gymnasium_id": gymnasium_id(family),
+                "about": (type(family).__doc__ or "").split("\n")[0],
+                "horizon": family.horizon,
+                "observation_space": str(family.observation_space),
+                "action_space": str(family.action_space),
+                "parameters": {
+                    k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}
+                    for k, p in known.items()
+                },
+                "unseen": "disjoint members"
+                if hasattr(family, "members")
+                else "an independent stream of draws",
+            }
+        )
     if command.json:
         print(json.dumps(records))
         return 0
     console = Console()
     for record in records:
-        console.print(f"\n[bold]{record['name']}[/bold]  {record['gymnasium_id']}  {record['about']}")
+        console.print(
+            f"\n[bold]{record['name']}[/bold]  {record['gymnasium_id']}  {record['about']}"
+        )
         console.print(
             f"observation {record['observation_space']}, action {record['action_space']}, "
-            f"{record['horizon']} steps; unseen tasks: {record['unseen']}", highlight=False,
+            f"{record['horizon']} steps; unseen tasks: {record['unseen']}",
+            highlight=False,
         )
         table = Table()
         for column in ("parameter", "unit", "train range", "allowed"):
@@ -179,12 +219,17 @@ def families(command: Families) -> int:
 
 def bench(command: Bench) -> int:
     """`metarl bench`."""
-    record = measure(command.workload, command.repeats, command.threads, choose_device(command.device))
+    record = measure(
+        command.workload, command.repeats, command.threads, choose_device(command.device)
+    )
     _write_json(command.json, record)
     if str(command.json) == "-":
         return 0
     console = Console()
-    table = Table(title=f"{command.workload}: one meta-iteration, median of {command.repeats}", title_justify="left")
+    table = Table(
+        title=f"{command.workload}: one meta-iteration, median of {command.repeats}",
+        title_justify="left",
+    )
     table.add_column("phase")
     table.add_column("ms", justify="right")
     for phase, seconds in record["phases"].items():
@@ -193,6 +238,7 @@ def bench(command: Bench) -> int:
     console.print(table)
     console.print(
         f"{record['env_steps_per_second']:,.0f} environment steps/s, "
-        f"peak memory {record['peak_rss_mb']:.0f} MB, {record['threads']} threads, {record['device']}"
+        f"peak memory {record['peak_rss_mb']:.0f} MB, "
+        f"{record['threads']} threads, {record['device']}"
     )
     return 0

@@ -33,7 +33,8 @@ def check(settings: Any) -> None:
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and not bound.low <= number <= bound.high:
                     raise UsageError(
-                        f"{flag} {number}: out of range; give a value in [{bound.low}, {bound.high}]."
+                        f"{flag} {number}: out of range; "
+                        f"give a value in [{bound.low}, {bound.high}]."
                     )
         kind = get_args(hints[field.name])[0] if extras else hints[field.name]
         choices = get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
@@ -52,31 +53,40 @@ class TrainConfig:
     """Meta-train an agent over a family of variants."""
 
     family: Annotated[
-        Positional[str], arg(help="family to train on (see `metarl families`), or your own, module:Class")
+        Positional[str],
+        arg(help="family to train on (see `metarl families`), or your own, module:Class"),
     ] = "forager"
     algo: Annotated[
         Literal["promp", "maml"],
-        arg(help="promp: clipped ratio and inner KL over several epochs; maml: one policy-gradient step"),
+        arg(
+            help="promp: clipped ratio and inner KL, several epochs; maml: one policy-gradient step"
+        ),
     ] = "promp"
     seed: Annotated[int, *number("seed of weights, tasks and episodes", 0)] = 0
     iterations: Annotated[int, *number("meta-iterations in the whole run", 1)] = 200
     tasks: Annotated[int, *number("tasks in a meta-iteration", 1)] = 20
-    episodes: Annotated[int, *number("episodes of each task before and after each inner step", 2)] = 20
+    episodes: Annotated[
+        int, *number("episodes of each task before and after each inner step", 2)
+    ] = 20
     inner_steps: Annotated[int, *number("gradient steps of adaptation in training", 0, 20)] = 1
     inner_lr: Annotated[float, *number("step size of adaptation, where it starts", 0, 100)] = 0.1
     step_size: Annotated[
         Literal["fixed", "per-weight"],
-        arg(help="fixed: inner-lr throughout; per-weight: one for each weight, meta-learned (Meta-SGD)"),
+        arg(help="fixed: inner-lr throughout; per-weight: one a weight, meta-learned (Meta-SGD)"),
     ] = "per-weight"
     first_order: Annotated[bool, arg(help="drop the second-derivative term (FOMAML)")] = False
     gamma: Annotated[float, *number("discount per step", 0, 1)] = 0.99
     gae_lambda: Annotated[float, *number("lambda of the advantage estimate", 0, 1)] = 1.0
     meta_lr: Annotated[float, *number("Adam step size of the slow weights", 0, 1)] = 1e-3
-    meta_lr_of_steps: Annotated[float, *number("Adam step size of the learned step sizes", 0, 1)] = 1e-3
+    meta_lr_of_steps: Annotated[
+        float, *number("Adam step size of the learned step sizes", 0, 1)
+    ] = 1e-3
     max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 0)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5
     clip: Annotated[float, *number("clip the outer ratio to 1 +- this; 0 does not clip", 0)] = 0.3
-    inner_kl: Annotated[float, *number("weight of the KL of the policies before each inner step", 0)] = 5e-4
+    inner_kl: Annotated[
+        float, *number("weight of the KL of the policies before each inner step", 0)
+    ] = 5e-4
     hidden: Annotated[tuple[int, ...], *number("units in each hidden layer", 1)] = (64, 64)
     log_std_init: Annotated[
         float, *number("first log standard deviation, in half action boxes", -10, 3)
@@ -90,9 +100,14 @@ class TrainConfig:
 class RunConfig:
     """What a run does beside learning; none of it changes what is learned, but for `threads`."""
 
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one")] = "auto"
+    device: Annotated[
+        str, arg(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one")
+    ] = "auto"
     threads: Annotated[
-        int, *number("CPU threads, which must stay the same for bit-equal results; 0 is one a core", 0, 1024)
+        int,
+        *number(
+            "CPU threads, which must stay the same for bit-equal results; 0 is one a core", 0, 1024
+        ),
     ] = 0
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
@@ -105,7 +120,11 @@ class RunConfig:
 # What a published algorithm fixes; all other settings stay flags.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "promp": {},  # Rothfuss et al. 2019 (arXiv:1810.06784): TrainConfig's own defaults
-    "maml": {"epochs": 1, "clip": 0.0, "inner_kl": 0.0},  # Finn et al. 2017 (arXiv:1703.03400), one PG step
+    "maml": {
+        "epochs": 1,
+        "clip": 0.0,
+        "inner_kl": 0.0,
+    },  # Finn et al. 2017 (arXiv:1703.03400), one PG step
 }
 
 # Where a family needs other settings than TrainConfig's own.

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from agents.rollout import check_finite
 from agents.streams import stream
 from envs import Family, Split, TensorSimulator, sample_tasks, task_values
-from metarl.meta_train import check_finite
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -31,7 +31,8 @@ class Evaluation:
     @property
     def mean(self) -> Array:
         """(K + 1,)."""
-        return self.returns.mean(axis=0)
+        mean: Array = self.returns.mean(axis=0)
+        return mean
 
     @property
     def ci95(self) -> Array:
@@ -107,7 +108,7 @@ def evaluate(
 def oracle_return(
     family: Family, task: Any, episodes: int, gen: torch.Generator | None
 ) -> Array | None:
-    """Mean return of each task for the family's own `oracle(state, task)`, (M,); None without one."""
+    """Mean return of each task under the family's own `oracle`, (M,); None without one."""
     if not hasattr(family, "oracle"):
         return None
     simulator = TensorSimulator(family, task, episodes, gen)

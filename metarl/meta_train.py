@@ -15,9 +15,9 @@ from agents.adapt import adapt, inner_update, per_task
 from agents.agent import Agent
 from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl, surrogate
 from agents.policy import MLP, Params, act_dist
-from agents.rollout import Rollout, collect
+from agents.rollout import Rollout, check_finite, collect
 from agents.streams import stream
-from envs import Family, RunError, sample_tasks, task_values
+from envs import Family, RunError, sample_tasks
 from metarl.config import TrainConfig
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
@@ -64,8 +64,8 @@ def meta_train(
 ) -> Iterator[TrainState]:
     """Yield the state after each meta-iteration, until `cfg.iterations`.
 
-    One iteration: draw tasks; play and adapt `cfg.inner_steps` times; play with the adapted weights;
-    move slow weights and step sizes so that the same adaptation ends better.
+    One iteration: draw tasks; play and adapt `cfg.inner_steps` times; play with the adapted
+    weights; move slow weights and step sizes so that the same adaptation ends better.
 
     Args:
         state: where to go on; None starts a new agent on the CPU.
@@ -89,7 +89,9 @@ def meta_train(
         agent = dataclasses.replace(agent, params=params, inner_lr=inner_lr)
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
 
-        data = play_and_adapt(cfg, agent, family, task, stream(cfg.seed, "episodes", it, device), mark)
+        data = play_and_adapt(
+            cfg, agent, family, task, stream(cfg.seed, "episodes", it, device), mark
+        )
         optimizer, losses, norms = _adam(cfg, weights, state.opt), [], []
         for epoch in range(cfg.epochs):
             loss = meta_loss(cfg, agent, data, first=epoch == 0)
@@ -119,7 +121,9 @@ def play_and_adapt(
     def loss(fast: Params, batch: Batch) -> Tensor:
         return surrogate(agent.policy, fast, batch)
 
-    rollouts, support, path = [], [], [per_task(agent.params, cfg.tasks)]
+    rollouts: list[Rollout] = []
+    support: list[Batch] = []
+    path = [per_task(agent.params, cfg.tasks)]
     for _ in range(cfg.inner_steps):
         weights = path[-1] if support else agent.params
         rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
@@ -146,7 +150,9 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
 
     start = per_task(agent.params, len(data.query.obs))
     path = data.path if first else adapt(loss, start, data.support, agent.inner_lr, cfg.first_order)
-    total = clipped_surrogate(act_dist(agent.policy, path[-1], data.query.obs), data.query, cfg.clip)
+    total = clipped_surrogate(
+        act_dist(agent.policy, path[-1], data.query.obs), data.query, cfg.clip
+    )
     if not first and cfg.inner_kl:
         for fast, batch in zip(path[:-1], data.support, strict=True):
             total = total + cfg.inner_kl * mean_kl(act_dist(agent.policy, fast, batch.obs), batch)
@@ -209,7 +215,9 @@ def _measure(
         "train/entropy": (query.dist.entropy() * query.weight).sum(-1).mean(),
         "train/grad_norm": torch.stack(norms).mean(),
         "env_steps": torch.stack([r.alive.sum() for r in data.rollouts]).sum(),
-        "finite": torch.stack([x.isfinite().all() for r in data.rollouts for x in (r.obs, r.rew)]).all(),
+        "finite": torch.stack(
+            [x.isfinite().all() for r in data.rollouts for x in (r.obs, r.rew)]
+        ).all(),
     }
     numbers = torch.stack([v.double() for v in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))
@@ -240,22 +248,10 @@ def _advance(
     in_a_row = state.skipped_in_a_row + 1 if bad else 0
     if in_a_row >= MAX_SKIPPED:
         raise RunError(
-            f"meta-gradient not finite {in_a_row} times in a row at iteration {state.iteration + 1}: "
+            f"meta-gradient not finite {in_a_row} times in a row "
+            f"at iteration {state.iteration + 1}: "
             "lower --inner-lr or --meta-lr and go on from the last checkpoint."
         )
     skipped = state.skipped + bad
     metrics["train/skipped_updates"] = float(skipped)
     return TrainState(agent, opt, state.iteration + 1, env_steps, skipped, in_a_row, metrics)
-
-
-def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
-    """Raise RunError that names task, step and episode of the first NaN or infinity."""
-    for what, x in (("observation", rollout.obs.flatten(3)), ("reward", rollout.rew.unsqueeze(-1))):
-        bad = (~x.isfinite()).nonzero()
-        if len(bad):
-            n, t, b, i = bad[bad[:, 1].argmin()].tolist()
-            values = ", ".join(f"{k}={v:g}" for k, v in task_values(task)[n].items())
-            raise RunError(
-                f"{family.name}: {what} is {x[n, t, b, i].item()} at step {t} of episode {b} with {values}: "
-                "make the family finite there, or narrow its ranges."
-            )

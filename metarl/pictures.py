@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from agents.agent import Agent
@@ -32,7 +31,9 @@ def adaptation_curve(result: Evaluation) -> Picture:
     axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, linewidth=0, zorder=2)
     axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean, 95 % interval", zorder=3)
     if result.oracle is not None:
-        axes.axhline(result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task")
+        axes.axhline(
+            result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"
+        )
     axes.set_xticks(steps)
     axes.set_xlabel("inner steps")
     axes.set_ylabel(f"return, mean of {result.episodes} episodes")
@@ -62,7 +63,7 @@ def film(agent: Agent, family: Family, task: Any, seed: int) -> tuple[list[Pictu
 def before_and_after(
     agent: Agent, family: Family, steps: int, episodes: int, seed: int
 ) -> list[Picture]:
-    """Frames of an episode on an unseen task, before adaptation on the left and after on the right."""
+    """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
     device = next(iter(agent.params.values())).device
     gen = stream(seed, "film task", 0, device)
     task = sample_tasks(family, 1, gen, "test", device)
@@ -85,7 +86,9 @@ def _beside(pictures: list[Picture], titles: list[str]) -> Picture:
     sheet = Image.new("RGB", (2 * width + 8, height + 22), "white")
     for x, picture, title in zip((0, width + 8), pictures, titles, strict=True):
         sheet.paste(Image.fromarray(picture), (x, 22))
-        ImageDraw.Draw(sheet).text((x + width / 2, 11), title, fill="black", anchor="mm", font_size=13)
+        ImageDraw.Draw(sheet).text(
+            (x + width / 2, 11), title, fill="black", anchor="mm", font_size=13
+        )
     return np.asarray(sheet)
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +16,7 @@ from envs import Family, RunError, UsageError, make_family
 from metarl.checkpoint import FORMAT, load_checkpoint, save_checkpoint, write_atomically
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.evaluate import Evaluation, evaluate
+from metarl.machine import choose_device, git_commit, versions
 from metarl.meta_train import TrainState, meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.tracking import CsvTracker, TensorBoardTracker, columns
@@ -36,26 +32,6 @@ class Loaded:
     run: RunConfig
     family: Family
     state: TrainState
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
-
-    Raises:
-        UsageError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: unknown; give auto, cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: not supported; give auto, cpu, cuda or cuda:N.")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(f"--device {name}: this machine has {count} CUDA devices; give auto or cpu.")
-    return device
 
 
 def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | None = None) -> Loaded:
@@ -78,7 +54,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
         "train": dataclasses.asdict(train),
         "run": dataclasses.asdict(run),
         "versions": versions(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +74,9 @@ def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
     """
     path = folder / "config.json"
     if not path.exists():
-        raise UsageError(f"no config.json in {folder}: give the folder of a run, such as runs/NAME.")
+        raise UsageError(
+            f"no config.json in {folder}: give the folder of a run, such as runs/NAME."
+        )
     try:
         record = json.loads(path.read_text())
         known, newest = record["format"], record["versions"]["metarl"]
@@ -116,9 +94,7 @@ def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
         ) from error
 
 
-def open_run(
-    folder: Path, device: str | None = None, family: Family | None = None
-) -> Loaded:
+def open_run(folder: Path, device: str | None = None, family: Family | None = None) -> Loaded:
     """The run in a folder, at its newest checkpoint.
 
     Args:
@@ -183,13 +159,17 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
 
 def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
     result = evaluate(
-        state.agent, job.family, steps=job.run.eval_steps, episodes=job.train.episodes, seed=job.train.seed
+        state.agent,
+        job.family,
+        steps=job.run.eval_steps,
+        episodes=job.train.episodes,
+        seed=job.train.seed,
     )
     return {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
 
 
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
-    """Evaluate on unseen tasks; write `evaluation.json`, the curve and an episode before and after."""
+    """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
     result = evaluate(
         state.agent, job.family, steps=run.eval_steps, episodes=train.episodes, seed=train.seed
@@ -212,23 +192,3 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     board.hparams(settings, {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)})
     board.close()
     return result
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    packages = {"metarl": "metarl-toolkit", "torch": "torch", "gymnasium": "gymnasium", "numpy": "numpy"}
-    return {"python": platform.python_version(), **{k: version(p) for k, p in packages.items()}}
-
-
-def _git_commit() -> str | None:
-    """The commit of the source tree, `-dirty` where it was changed; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, env=env, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

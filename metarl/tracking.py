@@ -32,7 +32,7 @@ def columns(eval_steps: int) -> tuple[str, ...]:
 
 
 class CsvTracker:
-    """One line an iteration, flushed at once; going on cuts off what the checkpoint doesn't know."""
+    """One line an iteration, flushed at once; going on cuts off what came after the checkpoint."""
 
     def __init__(self, path: Path, header: tuple[str, ...], iteration: int) -> None:
         kept = []
@@ -77,18 +77,24 @@ class TensorBoardTracker:
 
     def animation(self, tag: str, gif: bytes, size: tuple[int, int], env_steps: int) -> None:
         """An animated GIF of `size` (width, height); the image plug-in plays it."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=gif)
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), env_steps)
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), env_steps)
 
     def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The settings beside final metrics, in this run and not in a new one under it."""
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()}
+        plain = {
+            k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()
+        }
         for summary in hparams(plain, dict(metrics)):
-            self._writer.file_writer.add_summary(summary)
+            self._add(summary, None)
+
+    def _add(self, summary: Any, env_steps: int | None) -> None:
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(summary, env_steps)
 
     def close(self) -> None:
         self._writer.close()

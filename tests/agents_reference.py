@@ -156,7 +156,7 @@ class Walk:
     horizon: int = 6
 
     name: ClassVar[str] = "walk"
-    Task: ClassVar[type] = WalkTask
+    task_type: ClassVar[type] = WalkTask
     reset_noise: ClassVar[int] = 2
     step_noise: ClassVar[int] = 2
     observation_space: ClassVar[Box] = Box(-np.inf, np.inf, (2,))

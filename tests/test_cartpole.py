@@ -30,7 +30,7 @@ def gymnasium_cartpole(task):
 def test_every_transition_is_gymnasiums(split, dtype, atol):
     """From states inside and outside the limits, for both senses of the keys."""
     n, b, gen = 16, 12, torch.Generator().manual_seed(0)
-    task = FAMILY.Task(*(x.to(dtype) for x in draw(FAMILY, n, split)))
+    task = FAMILY.task_type(*(x.to(dtype) for x in draw(FAMILY, n, split)))
     reach = torch.tensor([2.6, 3.0, 0.25, 3.0], dtype=dtype).view(4, 1, 1)
     drawn = torch.rand(4, n, b, dtype=dtype, generator=gen)
     state = type(FAMILY.reset(task, torch.rand(n, b, 4)))(*(reach * (2 * drawn - 1)))
@@ -38,7 +38,7 @@ def test_every_transition_is_gymnasiums(split, dtype, atol):
     nxt, rew, terminated = FAMILY.step(state, act, task, NO_NOISE)
 
     for i in range(n):
-        env = gymnasium_cartpole(FAMILY.Task(*(x[i] for x in task)))
+        env = gymnasium_cartpole(FAMILY.task_type(*(x[i] for x in task)))
         inverted = task.inverted[i].item() == 1
         for j in range(b):
             env.state, env.steps_beyond_terminated = [x[i, j].item() for x in state], None
@@ -99,7 +99,7 @@ def test_observations_of_the_hardest_fall_lie_in_their_space():
     """Push the lightest, shortest poles and carts over with the greatest force, and the like."""
     ends = [known.bounds for known in parameters(FAMILY).values() if known.beyond]
     rows = torch.tensor([(*row, 0.0) for row in product(*ends)])
-    task = FAMILY.Task(*rows.T.unsqueeze(-1))
+    task = FAMILY.task_type(*rows.T.unsqueeze(-1))
     noise = torch.tensor(list(product((0.0, 1.0), repeat=4)))
     for patience in range(10):  # lean one way for some steps, then push the other way
         state = FAMILY.reset(task, noise.expand(len(rows), 16, 4))

@@ -86,7 +86,7 @@ def test_what_is_eaten_grows_again_on_each_empty_cell_equally_often():
 
 
 def test_each_wiring_sends_the_four_keys_to_the_four_moves():
-    task = FAMILY.Task(*(torch.zeros(24, 1),) * 3, torch.arange(24.0).view(24, 1))
+    task = FAMILY.task_type(*(torch.zeros(24, 1),) * 3, torch.arange(24.0).view(24, 1))
     act = torch.arange(4).expand(24, 4)
     state = start(task, 4)
     nxt, _, _ = FAMILY.step(state, act, task, torch.zeros(24, 4, 1))
@@ -121,7 +121,7 @@ def test_without_memory_no_policy_gets_more_than_nothing():
         return torch.rand(1, *shape, generator=gen).expand(6, *shape)
 
     for keys in (0.0, 11.0, 23.0):
-        task = FAMILY.Task(*torch.tensor([(*m, keys) for m in MEANINGS]).T.unsqueeze(-1))
+        task = FAMILY.task_type(*torch.tensor([(*m, keys) for m in MEANINGS]).T.unsqueeze(-1))
         state, total = FAMILY.reset(task, same(8, 36)), torch.zeros(6, 8)
         weights = torch.randn(75, 4, generator=gen)  # any function of what is seen would do
         for _ in range(FAMILY.horizon):

@@ -113,7 +113,10 @@ def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, 
     }
 
     def f(w):
-        part = {p: {k.split("/", 1)[1]: v for k, v in w.items() if k.startswith(p)} for p in ("params", "inner_lr")}
+        part = {
+            p: {k.split("/", 1)[1]: v for k, v in w.items() if k.startswith(p)}
+            for p in ("params", "inner_lr")
+        }
         return meta_loss(cfg, dataclasses.replace(agent, **part), data)
 
     got = torch.autograd.grad(f(weights), list(weights.values()), allow_unused=True)
@@ -145,14 +148,19 @@ class Poisoned(PointNavigation):
     def step(self, state, act, task, noise):
         nxt, rew, terminated = super().step(state, act, task, noise)
         bad = torch.where(task.goal_x > 0.2, float("nan"), 0.0)
-        return (nxt, rew + bad, terminated) if self.where == "reward" else (
-            type(nxt)(nxt.pos + bad.unsqueeze(-1)), rew, terminated)
+        return (
+            (nxt, rew + bad, terminated)
+            if self.where == "reward"
+            else (type(nxt)(nxt.pos + bad.unsqueeze(-1)), rew, terminated)
+        )
 
 
 @pytest.mark.parametrize("where", ["reward", "observation"])
 def test_a_nan_from_a_family_stops_and_says_where(where, monkeypatch):
     monkeypatch.setattr(Poisoned, "where", where)
-    with pytest.raises(RunError, match=rf"{where} is nan at step \d+ of episode \d+ with goal_x=0\.\d+.*finite"):
+    with pytest.raises(
+        RunError, match=rf"{where} is nan at step \d+ of episode \d+ with goal_x=0\.\d+.*finite"
+    ):
         list(meta_train(small(tasks=8), Poisoned()))
 
 
@@ -173,7 +181,15 @@ def test_a_non_finite_gradient_skips_the_update_and_several_stop_the_run():
 
 
 # What makes a host wait for its device: reading a value, or a shape that depends on values.
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_to_copy", "is_nonzero", "equal", "unique")
+WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "_to_copy",
+    "is_nonzero",
+    "equal",
+    "unique",
+)
 
 
 class CountWaits(TorchDispatchMode):

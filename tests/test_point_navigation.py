@@ -16,12 +16,12 @@ def goals(side):
     """The midpoints of side x side squares that tile the training range."""
     axis = (torch.arange(side) + 0.5) / side - 0.5
     x, y = torch.meshgrid(axis, axis, indexing="ij")
-    return FAMILY.Task(x.reshape(-1, 1), y.reshape(-1, 1))
+    return FAMILY.task_type(x.reshape(-1, 1), y.reshape(-1, 1))
 
 
 def test_every_step_is_that_of_the_definition():
     """Walks that reach the goal after some steps, at random, or never; half of them overshoot."""
-    task = FAMILY.Task(*(x.double() for x in goals(5)))
+    task = FAMILY.task_type(*(x.double() for x in goals(5)))
     goal = torch.stack(task, dim=-1)
     acts = random_acts(FAMILY, (FAMILY.horizon, 25, 4)).double() * 2  # half beyond the clip
     acts[:7, :, 1] = goal[:, 0] / 7  # there after 7 steps

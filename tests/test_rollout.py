@@ -22,7 +22,7 @@ def gen(seed=0):
 
 
 def tasks():
-    return Walk.Task(torch.tensor([[1.0], [4.0], [99.0]]))
+    return Walk.task_type(torch.tensor([[1.0], [4.0], [99.0]]))
 
 
 def play(discrete=False, own_weights=False, seed=0, family=None):

@@ -11,14 +11,29 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-SETTINGS = "point-navigation --iterations 12 --tasks 3 --episodes 2 --hidden 8 --threads 1".split()
-OFTEN = "--save-every 3 --eval-every 4 --eval-steps 1 --device cpu".split()
+SETTINGS = [
+    "point-navigation",
+    "--iterations",
+    "12",
+    "--tasks",
+    "3",
+    "--episodes",
+    "2",
+    "--hidden",
+    "8",
+    "--threads",
+    "1",
+]
+OFTEN = ["--save-every", "3", "--eval-every", "4", "--eval-steps", "1", "--device", "cpu"]
 
 
 def metarl(*words, **how):
     return subprocess.Popen(
         [sys.executable, "-m", "metarl", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **how,
     )
 
 
@@ -29,7 +44,7 @@ def finish(process):
 
 
 def record(folder: Path):
-    """Weights, optimiser and counters of the last checkpoint; metrics without wall-clock columns."""
+    """The last checkpoint, and the metrics without wall-clock columns."""
     newest = max((folder / "checkpoints").glob("step-*.json"))
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [

@@ -1,0 +1,36 @@
+"""Imports go one way: envs <- agents <- metarl; and each layer keeps to what it may know."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {"envs": {"envs"}, "agents": {"envs", "agents"}, "metarl": {"envs", "agents", "metarl"}}
+# Files, terminals, time and logging belong to metarl alone.
+OUTSIDE = {"time", "pathlib", "os", "sys", "logging", "rich", "tyro", "tensorboard", "safetensors"}
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_a_layer_imports_nothing_above_it(layer):
+    files = list((ROOT / layer).rglob("*.py"))
+    assert files
+    for file in files:
+        ours = set(imported(file)) & set(ALLOWED)
+        assert ours <= ALLOWED[layer], f"{file} imports {ours - ALLOWED[layer]}"
+
+
+@pytest.mark.parametrize("layer", ["envs", "agents"])
+def test_only_metarl_knows_files_terminals_and_time(layer):
+    for file in (ROOT / layer).rglob("*.py"):
+        assert not set(imported(file)) & OUTSIDE, file
+        assert "print(" not in file.read_text(), file
