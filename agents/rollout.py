@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -69,14 +70,26 @@ def collect(
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
-    """Raise RunError that names task, step and episode of the first NaN or infinity."""
-    for what, x in (("observation", rollout.obs.flatten(3)), ("reward", rollout.rew.unsqueeze(-1))):
-        bad = (~x.isfinite()).nonzero()
-        if len(bad):
-            n, t, b, i = bad[bad[:, 1].argmin()].tolist()
+    """Raise RunError that names task, step and episode of the first NaN or infinity of a family.
+
+    Numbers that went bad after the policy's own output did are the agent's fault, not the family's.
+    """
+    agent = _first_bad(rollout.dist[0])
+    for what, x, last in (("observation", rollout.obs, 0), ("reward", rollout.rew, -1)):
+        first = _first_bad(x)
+        blamed = ((first < x.shape[1]) & (first <= agent + last)).nonzero()
+        if len(blamed):
+            n, b = blamed[first[blamed.unbind(-1)].argmin()].tolist()
+            t = int(first[n, b])
+            number = next(v for v in x[n, t, b].flatten().tolist() if not math.isfinite(v))
             values = ", ".join(f"{k}={v:g}" for k, v in task_values(task)[n].items())
             raise RunError(
-                f"{family.name}: {what} is {x[n, t, b, i].item()} at step {t} of episode {b} "
-                f"with {values}: "
+                f"{family.name}: {what} is {number} at step {t} of episode {b} with {values}: "
                 "make the family finite there, or narrow its ranges."
             )
+
+
+def _first_bad(x: Tensor) -> Tensor:
+    """First step at which each episode of x (N, T, B, ...) is not finite, T where none; (N, B)."""
+    bad = ~x.flatten(3).isfinite().all(-1) if x.dim() > 3 else ~x.isfinite()
+    return torch.where(bad.any(1), bad.int().argmax(1), x.shape[1])

@@ -31,6 +31,20 @@ from envs.simulator import Simulator, TensorSimulator, simulate
 FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
 
 
+FAMILY_NEEDS = (
+    "name",
+    "task_type",
+    "horizon",
+    "observation_space",
+    "action_space",
+    "reset_noise",
+    "step_noise",
+    "reset",
+    "observe",
+    "step",
+)
+
+
 def make_family(name: str) -> Family:
     """A family by its name, or a user's own by `module:Class`.
 
@@ -41,20 +55,41 @@ def make_family(name: str) -> Family:
         family: Family = FAMILIES[name]()
         return family
     module, colon, cls = name.partition(":")
-    if not colon:
+    if not (module and colon and cls):
         raise UsageError(
             f"unknown family '{name}': give one of {', '.join(FAMILIES)}, "
             "or your own as module:Class."
         )
+    return _own_family(name, module, cls)
+
+
+def _own_family(name: str, module: str, cls: str) -> Family:
+    """A user's family; whatever goes wrong in the user's module is told in one line."""
     try:
-        made = getattr(importlib.import_module(module), cls)()
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"family '{name}': {error}: start where the module can be imported."
         ) from error
-    except AttributeError as error:
-        raise UsageError(f"family '{name}': {error}: check the class name.") from error
-    return made  # type: ignore[no-any-return]
+    except Exception as error:
+        raise UsageError(
+            f"family '{name}': importing {module} raised {type(error).__name__}: {error}: mend it."
+        ) from error
+    if not hasattr(found, cls):
+        raise UsageError(f"family '{name}': {module} has no {cls}: check the class name.")
+    try:
+        made: Family = getattr(found, cls)()
+    except Exception as error:
+        raise UsageError(
+            f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
+            "give each of its fields a default."
+        ) from error
+    missing = [need for need in FAMILY_NEEDS if not hasattr(made, need)]
+    if missing:
+        raise UsageError(
+            f"family '{name}' lacks {', '.join(missing)}: see the example of a family in README."
+        )
+    return made
 
 
 def gymnasium_id(family: Family) -> str:

@@ -30,6 +30,7 @@ class Range:
     high: float
     unit: str = ""
     beyond: tuple[float, float] | None = None
+    default: float | None = None  # of a task that doesn't say; None is half-way
 
     def __post_init__(self) -> None:
         outer = self.bounds
@@ -37,6 +38,11 @@ class Range:
             raise UsageError(f"Range({self.low}, {self.high}): give finite low <= high.")
         if not (outer[0] <= self.low and self.high <= outer[1]):
             raise UsageError(f"Range beyond={outer}: make it contain [{self.low}, {self.high}].")
+
+    @property
+    def usual(self) -> float:
+        """Value of a task that doesn't say."""
+        return (self.low + self.high) / 2 if self.default is None else self.default
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -68,6 +74,11 @@ class Choice:
     unit: str = ""
     beyond: None = None
 
+    @property
+    def usual(self) -> float:
+        """Value of a task that doesn't say."""
+        return self.values[0]
+
     def draw(self, u: Tensor, extrapolate: bool = False) -> Tensor:
         """Map `u`, uniform in [0, 1), to values of the same shape."""
         del extrapolate  # a set has no outside
@@ -79,7 +90,8 @@ class Choice:
         )
 
     def allows(self, value: float) -> bool:
-        return value in self.values
+        # Values travel as float32: 0.1 arrives as 0.100000001.
+        return any(math.isclose(value, v, rel_tol=1e-6, abs_tol=1e-9) for v in self.values)
 
     def __str__(self) -> str:
         shown = [f"{v:g}" for v in self.values]
@@ -103,8 +115,16 @@ class Family(Protocol):
 
     name: ClassVar[str]
     task_type: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
-    reset_noise: ClassVar[int]
-    step_noise: ClassVar[int]
+
+    @property
+    def reset_noise(self) -> int:
+        """Uniform numbers that an episode needs to start."""
+        ...
+
+    @property
+    def step_noise(self) -> int:
+        """Uniform numbers that an episode needs for each step."""
+        ...
 
     @property
     def horizon(self) -> int:
@@ -142,7 +162,7 @@ def parameters(family: Family) -> dict[str, Parameter]:
 
 
 def make_task(family: Family, **values: float) -> Any:
-    """One task, fields (1, 1) float32; parameters left out take the middle of their range.
+    """One task, fields (1, 1) float32; parameters left out take a value of training's.
 
     Raises:
         UsageError: a parameter that doesn't exist, or a value outside its bounds.
@@ -150,13 +170,14 @@ def make_task(family: Family, **values: float) -> Any:
     known = parameters(family)
     for name, value in values.items():
         check_parameter(family.name, known, name, value)
-    middle = {
-        k: p.values[0] if isinstance(p, Choice) else (p.low + p.high) / 2 for k, p in known.items()
-    }
+    if hasattr(family, "members"):
+        start = task_values(family.members("train"))[0]
+    else:
+        start = {k: p.usual for k, p in known.items()}
     return family.task_type(
         **{
             k: torch.tensor([[float(v)]], dtype=torch.float32)
-            for k, v in {**middle, **values}.items()
+            for k, v in {**start, **values}.items()
         }
     )
 

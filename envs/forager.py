@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
+from envs.errors import UsageError
 from envs.family import Choice, Split
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: up, down, left, right
@@ -65,8 +66,18 @@ class Forager:
 
     name: ClassVar[str] = "forager"
     task_type: ClassVar[type] = Task
-    reset_noise: ClassVar[int] = 36
     step_noise: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.view % 2 == 0 or self.view > self.size or 3 * self.count >= self.size**2:
+            raise UsageError(
+                f"Forager(size={self.size}, view={self.view}, count={self.count}): give an odd "
+                "view of at most size, and fewer than size * size / 3 items of each kind."
+            )
+
+    @property
+    def reset_noise(self) -> int:
+        return self.size**2
 
     @property
     def observation_space(self) -> MultiBinary:

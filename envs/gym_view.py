@@ -20,6 +20,8 @@ class GymView(gymnasium.Env[Any, Any]):
     def __init__(self, family: Family, render_mode: str | None = None, **values: float) -> None:
         if render_mode not in (None, "rgb_array"):
             raise UsageError(f"render_mode={render_mode!r}: give 'rgb_array' or None.")
+        if render_mode and not hasattr(family, "frame"):
+            raise UsageError(f"{family.name} has no frame(state, task): leave out render_mode.")
         self.family, self.render_mode = family, render_mode
         self.task = make_task(family, **values)
         self.observation_space = family.observation_space

@@ -34,14 +34,14 @@ class PointNavigation:
     Reward: minus the distance to the goal in m, after the move. Start: the origin. End: within
     0.01 m of the goal in x and in y, or after `horizon` steps.
 
-    Anchors: standing still gets -38.3, the mean of -100 x 0.3826 m, and no fixed policy does much
-    better; an oracle that is told the goal gets -2.29 in the paper (tests compute -1.3
-    for a straight walk).
+    Anchors: standing still gets -38.3, -100 times the mean distance of a goal, and no policy that
+    doesn't adapt does much better; the oracle, which is told the goal, gets -0.5 (the paper's
+    learned one, with noise in its actions, -2.29). Tests compute both.
     Source: Finn et al. 2017 (arXiv:1703.03400), section 5.3, as their published code has it.
     """
 
-    goal_x: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8))
-    goal_y: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8))
+    goal_x: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8), default=0.3)
+    goal_y: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8), default=0.3)
     horizon: int = 100  # steps
 
     name: ClassVar[str] = "point-navigation"
@@ -53,7 +53,7 @@ class PointNavigation:
 
     @property
     def observation_space(self) -> Box:
-        far = self.speed_max * self.horizon
+        far = self.speed_max * (self.horizon + 1)  # one to spare, for sums in float32
         return Box(-far, far, (2,), np.float32)
 
     @property
@@ -76,7 +76,8 @@ class PointNavigation:
 
     def oracle(self, state: State, task: Task) -> Tensor:
         """The fastest walk, given the goal; (N, B, 2)."""
-        return torch.stack((task.goal_x, task.goal_y), dim=-1) - state.pos
+        to_goal = torch.stack((task.goal_x, task.goal_y), dim=-1) - state.pos
+        return to_goal.clamp(-self.speed_max, self.speed_max)
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
         """The square [-1, 1]^2 m from above: agent blue, goal green, start grey."""

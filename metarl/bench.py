@@ -12,8 +12,8 @@ import torch
 
 from envs import UsageError, make_family
 from metarl.config import TrainConfig
-from metarl.meta_train import TrainState, meta_train, new_agent
 from metarl.machine import versions
+from metarl.meta_train import TrainState, meta_train, new_agent
 
 WARM_UP = 2  # meta-iterations that aren't timed
 

@@ -14,7 +14,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from envs import UsageError
 from metarl.meta_train import TrainState, named_weights, split_weights
@@ -55,7 +57,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
     record["sha256"] = _digest(record)
     write_atomically(stem.with_suffix(".safetensors"), blob)
     write_atomically(stem.with_suffix(".json"), json.dumps(record, indent=1).encode())
-    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
+    for old in _checkpoints(folder)[:-KEEP]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
     return stem.with_suffix(".json")
@@ -67,12 +69,11 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     Raises:
         UsageError: none there, damaged, from a newer metarl, or of another family or network.
     """
-    found = sorted(folder.glob("step-*.json"))
+    found = _checkpoints(folder)
     if not found:
         raise UsageError(f"no checkpoint in {folder}: start a run with `metarl train` first.")
     path = found[-1]
-    record, blob = _read(path, fall_back=len(found) > 1)
-    tensors = load(blob)
+    record, tensors = _read(path, fall_back=len(found) > 1)
     weights = {
         k.removeprefix("weights/"): t for k, t in tensors.items() if k.startswith("weights/")
     }
@@ -98,7 +99,12 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     )
 
 
-def _read(path: Path, fall_back: bool) -> tuple[dict[str, Any], bytes]:
+def _checkpoints(folder: Path) -> list[Path]:
+    """Their JSON files, oldest first."""
+    return sorted(folder.glob("step-*.json"), key=lambda p: (len(p.stem), p.stem))
+
+
+def _read(path: Path, fall_back: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """JSON and tensors of a checkpoint, whole and undamaged."""
     advice = (
         f"delete {path.name} to fall back on the checkpoint before it."
@@ -108,20 +114,23 @@ def _read(path: Path, fall_back: bool) -> tuple[dict[str, Any], bytes]:
     try:
         record = json.loads(path.read_text())
         blob = path.with_suffix(".safetensors").read_bytes()
-        known, own = record["format"], record.pop("sha256")
+        newer, own = record["format"] > FORMAT, record.pop("sha256")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"{path} can't be read ({error}): {advice}") from error
-    if known > FORMAT:
+    if newer:
         raise UsageError(
-            f"{path} has format {known}, this metarl reads up to {FORMAT}: upgrade metarl."
+            f"{path} has format {record['format']}, "
+            f"this metarl reads up to {FORMAT}: upgrade metarl."
         )
     if _digest(record) != own:
         raise UsageError(f"{path} is damaged (its SHA-256 differs): {advice}")
+    tensors_path = path.with_suffix(".safetensors")
     if hashlib.sha256(blob).hexdigest() != record["tensors_sha256"]:
-        raise UsageError(
-            f"{path.with_suffix('.safetensors')} is damaged (its SHA-256 differs): {advice}"
-        )
-    return record, blob
+        raise UsageError(f"{tensors_path} is damaged (its SHA-256 differs): {advice}")
+    try:
+        return record, load(blob)
+    except SafetensorError as error:
+        raise UsageError(f"{tensors_path} is no safetensors file ({error}): {advice}") from error
 
 
 def _digest(record: dict[str, Any]) -> str:

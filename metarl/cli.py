@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from envs import RunError, Split, UsageError
-from metarl.config import RunConfig, TrainConfig, number, preset
+from metarl.config import RunConfig, TrainConfig, check, number, preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -55,6 +55,9 @@ class Evaluate:
         None
     )
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @dataclass(frozen=True)
 class Families:
@@ -78,6 +81,9 @@ class Bench:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 COMMANDS: dict[str, type[Any]] = {

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -28,7 +29,7 @@ from metarl.run import Watch, conclude, open_run, start, train_in
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Families, Train
 
-BAR = 24  # characters of the longest bar in a table of returns
+BAR = 10  # characters of the longest bar in a table of returns
 
 
 def train(command: Train) -> int:
@@ -119,16 +120,10 @@ def _show_returns(console: Console, result: Evaluation) -> None:
         f"{result.family}: {len(result.params)} tasks {kind[result.split]}, "
         f"{result.episodes} episodes a step"
     )
-    table = Table(title=title, title_justify="left")
-    for name, side in (
-        ("inner steps", "right"),
-        ("return", "right"),
-        ("95 % interval", "right"),
-        ("IQM", "right"),
-        ("gain", "right"),
-        ("", "left"),
-    ):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("steps", "return", "95 % interval", "IQM", "gain, 95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     means = [*result.mean, *([] if result.oracle is None else [result.oracle.mean()])]
     low, high = min(means), max(means)
 

@@ -11,7 +11,7 @@ import torch
 from agents.agent import Agent
 from agents.rollout import check_finite
 from agents.streams import stream
-from envs import Family, Split, TensorSimulator, sample_tasks, task_values
+from envs import Family, RunError, Split, TensorSimulator, sample_tasks, task_values
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -87,7 +87,7 @@ def evaluate(
     these same episodes feed step k + 1.
 
     Raises:
-        RunError: the family gave a NaN or infinity.
+        RunError: the family, or adaptation, gave a NaN or infinity.
     """
     device = next(iter(agent.params.values())).device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
@@ -96,6 +96,11 @@ def evaluate(
     for step in range(steps + 1):
         data = agent.play(family, task, episodes, stream(seed, "evaluate episodes", step, device))
         check_finite(family, task, data)
+        if not data.dist[0].isfinite().all():
+            raise RunError(
+                f"the agent's weights are not finite after {step} inner steps: "
+                "train again with a lower --inner-lr."
+            )
         columns.append(data.episode_return().mean(dim=1))
         if step < steps:
             agent = agent.learn(data)
@@ -113,11 +118,12 @@ def oracle_return(
         return None
     simulator = TensorSimulator(family, task, episodes, gen)
     simulator.reset()
-    total: Any = 0.0
-    alive: Any = 1.0
+    total = torch.zeros(len(task[0]), episodes, device=task[0].device)
+    alive = torch.ones_like(total, dtype=torch.bool)
     for _ in range(family.horizon):
         _, rew, terminated, _ = simulator.step(family.oracle(simulator.state, task))
-        total, alive = total + rew * alive, alive * (~terminated)
+        total = total + torch.where(alive, rew, 0)
+        alive = alive & ~terminated
     result: Array = total.mean(dim=1).cpu().double().numpy()
     return result
 

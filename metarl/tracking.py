@@ -37,7 +37,7 @@ class CsvTracker:
     def __init__(self, path: Path, header: tuple[str, ...], iteration: int) -> None:
         kept = []
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", errors="replace") as file:
                 rows = list(csv.reader(file))[1:]
             # A line that was being written when the power went has too few fields, or no number.
             whole = [r for r in rows if len(r) == len(header) and r[0].isdecimal()]

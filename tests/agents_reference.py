@@ -147,11 +147,14 @@ class WalkState(NamedTuple):
     clock: Tensor  # (N, B) steps taken
 
 
+ANY_LENGTH = Range(1, 99, "steps")
+
+
 @dataclass(frozen=True)
 class Walk:
     """A noisy walk whose episode b lasts `length + b` steps; then everything is NaN or infinite."""
 
-    length: Range = Range(1, 99, "steps")
+    length: Range = ANY_LENGTH
     discrete: bool = False
     horizon: int = 6
 

@@ -53,13 +53,15 @@ def test_every_transition_is_gymnasiums(split, dtype, atol):
 
 
 def test_limits_are_gymnasiums():
-    env, view = gymnasium.make("CartPole-v1").unwrapped, FAMILY
-    assert (view.x_max, view.theta_max, view.dt) == (
-        env.x_threshold,
-        env.theta_threshold_radians,
-        env.tau,
-    )
-    assert view.action_space == env.action_space
+    env = gymnasium.make("CartPole-v1").unwrapped
+    assert FAMILY.x_max == env.x_threshold
+    assert FAMILY.theta_max == env.theta_threshold_radians
+    assert FAMILY.dt == env.tau
+    assert FAMILY.action_space == env.action_space
+
+
+def test_an_episode_lasts_four_seconds():
+    assert_close(FAMILY.horizon * FAMILY.dt, 4.0)
 
 
 def test_episodes_start_within_five_hundredths_of_upright():

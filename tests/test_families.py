@@ -31,6 +31,7 @@ class TestContract:
         assert family.observe(state).shape == family.observe(nxt).shape == (4, 3, *shape)
         assert rew.shape == terminated.shape == (4, 3)
         assert family.observe(nxt).dtype == rew.dtype == torch.float32
+        assert family.observation_space.dtype in ("float32", "int8")
         assert terminated.dtype == torch.bool
 
     @pytest.mark.parametrize("split", SPLITS)
@@ -42,6 +43,33 @@ class TestContract:
     def test_same_seed_same_trajectory(self, family):
         task = draw(family)
         assert_close(play(family, task), play(family, task), rtol=0, atol=0)
+
+    def test_no_luck_is_used_twice(self, family):
+        """Not by two tasks, nor two episodes, nor two steps."""
+        used = []
+
+        class Spy(type(family)):
+            def reset(self, task, noise):
+                used.append(noise)
+                return super().reset(task, noise)
+
+            def step(self, state, act, task, noise):
+                used.append(noise)
+                return super().step(state, act, task, noise)
+
+        play(Spy(), draw(family))
+        assert [noise.shape for noise in used] == [
+            (4, 3, family.reset_noise),
+            *[(4, 3, family.step_noise)] * family.horizon,
+        ]
+        every = torch.cat([noise.flatten() for noise in used])
+        assert len(every.unique()) == len(every)
+
+    def test_parameters_are_drawn_independently(self, family):
+        related = torch.stack([x.flatten() for x in draw(family, 2000)]).corrcoef().triu(1)
+        if family.name == "forager":
+            related[:3, :3] = 0  # of its items one is always food, one poison, one nothing
+        assert related.abs().max() < 0.1
 
     def test_task_holds_every_parameter_in_order(self, family):
         task = draw(family)

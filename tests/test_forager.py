@@ -164,7 +164,9 @@ def patches(state, task):
 def test_frame_shows_each_thing_in_its_own_colour_where_it_is():
     """And what the agent sees in the light."""
     task = make_task(FAMILY, **GAME)
-    state, _, _ = FAMILY.step(start(task), torch.zeros(1, 2).long(), task, torch.zeros(1, 2, 1))
+    state = start(task, 1)
+    for key in (0, 3):  # up and right, out of the world's middle
+        state, _, _ = FAMILY.step(state, torch.tensor([[key]]), task, torch.zeros(1, 1, 1))
     game, seen, lights = reference(state, task, 0, 0), {}, Counter()
     game.row, game.column = state.pos[0, 0].tolist()
     for (row, column), kind in zip(game.around(), state.cells[0, 0].tolist(), strict=True):

@@ -82,6 +82,9 @@ def test_make_task_takes_back_every_task_that_can_be_drawn(family, split):
     for n in range(20):
         again = make_task(family, **{k: x[n].item() for k, x in task._asdict().items()})
         assert_close(again, type(task)(*(x[n : n + 1] for x in task)), rtol=0, atol=0)
+    for name, known in parameters(family).items():
+        for bound in known.bounds if isinstance(known, Range) else known.values:
+            make_task(family, **{name: torch.tensor(bound).item()})
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,7 @@ def test_make_task_takes_back_every_task_that_can_be_drawn(family, split):
         ((0.0, float("inf")), "give finite low <= high"),
         ((float("nan"), 1.0), "give finite low <= high"),
         ((0.0, 1.0, "m", (0.1, 2.0)), r"make it contain \[0.0, 1.0\]"),
+        ((0.0, 1.0, "m", (-1.0, 0.9)), r"make it contain \[0.0, 1.0\]"),
     ],
 )
 def test_a_range_that_is_none_is_refused(args, advice):

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.policy import MLP, act_dist
-from agents.rollout import collect
-from envs import TensorSimulator
+from agents.rollout import check_finite, collect
+from envs import RunError, TensorSimulator
 
 LENGTHS = ((1, 2), (4, 5), (6, 6))  # steps of two episodes in each of three tasks; 6 is the clock
 N, T, B = 3, 6, 2
@@ -30,7 +30,7 @@ def play(discrete=False, own_weights=False, seed=0, family=None):
     policy = MLP(family.observation_space, family.action_space, (4,))
     lead = (N,) if own_weights else ()
     params = {
-        k: 0.5 * torch.randn(*lead, *p.shape, generator=gen(9))
+        k: (0.5 * torch.randn(*lead, *p.shape, generator=gen(9))).requires_grad_()
         for k, p in policy.named_parameters()
     }
     return policy, params, collect(policy, params, family, tasks(), B, gen(seed))
@@ -149,6 +149,15 @@ def test_truncation_ends_an_episode_as_termination_does(truncates):
 
 
 @every_policy
+def test_each_step_has_noise_of_its_own(discrete):
+    family = Walk(discrete=discrete)
+    policy = MLP(family.observation_space, family.action_space, (4,))
+    same_everywhere = {k: torch.zeros(p.shape) for k, p in policy.named_parameters()}
+    act = collect(policy, same_everywhere, family, tasks(), B, gen()).act[2]
+    assert len(act.unique()) == (3 if discrete else act.numel())
+
+
+@every_policy
 @pytest.mark.parametrize("horizon", [3, 9])
 def test_noise_is_drawn_in_one_call_for_actions_and_one_for_the_world(discrete, horizon):
     draws = []
@@ -165,3 +174,21 @@ def test_noise_is_drawn_in_one_call_for_actions_and_one_for_the_world(discrete, 
     with Watch():
         collect(policy, params, family, tasks(), B, gen())
     assert len(draws) == 2, draws
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "felt"), [("obs", float("nan"), 2), ("rew", float("inf"), 3)]
+)
+def test_a_number_that_is_not_finite_is_reported_where_it_first_came(what, value, felt):
+    _, _, data = play()
+    check_finite(Walk(), tasks(), data)  # padding that was NaN is no fault
+    getattr(data, what)[1, 2:, 1] = value
+    data.dist[0][1, felt:, 1] = value  # what the agent makes of it
+    with pytest.raises(RunError, match="at step 2 of episode 1 with length=4"):
+        check_finite(Walk(), tasks(), data)
+
+
+def test_a_reward_for_an_action_that_was_not_finite_is_not_the_familys_fault():
+    _, _, data = play()
+    data.dist[0][1, 2:, 1] = data.rew[1, 2:, 1] = float("nan")
+    check_finite(Walk(), tasks(), data)

@@ -1,0 +1,77 @@
+"""Small settings, states and runs for tests."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+from functools import lru_cache
+from unittest import mock
+
+from envs import make_family
+from metarl.cli import main
+from metarl.config import preset
+from metarl.meta_train import TrainState, meta_train, new_agent
+
+TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
+
+
+def small(name, algo="promp", **more):
+    """A family's own settings, but for their size."""
+    size = {"tasks": 3, "episodes": 2, "iterations": 3, "hidden": (8,)}
+    return dataclasses.replace(preset(name, algo), **{**size, **more})
+
+
+@lru_cache
+def start(name="point-navigation", **more):
+    """Settings, family and an untrained state; shared, and never changed."""
+    cfg, family = small(name, **more), make_family(name)
+    return cfg, family, TrainState(new_agent(cfg, family))
+
+
+@lru_cache
+def trained():
+    """The state after two iterations; shared, and never changed."""
+    return list(meta_train(*start(iterations=2)))[-1]
+
+
+def at(state, iteration):
+    """The state as another iteration's, recognisable by its counters."""
+    return dataclasses.replace(state, iteration=iteration, env_steps=100 * iteration)
+
+
+def files(folder):
+    """Content of all files below a folder, by path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def metarl(*words):
+    """Exit code, stdout and stderr of a command in this process; texts are split at spaces."""
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    argv = []
+    for word in words:
+        argv += word.split() if isinstance(word, str) else [str(word)]
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ, COLUMNS="80"),
+    ):
+        try:
+            code = main(argv)
+        except SystemExit as stop:  # --help
+            code = stop.code
+        except KeyboardInterrupt:
+            code = "not caught"
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(*words, code, parts):
+    """The command says in one line what is wrong, and nothing else."""
+    got, out, err = metarl(*words)
+    assert (got, err.count("\n")) == (code, 1), err
+    assert err.startswith("metarl: ")
+    for part in parts:
+        assert part in err
+    return out

@@ -1,0 +1,205 @@
+"""A run that breaks or is stopped says so in one line, and can go on as if nothing had been."""
+
+import csv
+import errno
+import importlib
+import os
+import shlex
+
+import pytest
+from small import files, metarl, refused
+
+from metarl import checkpoint
+
+FAILURE, INTERRUPTED = 1, 130
+TRAIN = "train world:World --iterations 4 --tasks 2 --episodes 2 --hidden 8 --inner-steps 1"
+OFTEN = "--save-every 3 --eval-every 2 --eval-steps 1 --quiet --run"
+JUDGED = 40  # tasks of an evaluation in training
+
+WORLD = '''
+from envs.point_navigation import PointNavigation
+
+class World(PointNavigation):
+    """A user's family, in which a test can make trouble."""
+    name = "world"
+    rollouts = 0
+    bonus = 0.0
+
+    def trouble(rollout, tasks):
+        """Called before each rollout with its number and how many tasks it plays."""
+
+    def reset(self, task, noise):
+        World.rollouts += 1
+        World.trouble(World.rollouts, len(task[0]))
+        return super().reset(task, noise)
+
+    def step(self, state, act, task, noise):
+        state, rew, terminated = super().step(state, act, task, noise)
+        return state, rew + World.bonus, terminated
+
+    @property
+    def frame(self):
+        raise AttributeError("no film, which takes longer than all the rest")
+'''
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """Name and content of a module that a user may have written."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "world.py").write_text(WORLD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(home)
+        yield importlib.import_module("world")
+
+
+@pytest.fixture
+def world(module, monkeypatch):
+    """The class, healthy and with nothing played yet."""
+    monkeypatch.setattr(module.World, "rollouts", 0)
+    monkeypatch.setattr(module.World, "bonus", 0.0)
+    monkeypatch.setattr(module.World, "trouble", lambda rollout, tasks: None)
+    return module.World
+
+
+@pytest.fixture(scope="module")
+def undisturbed(module, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert metarl(TRAIN, OFTEN, folder) == (0, "", "")
+    return record(folder)
+
+
+def record(folder):
+    """The newest checkpoint, and the metrics without wall-clock columns."""
+    newest = max((folder / "checkpoints").glob("step-*.json"))
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+    return newest.read_bytes(), newest.with_suffix(".safetensors").read_bytes(), rows
+
+
+def nan_from(world, when):
+    """Rewards are NaN in the rollouts for which `when(number, tasks)` is true."""
+
+    def trouble(rollout, tasks):
+        world.bonus = float("nan") if when(rollout, tasks) else 0.0
+
+    world.trouble = trouble
+
+
+def ctrl_c(world, when):
+    """Someone presses Ctrl-C in the first rollout for which `when(number, tasks)` is true."""
+
+    def trouble(rollout, tasks):
+        if when(rollout, tasks):
+            world.trouble = lambda rollout, tasks: None
+            raise KeyboardInterrupt
+
+    world.trouble = trouble
+
+
+@pytest.mark.parametrize(
+    "when",
+    [lambda n, tasks: n == 4, lambda n, tasks: tasks == JUDGED],
+    ids=["in the second iteration", "in the evaluation after it"],
+)
+def test_a_nan_from_a_users_family_keeps_the_last_good_state(undisturbed, world, tmp_path, when):
+    nan_from(world, when)
+    parts = ("world: reward is ", "at step 0 of episode", "with goal_x=", "make the family finite")
+    folder = tmp_path / "one"
+    refused(TRAIN, OFTEN, folder, code=FAILURE, parts=(*parts, f"saved in {folder}"))
+    assert not list(folder.rglob("*.part"))
+    nan_from(world, lambda n, tasks: False)
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+
+
+def test_a_failing_run_leaves_the_checkpoint_before_it_as_it_was(world, tmp_path):
+    folder = tmp_path / "one"
+    assert metarl(TRAIN, OFTEN, folder)[0] == 0
+    before = files(folder / "checkpoints")
+    nan_from(world, lambda n, tasks: True)
+    more = "train --quiet --iterations 9 --resume"
+    refused(more, folder, code=FAILURE, parts=("reward is ", f"saved in {folder}"))
+    assert files(folder / "checkpoints") == before
+    parts = ("world: reward is ", "make the family finite")
+    refused("evaluate", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
+    assert files(folder / "checkpoints") == before
+
+
+def test_an_infinite_gradient_is_reported_and_several_stop_the_run(world, tmp_path):
+    """Each reward is finite, and their sum is not."""
+    world.bonus = 3e38
+    folder = tmp_path / "one"
+    words = (TRAIN, "--inner-steps 0 --iterations 9", OFTEN.replace("--quiet", ""), folder)
+    parts = ("not finite 5 times in a row at iteration 5", "lower --inner-lr", "last good state")
+    out = refused(*words, code=FAILURE, parts=parts)
+    assert out.count("meta-gradient not finite, update skipped") == 4
+    _, _, rows = record(folder)
+    assert [float(row["train/skipped_updates"]) for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_family_is_not_blamed_for_what_an_infinite_inner_step_does_to_the_weights(
+    world, tmp_path
+):
+    world.bonus = 3e38
+    _, _, err = metarl(TRAIN, OFTEN, tmp_path / "one")
+    assert "not finite" in err
+    assert "make the family finite" not in err
+
+
+@pytest.mark.parametrize("rollout", [1, 4, 6, 9, 14])
+def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, tmp_path, rollout):
+    """Two are of each iteration, and three of the evaluation after every other one."""
+    ctrl_c(world, lambda n, tasks: n == rollout)
+    folder = tmp_path / "one"
+    advice = f"go on with: metarl train --resume {folder}"
+    refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(advice,))
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+
+
+def test_ctrl_c_in_the_evaluation_at_the_end_says_how_to_get_it(undisturbed, world, tmp_path):
+    folder = tmp_path / "one"
+    ctrl_c(world, lambda n, tasks: n == 15)
+    refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(f"metarl train --resume {folder}",))
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+    assert (folder / "evaluation.json").exists()
+
+
+def test_the_advice_after_ctrl_c_leads_to_the_end_that_was_asked_for(world, tmp_path):
+    folder = tmp_path / "one"
+    assert metarl(TRAIN, OFTEN, folder)[0] == 0
+    ctrl_c(world, lambda n, tasks: tasks != JUDGED)
+    _, _, err = metarl("train --quiet --iterations 6 --resume", folder)
+    _, _, advice = err.partition("go on with: ")
+    command, *words = shlex.split(advice)
+    assert command == "metarl"
+    assert metarl(*words, "--quiet") == (0, "", "")
+    assert [row["iteration"] for row in record(folder)[2]] == [str(k) for k in range(1, 7)]
+
+
+def test_ctrl_c_in_evaluate_says_so(world, tmp_path):
+    folder = tmp_path / "one"
+    assert metarl(TRAIN, OFTEN, folder)[0] == 0
+    ctrl_c(world, lambda n, tasks: True)
+    words = ("evaluate", folder, "--tasks 2 --episodes 2")
+    refused(*words, code=INTERRUPTED, parts=("stopped",))
+
+
+def test_a_full_disk_names_folder_and_remedy_and_keeps_the_last_good_state(
+    undisturbed, world, tmp_path, monkeypatch
+):
+    def fsync(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("step-000003.safetensors.part"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = tmp_path / "one"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "fsync", fsync)
+        parts = ("No space left on device", str(folder), f"metarl train --resume {folder}")
+        refused(TRAIN, OFTEN, folder, code=FAILURE, parts=parts)
+    assert {p.stem for p in (folder / "checkpoints").iterdir()} == {"step-000000"}
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
