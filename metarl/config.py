@@ -22,6 +22,9 @@ class Within:
     low: float
     high: float = math.inf
 
+    def __str__(self) -> str:
+        return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f">= {self.low:g}"
+
 
 def check(settings: Any) -> None:
     """Raise UsageError that names the flag, the value and what is allowed."""
@@ -33,9 +36,7 @@ def check(settings: Any) -> None:
         for bound in (e for e in extras if isinstance(e, Within)):
             for n in value if isinstance(value, tuple) else (value,):
                 if isinstance(n, int | float) and not bound.low <= n <= min(bound.high, _MAX):
-                    raise UsageError(
-                        f"{flag} {n}: out of range; give a value in [{bound.low}, {bound.high}]."
-                    )
+                    raise UsageError(f"{flag} {n}: out of range; give a value {bound}.")
         _check_kind(flag, value, kind)
 
 
@@ -60,8 +61,8 @@ def _check_kind(flag: str, value: Any, kind: Any) -> None:
 
 def number(help: str, low: float, high: float = math.inf) -> tuple[Any, Within]:
     """Help text with its range, and the range itself, as annotations."""
-    end = f"to {high:g}" if high < math.inf else "and up"
-    return arg(help=f"{help}; {low:g} {end}"), Within(low, high)
+    bound = Within(low, high)
+    return arg(help=f"{help}; {bound}"), bound
 
 
 @dataclass(frozen=True)

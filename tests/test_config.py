@@ -56,8 +56,9 @@ def test_every_setting_has_a_help_text_and_every_number_a_range_in_it(kind, name
     assert help, "no help text"
     assert help == help.strip().rstrip(".")
     if hint in (int, float) or hint == tuple[int, ...]:
-        end = "and up" if within.high == math.inf else f"to {within.high:g}"
-        assert help.endswith(f"; {within.low:g} {end}")
+        open_end = f">= {within.low:g}"
+        interval = f"in [{within.low:g}, {within.high:g}]"
+        assert help.endswith("; " + (open_end if within.high == math.inf else interval))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,8 +80,8 @@ def test_a_number_out_of_range_names_flag_value_and_interval(kind, name, value):
     _, _, within = annotations(kind, name)
     with pytest.raises(UsageError) as error:
         make(kind, **{name: (8, value) if name == "hidden" else value})
-    flag, interval = "--" + name.replace("_", "-"), f"[{within.low}, {within.high}]"
-    assert str(error.value) == f"{flag} {value}: out of range; give a value in {interval}."
+    flag = "--" + name.replace("_", "-")
+    assert str(error.value) == f"{flag} {value}: out of range; give a value {within}."
 
 
 @pytest.mark.parametrize(
