@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from agents.distributions import Distribution
@@ -43,7 +44,7 @@ def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
     Source: the LVC estimator, Rothfuss et al. 2019 (arXiv:1810.06784), section 5.
     """
     logp = act_dist(policy, params, batch.obs).log_prob(batch.act)
-    return -((logp - batch.logp).exp() * batch.adv * batch.weight).sum(-1)
+    return -(_ratio(logp, batch) * batch.adv * batch.weight).sum(-1)
 
 
 def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
@@ -51,11 +52,16 @@ def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), section 3.
     """
-    ratio = (dist.log_prob(batch.act) - batch.logp).exp()
+    ratio = _ratio(dist.log_prob(batch.act), batch)
     gain = ratio * batch.adv
     if clip:
         gain = gain.minimum(ratio.clamp(1 - clip, 1 + clip) * batch.adv)
     return -(gain * batch.weight).sum(-1)
+
+
+def _ratio(logp: Tensor, batch: Batch) -> Tensor:
+    """Probability ratio to the collecting policy, 1 in the padding, whose 0s might overflow it."""
+    return torch.where(batch.weight > 0, logp - batch.logp, 0).exp()
 
 
 def mean_kl(dist: Distribution, batch: Batch) -> Tensor:

@@ -93,10 +93,12 @@ def _observation_shape(space: Space) -> tuple[int, ...]:
 
 def _action_layout(space: Space) -> tuple[int, Tensor | None]:
     """Size of the last layer, and half the box where there is one."""
-    if isinstance(space, Discrete):
+    if isinstance(space, Discrete) and space.start == 0:
         return int(space.n), None
     if isinstance(space, Box) and len(space.shape) == 1 and space.is_bounded():
-        if (space.low != -space.high).any():
+        if (space.low != -space.high).any() or (space.high <= 0).any():
             raise UsageError(f"action space {space}: give a Box that is symmetric about 0.")
         return space.shape[0], torch.as_tensor(space.high, dtype=torch.float32)
-    raise UsageError(f"action space {space}: give a Discrete, or a bounded Box with one axis.")
+    raise UsageError(
+        f"action space {space}: give a Discrete from 0, or a bounded Box with one axis."
+    )

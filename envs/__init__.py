@@ -73,16 +73,19 @@ def _own_family(name: str, module: str, cls: str) -> Family:
         ) from error
     except Exception as error:
         raise UsageError(
-            f"family '{name}': importing {module} raised {type(error).__name__}: {error}: mend it."
+            f"family '{name}': importing {module} raised {type(error).__name__}: {error}: "
+            "mend it, or give another module:Class."
         ) from error
     if not hasattr(found, cls):
-        raise UsageError(f"family '{name}': {module} has no {cls}: check the class name.")
+        raise UsageError(
+            f"family '{name}': {module} has no attribute '{cls}': give module:Class of a family."
+        )
     try:
         made: Family = getattr(found, cls)()
     except Exception as error:
         raise UsageError(
             f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
-            "give each of its fields a default."
+            "give module:Class of a family whose fields all have defaults."
         ) from error
     missing = [need for need in FAMILY_NEEDS if not hasattr(made, need)]
     if missing:

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     except (RunError, OSError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt as stop:
-        return _complain(stop, INTERRUPTED)
+        return _complain(str(stop) or "stopped", INTERRUPTED)
 
 
 def run(command: Any) -> int:
@@ -172,6 +172,6 @@ def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
         raise UsageError(" ".join(re.sub("[─│]+", " ", " ".join(inside)).split())) from stop
 
 
-def _complain(error: BaseException, code: int) -> int:
+def _complain(error: object, code: int) -> int:
     print(f"metarl: {' '.join(str(error).split())}", file=sys.stderr)
     return code

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import FAMILIES, RunError, gymnasium_id, make_family, parameters
+from envs import FAMILIES, RunError, UsageError, gymnasium_id, make_family, parameters
 from envs.family import allowed
 from metarl.bench import bench as measure
 from metarl.config import RunConfig, TrainConfig
@@ -24,7 +24,7 @@ from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
 from metarl.machine import choose_device
 from metarl.meta_train import TrainState
-from metarl.run import Watch, conclude, open_run, start, train_in
+from metarl.run import Watch, conclude, open_run, read_config, start, train_in
 
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Families, Train
@@ -47,16 +47,22 @@ def train(command: Train) -> int:
             job, train=dataclasses.replace(job.train, iterations=command.iterations)
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    again = f"go on with: metarl train --resume {folder}"
+    if job.train.iterations != read_config(folder)[0].iterations:
+        again += f" --iterations {job.train.iterations}"
     try:
         with _progress(console, job.train.iterations, job.state.iteration) as watch:
             state = train_in(folder, job, watch)
+        result = conclude(folder, job, state)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped and saved; go on with: metarl train --resume {folder}"
-        ) from None
+        raise KeyboardInterrupt(f"stopped and saved; {again}") from None
     except RunError as error:
         raise RunError(f"{error} The last good state is saved in {folder}.") from error
-    result = conclude(folder, job, state)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: {error.strerror}: free some space there or mend the disk; "
+            f"the last good state is saved; {again}"
+        ) from error
     if command.json:
         print(json.dumps(result.to_json(job.train.algo, state.env_steps)))
     _show_returns(console, result)
@@ -164,7 +170,12 @@ def _write_json(where: Path | None, record: dict[str, Any]) -> None:
     if str(where) == "-":
         print(json.dumps(record))
     elif where:
-        where.write_text(json.dumps(record, indent=1) + "\n")
+        try:
+            where.write_text(json.dumps(record, indent=1) + "\n")
+        except OSError as error:
+            raise UsageError(
+                f"--json {where}: {error.strerror}; give a file in a writable folder."
+            ) from error
 
 
 def families(command: Families) -> int:

@@ -82,13 +82,13 @@ def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
         known, newest = record["format"], record["versions"]["metarl"]
         if known > FORMAT:
             raise UsageError(
-                f"{path} was written by metarl {newest} in format {known}, "
+                f"written by metarl {newest} in format {known}, "
                 f"this metarl reads up to {FORMAT}: upgrade metarl."
             )
         return from_record(TrainConfig, record["train"]), from_record(RunConfig, record["run"])
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(
             f"{path} is damaged ({error!r}): restore it, or start a new run."
         ) from error
@@ -138,11 +138,11 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
                 "time/seconds": now - began,
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
-            state, clock = nxt, now
-            if state.iteration % run.eval_every == 0:
-                metrics |= _eval_metrics(job, state)
-            csv.write(state.iteration, state.env_steps, metrics)
-            board.write(state.iteration, state.env_steps, metrics)
+            if nxt.iteration % run.eval_every == 0:
+                metrics |= _eval_metrics(job, nxt)
+            csv.write(nxt.iteration, nxt.env_steps, metrics)
+            board.write(nxt.iteration, nxt.env_steps, metrics)
+            state, clock = nxt, now  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
                 save_checkpoint(checkpoints, state)
                 saved = state.iteration

@@ -39,9 +39,9 @@ def finished(tmp_path_factory):
         ("--device meta", ("--device meta", "auto, cpu, cuda or cuda:N")),
         ("--device cuda:99", ("--device cuda:99", "give auto or cpu")),
         ("no_such:World", ("'no_such:World'", "can be imported")),
-        ("json:World", ("'json:World'", "no attribute 'World'", "module:Class")),
+        ("json:World", ("'json:World'", "json has no World", "check the class name")),
         ("json:", ("'json:'", "module:Class")),
-        ("json:loads", ("'json:loads'", "module:Class")),
+        ("json:loads", ("'json:loads'", "loads() raised TypeError", "give")),
         ("json:JSONDecoder", ("'json:JSONDecoder'", "observation_space")),
     ],
 )

@@ -78,7 +78,8 @@ def test_settings_that_cannot_be_read_are_refused(run, words, content):
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])
 def test_settings_that_make_no_sense_are_refused(run, words, edit):
     damage(run, train=edit)
-    assert refused(words, run, code=USAGE, parts=(str(run / "config.json"), *edit)) == ""
+    names = [name.replace("first_order", "first-order") for name in edit]
+    assert refused(words, run, code=USAGE, parts=(str(run / "config.json"), *names)) == ""
 
 
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])

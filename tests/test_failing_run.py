@@ -131,7 +131,12 @@ def test_an_infinite_gradient_is_reported_and_several_stop_the_run(world, tmp_pa
     """Each reward is finite, and their sum is not."""
     world.bonus = 3e38
     folder = tmp_path / "one"
-    words = (TRAIN, "--inner-steps 0 --iterations 9", OFTEN.replace("--quiet", ""), folder)
+    words = (
+        TRAIN,
+        "--inner-steps 0 --iterations 9",
+        OFTEN.replace("--quiet", "--eval-every 99"),
+        folder,
+    )
     parts = ("not finite 5 times in a row at iteration 5", "lower --inner-lr", "last good state")
     out = refused(*words, code=FAILURE, parts=parts)
     assert out.count("meta-gradient not finite, update skipped") == 4
