@@ -100,5 +100,5 @@ def _action_layout(space: Space) -> tuple[int, Tensor | None]:
             raise UsageError(f"action space {space}: give a Box that is symmetric about 0.")
         return space.shape[0], torch.as_tensor(space.high, dtype=torch.float32)
     raise UsageError(
-        f"action space {space}: give a Discrete from 0, or a bounded Box with one axis."
+        f"action space {space}: give a Discrete from 0, or a bounded Box, one axis."
     )

@@ -78,7 +78,7 @@ def _own_family(name: str, module: str, cls: str) -> Family:
         ) from error
     if not hasattr(found, cls):
         raise UsageError(
-            f"family '{name}': {module} has no attribute '{cls}': give module:Class of a family."
+            f"family '{name}': {module} has no attribute '{cls}': check the class name."
         )
     try:
         made: Family = getattr(found, cls)()

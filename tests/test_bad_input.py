@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
         ("--device meta", ("--device meta", "auto, cpu, cuda or cuda:N")),
         ("--device cuda:99", ("--device cuda:99", "give auto or cpu")),
         ("no_such:World", ("'no_such:World'", "can be imported")),
-        ("json:World", ("'json:World'", "json has no World", "check the class name")),
+        ("json:World", ("'json:World'", "has no attribute 'World'", "check the class name")),
         ("json:", ("'json:'", "module:Class")),
         ("json:loads", ("'json:loads'", "loads() raised TypeError", "give")),
         ("json:JSONDecoder", ("'json:JSONDecoder'", "observation_space")),

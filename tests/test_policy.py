@@ -134,7 +134,7 @@ def test_bits_are_observations_too():
         (Discrete(5), Discrete(2), "Box or MultiBinary"),
         (Box(-1, 1, ()), Discrete(2), "at least one axis"),
         (Dict(x=PLANE), Discrete(2), "Box or MultiBinary"),
-        (PLANE, MultiDiscrete([2, 3]), "give a Discrete, or a bounded Box"),
+        (PLANE, MultiDiscrete([2, 3]), "give a Discrete from 0, or a bounded Box"),
         (PLANE, Box(-np.inf, np.inf, (2,)), "bounded Box"),
         (PLANE, Box(-1, 1, (2, 2)), "one axis"),
         (PLANE, Box(0, 1, (2,)), "symmetric about 0"),
