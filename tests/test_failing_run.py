@@ -2,12 +2,14 @@
 
 import csv
 import errno
-import importlib
 import os
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from small import files, metarl, refused
+from world import World
 
 from metarl import checkpoint
 
@@ -16,54 +18,18 @@ TRAIN = "train world:World --iterations 4 --tasks 2 --episodes 2 --hidden 8 --in
 OFTEN = "--save-every 3 --eval-every 2 --eval-steps 1 --quiet --run"
 JUDGED = 40  # tasks of an evaluation in training
 
-WORLD = '''
-from envs.point_navigation import PointNavigation
-
-class World(PointNavigation):
-    """A user's family, in which a test can make trouble."""
-    name = "world"
-    rollouts = 0
-    bonus = 0.0
-
-    def trouble(rollout, tasks):
-        """Called before each rollout with its number and how many tasks it plays."""
-
-    def reset(self, task, noise):
-        World.rollouts += 1
-        World.trouble(World.rollouts, len(task[0]))
-        return super().reset(task, noise)
-
-    def step(self, state, act, task, noise):
-        state, rew, terminated = super().step(state, act, task, noise)
-        return state, rew + World.bonus, terminated
-
-    @property
-    def frame(self):
-        raise AttributeError("no film, which takes longer than all the rest")
-'''
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    """Name and content of a module that a user may have written."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "world.py").write_text(WORLD)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(home)
-        yield importlib.import_module("world")
-
 
 @pytest.fixture
-def world(module, monkeypatch):
+def world(monkeypatch):
     """The class, healthy and with nothing played yet."""
-    monkeypatch.setattr(module.World, "rollouts", 0)
-    monkeypatch.setattr(module.World, "bonus", 0.0)
-    monkeypatch.setattr(module.World, "trouble", lambda rollout, tasks: None)
-    return module.World
+    monkeypatch.setattr(World, "rollouts", 0)
+    monkeypatch.setattr(World, "bonus", 0.0)
+    monkeypatch.setattr(World, "trouble", lambda rollout, tasks: None)
+    return World
 
 
 @pytest.fixture(scope="module")
-def undisturbed(module, tmp_path_factory):
+def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
     assert metarl(TRAIN, OFTEN, folder) == (0, "", "")
     return record(folder)
@@ -173,15 +139,26 @@ def test_ctrl_c_in_the_evaluation_at_the_end_says_how_to_get_it(undisturbed, wor
     assert (folder / "evaluation.json").exists()
 
 
-def test_the_advice_after_ctrl_c_leads_to_the_end_that_was_asked_for(world, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(undisturbed, world, tmp_path):
     folder = tmp_path / "one"
+    ctrl_c(world, lambda n, tasks: n == 1)
+    metarl(TRAIN, OFTEN, folder)
+    for path in folder.iterdir():
+        if path.name != "config.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+
+
+def test_the_advice_after_ctrl_c_leads_to_the_end_that_was_asked_for(world, tmp_path):
+    folder = tmp_path / "my first run"
     assert metarl(TRAIN, OFTEN, folder)[0] == 0
     ctrl_c(world, lambda n, tasks: tasks != JUDGED)
     _, _, err = metarl("train --quiet --iterations 6 --resume", folder)
     _, _, advice = err.partition("go on with: ")
     command, *words = shlex.split(advice)
     assert command == "metarl"
-    assert metarl(*words, "--quiet") == (0, "", "")
+    assert metarl(*map(Path, words), "--quiet") == (0, "", "")  # a Path is not split
     assert [row["iteration"] for row in record(folder)[2]] == [str(k) for k in range(1, 7)]
 
 
