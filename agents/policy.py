@@ -99,6 +99,4 @@ def _action_layout(space: Space) -> tuple[int, Tensor | None]:
         if (space.low != -space.high).any() or (space.high <= 0).any():
             raise UsageError(f"action space {space}: give a Box that is symmetric about 0.")
         return space.shape[0], torch.as_tensor(space.high, dtype=torch.float32)
-    raise UsageError(
-        f"action space {space}: give a Discrete from 0, or a bounded Box, one axis."
-    )
+    raise UsageError(f"action space {space}: give a Discrete from 0, or a bounded Box, one axis.")

@@ -34,6 +34,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)  # so that the new name outlives a power cut
+        os.fsync(folder)
+        os.close(folder)
     except OSError:
         part.unlink(missing_ok=True)
         raise
@@ -57,7 +60,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
     record["sha256"] = _digest(record)
     write_atomically(stem.with_suffix(".safetensors"), blob)
     write_atomically(stem.with_suffix(".json"), json.dumps(record, indent=1).encode())
-    for old in _checkpoints(folder)[:-KEEP]:
+    for old in checkpoints(folder)[:-KEEP]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
     return stem.with_suffix(".json")
@@ -69,7 +72,7 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     Raises:
         UsageError: none there, damaged, from a newer metarl, or of another family or network.
     """
-    found = _checkpoints(folder)
+    found = checkpoints(folder)
     if not found:
         raise UsageError(f"no checkpoint in {folder}: start a run with `metarl train` first.")
     path = found[-1]
@@ -99,7 +102,7 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     )
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """Their JSON files, oldest first."""
     return sorted(folder.glob("step-*.json"), key=lambda p: (len(p.stem), p.stem))
 

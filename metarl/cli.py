@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -46,8 +47,8 @@ class Evaluate:
     split: Annotated[Split, arg(help="which tasks: seen in training, unseen, or out of range")] = (
         "test"
     )
-    tasks: Annotated[int, *number("tasks to adapt to", 2)] = 40
-    episodes: Annotated[int, *number("episodes of each task before and after each step", 2)] = 20
+    tasks: Annotated[int, *number("tasks to adapt to", 2, 100_000)] = 40
+    episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
     steps: Annotated[int, *number("inner steps", 0, 100)] = 3
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
@@ -98,11 +99,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is 2 for a user's mistake, 1 for a failure while running."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's `module:Class` lies in the folder where metarl is started
+        sys.path.append("")  # a user's `module:Class` lies in the folder where metarl is started
     try:
         return run(parse(words))
     except UsageError as error:
         return _complain(error, USAGE)
+    except BrokenPipeError:  # who reads has seen enough, as in `metarl families | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (RunError, OSError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt as stop:
@@ -146,6 +150,8 @@ def _parse_train(words: list[str]) -> Any:
         return _tyro("metarl train", Train, words, default=Train(**dataclasses.asdict(chosen)))
     from metarl.run import read_config
 
+    if asked.run is not None:
+        raise UsageError(f"--run {asked.run}: leave it out with --resume, which names the folder.")
     train, run = read_config(asked.resume)
     saved = Train(**dataclasses.asdict(train), **dataclasses.asdict(run))
     got = _tyro("metarl train", Train, words, default=saved)
@@ -169,7 +175,8 @@ def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
         if stop.code == 0:
             raise
         inside = [line for line in shown.getvalue().splitlines() if not re.match("[╭╰]", line)]
-        raise UsageError(" ".join(re.sub("[─│]+", " ", " ".join(inside)).split())) from stop
+        text = " ".join(re.sub("[─│]+", " ", " ".join(inside)).split())
+        raise UsageError(re.sub("^Error parsing [A-Z][a-z]+: ", "", text)) from stop
 
 
 def _complain(error: object, code: int) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -24,7 +25,7 @@ from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
 from metarl.machine import choose_device
 from metarl.meta_train import TrainState
-from metarl.run import Watch, conclude, open_run, read_config, start, train_in
+from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Families, Train
@@ -35,19 +36,10 @@ BAR = 10  # characters of the longest bar in a table of returns
 def train(command: Train) -> int:
     """`metarl train`: run or resume, then show what adaptation gains on unseen tasks."""
     console = Console(quiet=command.quiet or command.json)
-    if command.resume is None:
-        settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
-        about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
-        folder = command.run or _default_folder(command)
-        job = start(folder, TrainConfig(**settings), RunConfig(**about))
-    else:
-        folder = command.resume
-        job = open_run(folder, command.device)
-        job = dataclasses.replace(
-            job, train=dataclasses.replace(job.train, iterations=command.iterations)
-        )
+    folder, job = _open(command)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    again = f"go on with: metarl train --resume {folder}"
+    name = quote(str(folder))
+    again = f"go on with: metarl train --resume {name}"
     if job.train.iterations != read_config(folder)[0].iterations:
         again += f" --iterations {job.train.iterations}"
     try:
@@ -60,7 +52,7 @@ def train(command: Train) -> int:
         raise RunError(f"{error} The last good state is saved in {folder}.") from error
     except OSError as error:
         raise RunError(
-            f"{folder}: {error.strerror}: free some space there or mend the disk; "
+            f"{folder}: {error.strerror or error}: free space there, or make it writable; "
             f"the last good state is saved; {again}"
         ) from error
     if command.json:
@@ -71,12 +63,29 @@ def train(command: Train) -> int:
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
     console.print("Next:")
     for line in (
-        f"metarl evaluate {folder} --split extrapolate",
-        f"metarl train --resume {folder} --iterations {2 * job.train.iterations}",
-        f"tensorboard --logdir {folder.parent}",
+        f"metarl evaluate {name} --split extrapolate",
+        f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
+        f"tensorboard --logdir {quote(str(folder.parent))}",
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _open(command: Train) -> tuple[Path, Loaded]:
+    """The folder and the run, made or found there."""
+    if command.resume is None:
+        settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
+        about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
+        folder = command.run or _default_folder(command)
+        return folder, start(folder, TrainConfig(**settings), RunConfig(**about))
+    job = open_run(command.resume, command.device, begin=True)
+    if command.iterations < job.state.iteration:
+        raise UsageError(
+            f"--iterations {command.iterations}: {command.resume} has {job.state.iteration} "
+            "already; give more, or leave it out."
+        )
+    train = dataclasses.replace(job.train, iterations=command.iterations)
+    return command.resume, dataclasses.replace(job, train=train)
 
 
 def _default_folder(command: Train) -> Path:
@@ -118,8 +127,8 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
 
 def _show_returns(console: Console, result: Evaluation) -> None:
     kind = {
-        "train": "seen in training",
-        "test": "unseen",
+        "train": "as in training",
+        "test": "unseen in training",
         "extrapolate": "out of the training range",
     }
     title = (
@@ -232,10 +241,8 @@ def bench(command: Bench) -> int:
     if str(command.json) == "-":
         return 0
     console = Console()
-    table = Table(
-        title=f"{command.workload}: one meta-iteration, median of {command.repeats}",
-        title_justify="left",
-    )
+    console.print(f"{command.workload}: one meta-iteration, median of {command.repeats}")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("phase")
     table.add_column("ms", justify="right")
     for phase, seconds in record["phases"].items():

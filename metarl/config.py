@@ -81,9 +81,9 @@ class TrainConfig:
     ] = "promp"
     seed: Annotated[int, *number("seed of weights, tasks and episodes", 0)] = 0
     iterations: Annotated[int, *number("meta-iterations in the whole run", 1)] = 200
-    tasks: Annotated[int, *number("tasks in a meta-iteration", 1)] = 20
+    tasks: Annotated[int, *number("tasks in a meta-iteration", 1, 100_000)] = 20
     episodes: Annotated[
-        int, *number("episodes of each task before and after each inner step", 2)
+        int, *number("episodes of each task before and after each inner step", 2, 100_000)
     ] = 20
     inner_steps: Annotated[int, *number("gradient steps of adaptation in training", 0, 20)] = 1
     inner_lr: Annotated[float, *number("step size of adaptation, where it starts", 0, 100)] = 0.1
@@ -104,7 +104,7 @@ class TrainConfig:
     inner_kl: Annotated[
         float, *number("weight of the KL of the policies before each inner step", 0)
     ] = 5e-4
-    hidden: Annotated[tuple[int, ...], *number("units in each hidden layer", 1)] = (64, 64)
+    hidden: Annotated[tuple[int, ...], *number("units in each hidden layer", 1, 16_384)] = (64, 64)
     log_std_init: Annotated[
         float, *number("first log standard deviation, in half action boxes", -10, 3)
     ] = 0.0

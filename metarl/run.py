@@ -8,12 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import torch
 
 from agents.agent import Agent
-from envs import Family, RunError, UsageError, make_family
-from metarl.checkpoint import FORMAT, load_checkpoint, save_checkpoint, write_atomically
+from envs import Family, UsageError, make_family
+from metarl.checkpoint import (
+    FORMAT,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.evaluate import Evaluation, evaluate
 from metarl.machine import choose_device, git_commit, versions
@@ -45,7 +52,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     state = TrainState(new_agent(train, family, device))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
-            f"{folder} exists already: go on with `metarl train --resume {folder}`, "
+            f"{folder} exists already: go on with `metarl train --resume {quote(str(folder))}`, "
             "or give another --run."
         )
     run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
@@ -94,17 +101,22 @@ def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
         ) from error
 
 
-def open_run(folder: Path, device: str | None = None, family: Family | None = None) -> Loaded:
+def open_run(
+    folder: Path, device: str | None = None, family: Family | None = None, begin: bool = False
+) -> Loaded:
     """The run in a folder, at its newest checkpoint.
 
     Args:
+        begin: a run that was killed before its first checkpoint starts once more.
         device: instead of the one that the run was started on.
         family: the family object, where it can't be found by its name.
     """
     train, run = read_config(folder)
     family = family or make_family(train.family)
     blank = TrainState(new_agent(train, family, choose_device(device or run.device)))
-    return Loaded(train, run, family, load_checkpoint(folder / "checkpoints", blank))
+    where = folder / "checkpoints"
+    state = blank if begin and not checkpoints(where) else load_checkpoint(where, blank)
+    return Loaded(train, run, family, state)
 
 
 def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> Agent:
@@ -123,9 +135,9 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
     """
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
-    checkpoints = folder / "checkpoints"
+    where = folder / "checkpoints"
     if state.iteration == 0:
-        save_checkpoint(checkpoints, state)
+        save_checkpoint(where, state)
     csv = CsvTracker(folder / "metrics.csv", columns(run.eval_steps), state.iteration)
     board = TensorBoardTracker(folder, state.env_steps)
     saved, clock = state.iteration, time.perf_counter()
@@ -144,12 +156,14 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
             board.write(nxt.iteration, nxt.env_steps, metrics)
             state, clock = nxt, now  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                save_checkpoint(checkpoints, state)
+                save_checkpoint(where, state)
                 saved = state.iteration
             watch(state)
-    except (RunError, KeyboardInterrupt):
+    except OSError:  # of the disk itself
+        raise
+    except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
         if saved < state.iteration:
-            save_checkpoint(checkpoints, state)
+            save_checkpoint(where, state)
         raise
     finally:
         csv.close()
