@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agents.adapt import inner_update, per_task
-from agents.losses import Batch, make_batch, surrogate
+from agents.losses import make_batch, surrogate
 from agents.policy import Params, act_dist
 from agents.rollout import Rollout, collect
 from envs import Family
@@ -37,11 +39,16 @@ class Agent:
         name, weight = next(iter(self.params.items()))
         return weight.dim() > self.policy.get_parameter(name).dim()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.params.values())).device
+
     def to(self, device: torch.device | str) -> Agent:
         """The same agent on another device."""
         return dataclasses.replace(
             self,
-            policy=self.policy.to(device),
+            policy=copy.deepcopy(self.policy).to(device),
             params={k: p.to(device) for k, p in self.params.items()},
             inner_lr={k: p.to(device) for k, p in self.inner_lr.items()},
         )
@@ -50,17 +57,15 @@ class Agent:
         self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
     ) -> Rollout:
         """Whole episodes of each of the N tasks under the present weights."""
-        return collect(self.policy, self.params, family, task, episodes, gen)
+        here = type(task)(*(x.to(self.device) for x in task))
+        return collect(self.policy, self.params, family, here, episodes, gen)
 
     def learn(self, data: Rollout) -> Agent:
         """The agent one inner step later, its weights (N, ...); this one stays as it is."""
         batch = make_batch(data, self.gamma, self.gae_lambda)
         fast = self.params if self.adapted else per_task(self.params, data.rew.shape[0])
         fast = {k: p.detach().requires_grad_() for k, p in fast.items()}
-
-        def loss(params: Params, batch: Batch) -> Tensor:
-            return surrogate(self.policy, params, batch)
-
+        loss = partial(surrogate, self.policy)
         fast = inner_update(loss, fast, batch, self.inner_lr, first_order=True)
         return dataclasses.replace(self, params={k: p.detach() for k, p in fast.items()})
 

@@ -44,10 +44,10 @@ class MLP(nn.Module):
         self.obs_ndim = len(_observation_shape(observation_space))
         out, scale = _action_layout(action_space)
         sizes = (math.prod(_observation_shape(observation_space)), *hidden, out)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        # Weights are always passed in; drawing some here would move torch's own random stream.
+        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairwise(sizes))
         self.register_buffer("act_scale", scale, persistent=False)
-        self.discrete = scale is None
-        if not self.discrete:
+        if scale is not None:
             self.log_std = nn.Parameter(torch.full((out,), log_std_init))
 
     def forward(self, obs: Tensor) -> Distribution:

@@ -74,7 +74,7 @@ def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
 
     Numbers that went bad after the policy's own output did are the agent's fault, not the family's.
     """
-    agent = _first_bad(rollout.dist[0])
+    agent = _first_bad(rollout.dist[0]).minimum(_first_bad(rollout.act))
     for what, x, last in (("observation", rollout.obs, 0), ("reward", rollout.rew, -1)):
         first = _first_bad(x)
         blamed = ((first < x.shape[1]) & (first <= agent + last)).nonzero()

@@ -26,7 +26,7 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.point_navigation import PointNavigation
-from envs.simulator import Simulator, TensorSimulator, simulate
+from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
 FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
 
@@ -130,6 +130,7 @@ __all__ = [
     "make_family",
     "make_task",
     "parameters",
+    "probe",
     "sample_tasks",
     "simulate",
     "task_values",

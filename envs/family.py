@@ -108,9 +108,10 @@ class Family(Protocol):
 
     Every method is a pure function of tensors for N tasks x B episodes. `noise` is uniform in
     [0, 1), drawn outside, with as many last-axis values as the two `*_noise` counts ask for.
-    A family with a finite, jointly split set of tasks also has `members(split)`, all of them as
-    one `Task`; one that can be looked at has `frame(state, task)`, an (H, W, 3) uint8 array of
-    the first episode of the first task.
+    A family with a finite, jointly split set of tasks also has `members(split, device)`, all of
+    them as one `task_type`. One that can be looked at has `frame(state, task)`, an (H, W, 3) uint8
+    array of the first episode of the first task. One that knows has `oracle(state, task)`, the
+    action of an agent that is told the task.
     """
 
     name: ClassVar[str]
@@ -223,13 +224,13 @@ def sample_tasks(
     """
     known = parameters(family)
     if hasattr(family, "members"):
-        members = family.members(split)
+        members = family.members(split, device)
         order = [
             torch.rand(len(members[0]), generator=gen, device=device).argsort()
             for _ in range(-(-n // len(members[0])))
         ]
         index = torch.cat(order)[:n]
-        return family.task_type(*(column.to(device)[index] for column in members))
+        return family.task_type(*(column[index] for column in members))
     u = torch.rand(len(known), n, 1, generator=gen, device=device)
     if split == "extrapolate" and not any(p.beyond for p in known.values()):
         raise UsageError(

@@ -87,20 +87,9 @@ class Forager:
     def action_space(self) -> Discrete:
         return Discrete(4)
 
-    def members(self, split: Split) -> Task:
+    def members(self, split: Split, device: torch.device | str = "cpu") -> Task:
         """Every variant of a split, fields (M, 1)."""
-        orders = list(permutations(VALUES))
-        if split == "extrapolate":
-            meanings = [m for m in product(VALUES, repeat=3) if m.count(1.0) in (1, 2)]
-            chosen = [(*m, k) for m in meanings if m not in orders for k in range(24)]
-        else:
-            chosen = [
-                (*m, k)
-                for i, m in enumerate(orders)
-                for k in range(24)
-                if ((i + k) % 3 == 0) == (split == "test")
-            ]
-        return Task(*torch.tensor(chosen, dtype=torch.float32).T.unsqueeze(-1).unbind())
+        return _members(split, torch.device(device))
 
     def reset(self, task: Task, noise: Tensor) -> State:
         """The agent in the middle of its frame, items on distinct other cells."""
@@ -187,6 +176,22 @@ def _draw_item(canvas: Any, x: float, y: float, kind: int, worth: float) -> None
         canvas.line((x - 5, y), (x + 5, y), 2.5, (255, 255, 255))
     if worth > 0:
         canvas.line((x, y - 5), (x, y + 5), 2.5, (255, 255, 255))
+
+
+@lru_cache
+def _members(split: Split, device: torch.device) -> Task:
+    orders = list(permutations(VALUES))
+    if split == "extrapolate":
+        meanings = [m for m in product(VALUES, repeat=3) if m.count(1.0) in (1, 2)]
+        chosen = [(*m, k) for m in meanings if m not in orders for k in range(24)]
+    else:
+        chosen = [
+            (*m, k)
+            for i, m in enumerate(orders)
+            for k in range(24)
+            if ((i + k) % 3 == 0) == (split == "test")
+        ]
+    return Task(*torch.tensor(chosen, dtype=torch.float32).to(device).T.unsqueeze(-1).unbind())
 
 
 @lru_cache

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from envs.family import Family
+from envs.errors import UsageError
+from envs.family import Family, sample_tasks
 
 
 class Simulator(Protocol):
@@ -59,3 +60,31 @@ def simulate(family: Family, task: Any, episodes: int, gen: torch.Generator | No
         simulator: Simulator = family.simulate(task, episodes, gen)
         return simulator
     return TensorSimulator(family, task, episodes, gen)
+
+
+def probe(family: Family) -> None:
+    """Raise UsageError unless a reset and a step of 2 tasks x 3 episodes have the agreed shapes."""
+    if hasattr(family, "simulate"):
+        return
+    task = sample_tasks(family, 2, torch.Generator().manual_seed(0))
+    try:
+        simulator = TensorSimulator(family, task, 3, torch.Generator().manual_seed(0))
+        obs = simulator.reset()
+        box = family.action_space.shape
+        act = torch.zeros(2, 3, *(box or ()), dtype=torch.float32 if box else torch.int64)
+        _, rew, terminated, _ = simulator.step(act)
+    except Exception as error:  # whatever a user's family may raise
+        raise UsageError(
+            f"{family.name}: the first reset and step of 2 tasks x 3 episodes raised "
+            f"{type(error).__name__}: {error}: see the example of a family in README."
+        ) from error
+    for what, x, shape, dtype in (
+        ("observe(state)", obs, (2, 3, *(family.observation_space.shape or ())), torch.float32),
+        ("the reward of step", rew, (2, 3), torch.float32),
+        ("terminated of step", terminated, (2, 3), torch.bool),
+    ):
+        if tuple(x.shape) != shape or x.dtype != dtype:
+            raise UsageError(
+                f"{family.name}: {what} is {tuple(x.shape)} {x.dtype} for 2 tasks x 3 episodes; "
+                f"make it {shape} {dtype}."
+            )

@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> Path:
+def save_checkpoint(folder: Path, family: str, state: TrainState) -> Path:
     """Write the state; older checkpoints but one are removed once it is safe."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"step-{state.iteration:06d}"
@@ -51,6 +51,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
     blob = save(tensors)
     record: dict[str, Any] = {
         "format": FORMAT,
+        "family": family,
         "iteration": state.iteration,
         "env_steps": state.env_steps,
         "skipped": state.skipped,
@@ -66,7 +67,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
     return stem.with_suffix(".json")
 
 
-def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
+def load_checkpoint(folder: Path, family: str, blank: TrainState) -> TrainState:
     """The newest checkpoint in `folder`, on the device of `blank`, whose shapes it must have.
 
     Raises:
@@ -77,6 +78,11 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
         raise UsageError(f"no checkpoint in {folder}: start a run with `metarl train` first.")
     path = found[-1]
     record, tensors = _read(path, fall_back=len(found) > 1)
+    if record["family"] != family:
+        raise UsageError(
+            f"{path} belongs to family '{record['family']}', not '{family}': "
+            "put back the checkpoints of this run."
+        )
     weights = {
         k.removeprefix("weights/"): t for k, t in tensors.items() if k.startswith("weights/")
     }
@@ -94,7 +100,9 @@ def load_checkpoint(folder: Path, blank: TrainState) -> TrainState:
     params, inner_lr = split_weights({k: weights[k].to(device) for k in wanted})
     return TrainState(
         agent=dataclasses.replace(blank.agent, params=params, inner_lr=inner_lr),
-        opt={k.removeprefix("opt/"): t for k, t in tensors.items() if k.startswith("opt/")},
+        opt={
+            k.removeprefix("opt/"): t.to(device) for k, t in tensors.items() if k.startswith("opt/")
+        },
         iteration=record["iteration"],
         env_steps=record["env_steps"],
         skipped=record["skipped"],

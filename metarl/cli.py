@@ -44,10 +44,10 @@ class Evaluate:
     """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: seen in training, unseen, or out of range")] = (
+    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
         "test"
     )
-    tasks: Annotated[int, *number("tasks to adapt to", 2, 100_000)] = 40
+    tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
     steps: Annotated[int, *number("inner steps", 0, 100)] = 3
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
@@ -77,7 +77,7 @@ class Bench:
     repeats: Annotated[int, *number("meta-iterations that are timed, after two that aren't", 1)] = (
         20
     )
-    threads: Annotated[int, *number("CPU threads; 0 is one a core", 0, 1024)] = 0
+    threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None

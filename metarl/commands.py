@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -145,8 +146,9 @@ def _show_returns(console: Console, result: Evaluation) -> None:
     def bar(value: float) -> str:
         return "█" * round(BAR * (value - low) / (high - low)) if high > low else ""
 
+    mean_ci95, gain_ci95 = result.ci95, result.gain_ci95
     for k, mean in enumerate(result.mean):
-        (a, b), (c, d) = result.ci95[k], result.gain_ci95[k]
+        (a, b), (c, d) = mean_ci95[k], gain_ci95[k]
         gain = f"{mean - result.mean[0]:+.2f} [{c:.2f}, {d:.2f}]" if k else ""
         table.add_row(
             str(k), f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", gain, bar(mean)
@@ -161,6 +163,7 @@ def _show_returns(console: Console, result: Evaluation) -> None:
 def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     job = open_run(command.run, command.device)
+    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
     result = judge(
         job.state.agent,
         job.family,

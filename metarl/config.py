@@ -98,7 +98,7 @@ class TrainConfig:
     meta_lr_of_steps: Annotated[
         float, *number("Adam step size of the learned step sizes", 0, 1)
     ] = 1e-3
-    max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 0)] = 1.0
+    max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 1e-9)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5
     clip: Annotated[float, *number("clip the outer ratio to 1 +- this; 0 does not clip", 0)] = 0.3
     inner_kl: Annotated[
@@ -123,7 +123,9 @@ class RunConfig:
     threads: Annotated[
         int,
         *number(
-            "CPU threads, which must stay the same for bit-equal results; 0 is one a core", 0, 1024
+            "CPU threads; the same for bit-equal results; 0 is torch's choice",
+            0,
+            1024,
         ),
     ] = 0
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
@@ -136,12 +138,11 @@ class RunConfig:
 
 # What a published algorithm fixes; all other settings stay flags.
 ALGORITHMS: dict[str, dict[str, Any]] = {
-    "promp": {},  # Rothfuss et al. 2019 (arXiv:1810.06784): TrainConfig's own defaults
-    "maml": {
-        "epochs": 1,
-        "clip": 0.0,
-        "inner_kl": 0.0,
-    },  # Finn et al. 2017 (arXiv:1703.03400), one PG step
+    # Rothfuss et al. 2019 (arXiv:1810.06784): TrainConfig's own defaults, with learned step sizes
+    # (Li et al. 2017, arXiv:1707.09835) where the paper's are fixed.
+    "promp": {},
+    # Finn et al. 2017 (arXiv:1703.03400), with one policy-gradient step for the paper's TRPO.
+    "maml": {"epochs": 1, "clip": 0.0, "inner_kl": 0.0, "step_size": "fixed"},
 }
 
 # Where a family needs other settings than TrainConfig's own.
@@ -154,16 +155,16 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(family: str, algo: str) -> TrainConfig:
-    """The shipped settings of a family and an algorithm.
+def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
+    """The shipped settings of a family and an algorithm, and what is given instead of them.
 
     Raises:
         UsageError: no such algorithm.
     """
     if algo not in ALGORITHMS:
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
-    settings = {**FAMILY_SETTINGS.get(family, {}), **ALGORITHMS[algo]}
-    return TrainConfig(family, algo, **settings)  # type: ignore[arg-type]
+    shipped = {**FAMILY_SETTINGS.get(family, {}), **ALGORITHMS[algo]}
+    return TrainConfig(family, algo, **{**shipped, **settings})  # type: ignore[arg-type]
 
 
 def from_record(kind: type[T], record: dict[str, Any]) -> T:

@@ -89,14 +89,14 @@ def evaluate(
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
     """
-    device = next(iter(agent.params.values())).device
+    device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)
     columns = []
     for step in range(steps + 1):
         data = agent.play(family, task, episodes, stream(seed, "evaluate episodes", step, device))
         check_finite(family, task, data)
-        if not data.dist[0].isfinite().all():
+        if not all(x.isfinite().all() for x in data.dist):
             raise RunError(
                 f"the agent's weights are not finite after {step} inner steps: "
                 "train again with a lower --inner-lr."
@@ -114,7 +114,7 @@ def oracle_return(
     family: Family, task: Any, episodes: int, gen: torch.Generator | None
 ) -> Array | None:
     """Mean return of each task under the family's own `oracle`, (M,); None without one."""
-    if not hasattr(family, "oracle"):
+    if not hasattr(family, "oracle") or hasattr(family, "simulate"):
         return None
     simulator = TensorSimulator(family, task, episodes, gen)
     simulator.reset()
@@ -133,8 +133,9 @@ def bootstrap(x: Array, seed: int, draws: int = 10_000) -> Array:
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
-    index = np.random.default_rng(seed).integers(len(x), size=(draws, len(x)))
-    result: Array = np.percentile(x[index].mean(axis=1), [2.5, 97.5], axis=0).T
+    n = len(x)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    result: Array = np.percentile(counts @ x / n, [2.5, 97.5], axis=0).T
     return result
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl, surroga
 from agents.policy import MLP, Params, act_dist
 from agents.rollout import Rollout, check_finite, collect
 from agents.streams import stream
-from envs import Family, RunError, sample_tasks
+from envs import Family, RunError, probe, sample_tasks
 from metarl.config import TrainConfig
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
@@ -46,7 +47,13 @@ class Experience(NamedTuple):
 
 
 def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> Agent:
-    """An untrained agent, its weights a function of `cfg.seed` alone."""
+    """An untrained agent, its weights a function of `cfg.seed` alone.
+
+    Raises:
+        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
+            here can take.
+    """
+    probe(family)
     policy = MLP(family.observation_space, family.action_space, cfg.hidden, cfg.log_std_init)
     params = policy.initial(stream(cfg.seed, "weights"))
     inner_lr = {
@@ -79,7 +86,7 @@ def meta_train(
     state = state or TrainState(new_agent(cfg, family))
     while state.iteration < cfg.iterations:
         agent, it = state.agent, state.iteration
-        device = next(iter(agent.params.values())).device
+        device = agent.device
         learned = cfg.step_size != "fixed"
         weights = {
             k: w.detach().clone().requires_grad_(learned or k.startswith("params/"))
@@ -117,24 +124,19 @@ def play_and_adapt(
     mark: Callable[[str], None] = lambda phase: None,
 ) -> Experience:
     """Play and adapt K times, then play once more, keeping the graph of the adaptation."""
-
-    def loss(fast: Params, batch: Batch) -> Tensor:
-        return surrogate(agent.policy, fast, batch)
-
+    loss = partial(surrogate, agent.policy)
     rollouts: list[Rollout] = []
-    support: list[Batch] = []
+    batches: list[Batch] = []
     path = [per_task(agent.params, cfg.tasks)]
-    for _ in range(cfg.inner_steps):
-        weights = path[-1] if support else agent.params
+    for step in range(cfg.inner_steps + 1):
+        if step:
+            path.append(inner_update(loss, path[-1], batches[-1], agent.inner_lr, cfg.first_order))
+            mark("inner")
+        weights = path[-1] if step else agent.params
         rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
-        mark("rollout")
-        support.append(make_batch(rollouts[-1], cfg.gamma, cfg.gae_lambda))
-        path.append(inner_update(loss, path[-1], support[-1], agent.inner_lr, cfg.first_order))
-        mark("inner")
-    weights = path[-1] if support else agent.params
-    rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
-    mark("rollout after")
-    return Experience(rollouts, support, make_batch(rollouts[-1], cfg.gamma, cfg.gae_lambda), path)
+        mark("rollout after" if step == cfg.inner_steps else "rollout")
+        batches.append(make_batch(rollouts[-1], cfg.gamma, cfg.gae_lambda))
+    return Experience(rollouts, batches[:-1], batches[-1], path)
 
 
 def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = False) -> Tensor:
@@ -144,10 +146,7 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
         first: the weights are still those that played: the adaptation's own graph is used, and the
             KL, whose value and gradient are 0 there, is left out.
     """
-
-    def loss(fast: Params, batch: Batch) -> Tensor:
-        return surrogate(agent.policy, fast, batch)
-
+    loss = partial(surrogate, agent.policy)
     start = per_task(agent.params, len(data.query.obs))
     path = data.path if first else adapt(loss, start, data.support, agent.inner_lr, cfg.first_order)
     total = clipped_surrogate(
@@ -250,7 +249,7 @@ def _advance(
         raise RunError(
             f"meta-gradient not finite {in_a_row} times in a row "
             f"at iteration {state.iteration + 1}: "
-            "lower --inner-lr or --meta-lr and go on from the last checkpoint."
+            "start a new run with a lower --inner-lr or --meta-lr."
         )
     skipped = state.skipped + bad
     metrics["train/skipped_updates"] = float(skipped)

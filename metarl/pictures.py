@@ -64,7 +64,7 @@ def before_and_after(
     agent: Agent, family: Family, steps: int, episodes: int, seed: int
 ) -> list[Picture]:
     """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
-    device = next(iter(agent.params.values())).device
+    device = agent.device
     gen = stream(seed, "film task", 0, device)
     task = sample_tasks(family, 1, gen, "test", device)
     adapted = agent.adapt(family, task, steps, episodes, gen)

@@ -28,6 +28,7 @@ from metarl.meta_train import TrainState, meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.tracking import CsvTracker, TensorBoardTracker, columns
 
+WATCH_SEED = 1  # tasks of the evaluations in training; the final ones are of seed 0, for every run
 Watch = Callable[[TrainState], None]
 
 
@@ -115,7 +116,9 @@ def open_run(
     family = family or make_family(train.family)
     blank = TrainState(new_agent(train, family, choose_device(device or run.device)))
     where = folder / "checkpoints"
-    state = blank if begin and not checkpoints(where) else load_checkpoint(where, blank)
+    state = (
+        blank if begin and not checkpoints(where) else load_checkpoint(where, train.family, blank)
+    )
     return Loaded(train, run, family, state)
 
 
@@ -137,7 +140,7 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
     torch.set_num_threads(run.threads)
     where = folder / "checkpoints"
     if state.iteration == 0:
-        save_checkpoint(where, state)
+        save_checkpoint(where, train.family, state)
     csv = CsvTracker(folder / "metrics.csv", columns(run.eval_steps), state.iteration)
     board = TensorBoardTracker(folder, state.env_steps)
     saved, clock = state.iteration, time.perf_counter()
@@ -154,16 +157,18 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
                 metrics |= _eval_metrics(job, nxt)
             csv.write(nxt.iteration, nxt.env_steps, metrics)
             board.write(nxt.iteration, nxt.env_steps, metrics)
-            state, clock = nxt, now  # not before: a state that is saved has its line in the record
+            state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                save_checkpoint(where, state)
+                csv.sync()
+                save_checkpoint(where, train.family, state)
                 saved = state.iteration
             watch(state)
+            clock = time.perf_counter()
     except OSError:  # of the disk itself
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
         if saved < state.iteration:
-            save_checkpoint(where, state)
+            save_checkpoint(where, train.family, state)
         raise
     finally:
         csv.close()
@@ -177,7 +182,7 @@ def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
         job.family,
         steps=job.run.eval_steps,
         episodes=job.train.episodes,
-        seed=job.train.seed,
+        seed=WATCH_SEED,
     )
     return {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
 
@@ -185,16 +190,14 @@ def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    result = evaluate(
-        state.agent, job.family, steps=run.eval_steps, episodes=train.episodes, seed=train.seed
-    )
+    result = evaluate(state.agent, job.family, steps=run.eval_steps, episodes=train.episodes)
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve = adaptation_curve(result)
     write_atomically(folder / "adaptation.png", png(curve))
     board = TensorBoardTracker(folder, state.env_steps)
     board.figure("eval/adaptation_curve", curve, state.env_steps)
-    if hasattr(job.family, "frame"):
+    if hasattr(job.family, "frame") and not hasattr(job.family, "simulate"):
         frames = before_and_after(
             state.agent, job.family, run.eval_steps, train.episodes, train.seed
         )

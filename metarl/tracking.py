@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class CsvTracker:
         self._writer.writerow([row.get(name, "") for name in self._header])
         self._file.flush()
 
+    def sync(self) -> None:
+        """Force what was written to disk, so that the record is never behind a checkpoint."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         self._file.close()
 
@@ -64,8 +69,8 @@ class TensorBoardTracker:
     def __init__(self, folder: Path, env_steps: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        purge = env_steps + 1 if env_steps else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=10)
+        # What a killed run wrote after the checkpoint is not shown.
+        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1, flush_secs=10)
 
     def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
         for name, value in {**metrics, "time/iterations": iteration}.items():

@@ -16,7 +16,7 @@ def finished(tmp_path_factory):
     """Folder of a run with a checkpoint."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     start(folder, small("point-navigation"), RunConfig(eval_steps=1))
-    save_checkpoint(folder / "checkpoints", at(trained(), 2))
+    save_checkpoint(folder / "checkpoints", "point-navigation", at(trained(), 2))
     return folder
 
 

@@ -22,7 +22,7 @@ def run(tmp_path):
     """Folder of a run with a checkpoint."""
     folder = tmp_path / "one"
     start(folder, small("point-navigation"), RunConfig(eval_steps=1))
-    save_checkpoint(folder / "checkpoints", at(trained(), 2))
+    save_checkpoint(folder / "checkpoints", "point-navigation", at(trained(), 2))
     return folder
 
 

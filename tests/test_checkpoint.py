@@ -18,7 +18,7 @@ from metarl.meta_train import meta_train, named_weights
 
 
 def load(folder, **more):
-    return load_checkpoint(folder, start(**more)[2])
+    return load_checkpoint(folder, "point-navigation", start(**more)[2])
 
 
 def bits(tensors):
@@ -27,7 +27,7 @@ def bits(tensors):
 
 def test_a_checkpoint_comes_back_bit_by_bit(tmp_path):
     state = dataclasses.replace(trained(), env_steps=2**53 + 1, skipped=7, skipped_in_a_row=3)
-    save_checkpoint(tmp_path, state)
+    save_checkpoint(tmp_path, "point-navigation", state)
     got = load(tmp_path)
     assert list(named_weights(got.agent)) == list(named_weights(state.agent))
     assert_close(named_weights(got.agent), named_weights(state.agent), rtol=0, atol=0)
@@ -51,7 +51,7 @@ def test_every_bit_pattern_survives(tmp_path):
     state = dataclasses.replace(
         trained(), agent=agent, opt={k: anything(x) for k, x in trained().opt.items()}
     )
-    save_checkpoint(tmp_path, state)
+    save_checkpoint(tmp_path, "point-navigation", state)
     got = load(tmp_path)
     assert_close(bits(got.agent.params), bits(agent.params), rtol=0, atol=0)
     assert_close(bits(got.opt), bits(state.opt), rtol=0, atol=0)
@@ -59,7 +59,7 @@ def test_every_bit_pattern_survives(tmp_path):
 
 def test_going_on_from_a_checkpoint_equals_going_on(tmp_path):
     cfg, family, _ = start(iterations=4)
-    save_checkpoint(tmp_path, trained())
+    save_checkpoint(tmp_path, "point-navigation", trained())
     one, other = (list(meta_train(cfg, family, s))[-1] for s in (trained(), load(tmp_path)))
     assert_close(named_weights(one.agent), named_weights(other.agent), rtol=0, atol=0)
     assert_close(one.opt, other.opt, rtol=0, atol=0)
@@ -68,19 +68,19 @@ def test_going_on_from_a_checkpoint_equals_going_on(tmp_path):
 
 def test_only_the_two_newest_are_kept_and_the_newest_is_loaded(tmp_path):
     for iteration in (9, 10, 99_999, 999_999, 1_000_000):
-        save_checkpoint(tmp_path, at(trained(), iteration))
+        save_checkpoint(tmp_path, "point-navigation", at(trained(), iteration))
         assert load(tmp_path).iteration == iteration
         stems = {p.stem for p in tmp_path.iterdir()}
         assert len(list(tmp_path.iterdir())) == 2 * len(stems) == (2 if iteration == 9 else 4)
 
 
 def test_what_a_killed_save_leaves_is_ignored(tmp_path):
-    save_checkpoint(tmp_path, trained())
+    save_checkpoint(tmp_path, "point-navigation", trained())
     (tmp_path / "step-000009.safetensors").write_bytes(b"half")
     (tmp_path / "step-000009.json.part").write_text('{"format"')
     (tmp_path / "step-000011.safetensors.part").write_bytes(b"half")
     assert load(tmp_path).iteration == 2
-    save_checkpoint(tmp_path, at(trained(), 9))
+    save_checkpoint(tmp_path, "point-navigation", at(trained(), 9))
     assert load(tmp_path).iteration == 9
 
 
@@ -95,7 +95,7 @@ def test_a_folder_without_a_checkpoint_says_what_to_do(tmp_path, made):
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
-    save_checkpoint(tmp_path, trained())
+    save_checkpoint(tmp_path, "point-navigation", trained())
     monkeypatch.undo()
     with pytest.raises(UsageError, match="format 2, this metarl reads up to 1: upgrade metarl"):
         load(tmp_path)
@@ -112,7 +112,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     ],
 )
 def test_weights_of_another_family_or_network_name_both_shapes(tmp_path, other, what):
-    save_checkpoint(tmp_path, trained())
+    save_checkpoint(tmp_path, "point-navigation", trained())
     with pytest.raises(UsageError, match=f"{what}: give the family and settings"):
         load(tmp_path, **other)
 
@@ -120,7 +120,7 @@ def test_weights_of_another_family_or_network_name_both_shapes(tmp_path, other, 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, nth):
     """Whether the tensors or their JSON no longer fit."""
-    save_checkpoint(tmp_path, at(trained(), 4))
+    save_checkpoint(tmp_path, "point-navigation", at(trained(), 4))
     before, calls = files(tmp_path), []
 
     def fsync(descriptor):
@@ -130,13 +130,13 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, nth)
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, at(trained(), 5))
+        save_checkpoint(tmp_path, "point-navigation", at(trained(), 5))
     after = files(tmp_path)
     assert after.items() >= before.items()
     assert after.keys() - before.keys() <= {"step-000005.safetensors"}
     assert load(tmp_path).iteration == 4
     monkeypatch.undo()
-    save_checkpoint(tmp_path, at(trained(), 5))
+    save_checkpoint(tmp_path, "point-navigation", at(trained(), 5))
     assert load(tmp_path).iteration == 5
 
 

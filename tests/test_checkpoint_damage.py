@@ -13,7 +13,7 @@ from metarl.checkpoint import load_checkpoint, save_checkpoint
 
 
 def load(folder):
-    return load_checkpoint(folder, start()[2])
+    return load_checkpoint(folder, "point-navigation", start()[2])
 
 
 def refused(folder, advice):
@@ -36,7 +36,7 @@ def sampled(length, count=60):
 
 
 def test_a_flipped_bit_of_the_tensors_is_noticed(tmp_path):
-    path = save_checkpoint(tmp_path, trained()).with_suffix(".safetensors")
+    path = save_checkpoint(tmp_path, "point-navigation", trained()).with_suffix(".safetensors")
     whole = path.read_bytes()
     for damaged in flipped(whole, sampled(len(whole))):
         path.write_bytes(damaged)
@@ -46,7 +46,7 @@ def test_a_flipped_bit_of_the_tensors_is_noticed(tmp_path):
 
 
 def test_a_flipped_bit_of_the_json_is_noticed_wherever_it_is(tmp_path):
-    path = save_checkpoint(tmp_path, trained())
+    path = save_checkpoint(tmp_path, "point-navigation", trained())
     whole = path.read_bytes()
     for damaged in flipped(whole, range(len(whole))):
         path.write_bytes(damaged)
@@ -57,7 +57,7 @@ def test_a_flipped_bit_of_the_json_is_noticed_wherever_it_is(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 def test_a_file_cut_short_or_with_more_at_its_end_is_refused(tmp_path, suffix):
-    path = save_checkpoint(tmp_path, trained()).with_suffix(suffix)
+    path = save_checkpoint(tmp_path, "point-navigation", trained()).with_suffix(suffix)
     whole = path.read_bytes()
     for content in (*(whole[:n] for n in sampled(len(whole))), whole + b"}"):
         path.write_bytes(content)
@@ -66,31 +66,31 @@ def test_a_file_cut_short_or_with_more_at_its_end_is_refused(tmp_path, suffix):
 
 @pytest.mark.parametrize("content", ["[]", "null", '"step"', '{"format": "one", "sha256": ""}'])
 def test_json_that_is_no_checkpoint_is_refused(tmp_path, content):
-    save_checkpoint(tmp_path, trained()).write_text(content)
+    save_checkpoint(tmp_path, "point-navigation", trained()).write_text(content)
     refused(tmp_path, "start a new run")
 
 
 def test_json_without_its_tensors_is_refused(tmp_path):
-    save_checkpoint(tmp_path, trained()).with_suffix(".safetensors").unlink()
+    save_checkpoint(tmp_path, "point-navigation", trained()).with_suffix(".safetensors").unlink()
     refused(tmp_path, r"can't be read \(.*No such file.*start a new run")
 
 
 def test_tensors_of_another_checkpoint_are_refused(tmp_path):
-    save_checkpoint(tmp_path, start()[2])
+    save_checkpoint(tmp_path, "point-navigation", start()[2])
     first = (tmp_path / "step-000000.safetensors").read_bytes()
-    newest = save_checkpoint(tmp_path, trained())
+    newest = save_checkpoint(tmp_path, "point-navigation", trained())
     newest.with_suffix(".safetensors").write_bytes(first)
     refused(tmp_path, "safetensors is damaged")
 
 
 def test_deleting_the_damaged_newest_falls_back_on_the_one_before(tmp_path):
-    save_checkpoint(tmp_path, at(trained(), 7))
-    newest = save_checkpoint(tmp_path, at(trained(), 8))
+    save_checkpoint(tmp_path, "point-navigation", at(trained(), 7))
+    newest = save_checkpoint(tmp_path, "point-navigation", at(trained(), 8))
     newest.with_suffix(".safetensors").write_bytes(b"")
     refused(tmp_path, r"step-0*8.safetensors is damaged .* delete step-0*8.json to fall back")
     newest.unlink()
     assert load(tmp_path).iteration == 7
-    save_checkpoint(tmp_path, at(trained(), 8))
+    save_checkpoint(tmp_path, "point-navigation", at(trained(), 8))
     assert load(tmp_path).iteration == 8
 
 
@@ -111,7 +111,9 @@ def test_a_pickle_is_never_opened(tmp_path, monkeypatch, signed):
     bomb = pickle.dumps(Bomb(gone_off))
     if signed:
         monkeypatch.setattr(checkpoint, "save", lambda tensors: bomb)
-    path = save_checkpoint(tmp_path, at(trained(), 1)).with_suffix(".safetensors")
+    path = save_checkpoint(tmp_path, "point-navigation", at(trained(), 1)).with_suffix(
+        ".safetensors"
+    )
     path.write_bytes(bomb)
     try:
         refused(tmp_path, "start a new run")
