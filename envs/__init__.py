@@ -31,18 +31,8 @@ from envs.simulator import Simulator, TensorSimulator, probe, simulate
 FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
 
 
-FAMILY_NEEDS = (
-    "name",
-    "task_type",
-    "horizon",
-    "observation_space",
-    "action_space",
-    "reset_noise",
-    "step_noise",
-    "reset",
-    "observe",
-    "step",
-)
+FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
+TENSOR_FAMILY_NEEDS = ("reset_noise", "step_noise", "reset", "observe", "step")
 
 
 def make_family(name: str) -> Family:
@@ -87,7 +77,8 @@ def _own_family(name: str, module: str, cls: str) -> Family:
             f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
             "give module:Class of a family whose fields all have defaults."
         ) from error
-    missing = [need for need in FAMILY_NEEDS if not hasattr(made, need)]
+    needs = FAMILY_NEEDS if hasattr(made, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
+    missing = [need for need in needs if not hasattr(made, need)]
     if missing:
         raise UsageError(
             f"family '{name}' lacks {', '.join(missing)}: see the example of a family in README."

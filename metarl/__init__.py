@@ -30,8 +30,9 @@ from envs import (
 )
 from metarl.config import RunConfig, TrainConfig, preset
 from metarl.evaluate import Evaluation, evaluate
-from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.meta_train import meta_train, new_agent
 from metarl.run import conclude, load, open_run, start, train_in
+from metarl.state import TrainState
 
 __all__ = [
     "FAMILIES",

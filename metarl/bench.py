@@ -13,7 +13,8 @@ import torch
 from envs import UsageError, make_family
 from metarl.config import TrainConfig
 from metarl.machine import versions
-from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.meta_train import meta_train, new_agent
+from metarl.state import TrainState
 
 WARM_UP = 2  # meta-iterations that aren't timed
 
@@ -45,7 +46,7 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         hidden=(64, 64),
         **WORKLOADS[workload],
     )
-    times: dict[str, list[float]] = defaultdict(list)
+    times: dict[str, list[float]] = defaultdict(lambda: [0.0])
     last = time.perf_counter()
 
     def mark(phase: str) -> None:
@@ -53,13 +54,15 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
-        times[phase].append(now - last)
+        times[phase][-1] += now - last
         last = now
 
     state = TrainState(new_agent(cfg, family, device))
     for _ in meta_train(cfg, family, state, mark):
         mark("measure")
-    phases = {k: v[WARM_UP:] for k, v in times.items()}
+        for phase in times.values():
+            phase.append(0.0)
+    phases = {k: v[WARM_UP:-1] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
     played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
     return {

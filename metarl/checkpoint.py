@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from envs import UsageError
-from metarl.meta_train import TrainState, named_weights, split_weights
+from metarl.state import TrainState, named_weights, split_weights
 
 FORMAT = 1  # raised when an older metarl could not read what this one writes
 KEEP = 2

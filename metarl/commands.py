@@ -25,8 +25,8 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
 from metarl.machine import choose_device
-from metarl.meta_train import TrainState
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
+from metarl.state import TrainState
 
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Families, Train

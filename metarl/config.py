@@ -82,6 +82,9 @@ class TrainConfig:
     seed: Annotated[int, *number("seed of weights, tasks and episodes", 0)] = 0
     iterations: Annotated[int, *number("meta-iterations in the whole run", 1)] = 200
     tasks: Annotated[int, *number("tasks in a meta-iteration", 1, 100_000)] = 20
+    task_chunk: Annotated[
+        int, *number("tasks in one tensor program; bounds memory, changes no gradient", 1, 100_000)
+    ] = 50
     episodes: Annotated[
         int, *number("episodes of each task before and after each inner step", 2, 100_000)
     ] = 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,26 +19,15 @@ from agents.rollout import Rollout, check_finite, collect
 from agents.streams import stream
 from envs import Family, RunError, probe, sample_tasks
 from metarl.config import TrainConfig
+from metarl.state import TrainState, named_weights, split_weights
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
 
 
-@dataclass(frozen=True)
-class TrainState:
-    """Everything needed to go on; randomness is a function of (seed, iteration) and not kept."""
-
-    agent: Agent
-    opt: dict[str, Tensor] = field(default_factory=dict)  # Adam's, by `weight/quantity`
-    iteration: int = 0
-    env_steps: int = 0
-    skipped: int = 0  # updates left out for a non-finite gradient
-    skipped_in_a_row: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 class Experience(NamedTuple):
-    """What one meta-iteration plays, K inner steps."""
+    """What a chunk of tasks plays in one meta-iteration of K inner steps."""
 
+    task: Any
     rollouts: list[Rollout]  # K + 1, each collected with the weights before it
     support: list[Batch]  # K, before each inner step
     query: Batch  # after the last
@@ -96,22 +84,31 @@ def meta_train(
         agent = dataclasses.replace(agent, params=params, inner_lr=inner_lr)
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
 
-        data = play_and_adapt(
-            cfg, agent, family, task, stream(cfg.seed, "episodes", it, device), mark
-        )
+        gen = stream(cfg.seed, "episodes", it, device)
+        parts = list(zip(*(column.split(cfg.task_chunk) for column in task), strict=True))
+
         optimizer, losses, norms = _adam(cfg, weights, state.opt), [], []
+        data: list[Experience] = []  # of each chunk of tasks
         for epoch in range(cfg.epochs):
-            loss = meta_loss(cfg, agent, data, first=epoch == 0)
             optimizer.zero_grad()
-            loss.backward()
+            total = torch.zeros((), device=device)
+            for c, part in enumerate(parts):
+                if epoch == 0:
+                    chunk = type(task)(*part)
+                    data.append(play_and_adapt(cfg, agent, family, chunk, gen, mark))
+                share = len(part[0]) / cfg.tasks
+                loss = share * meta_loss(cfg, agent, data[c], first=epoch == 0)
+                loss.backward()
+                data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
+                total = total + loss.detach()
+                mark("outer")
             leaves = [w for w in weights.values() if w.requires_grad]
             norms.append(nn.utils.clip_grad_norm_(leaves, cfg.max_grad_norm))
             optimizer.step()
-            losses.append(loss.detach())
-        mark("outer")
+            losses.append(total)
 
         metrics = _measure(agent, data, losses, norms)
-        state = _advance(state, family, task, data, metrics, weights, optimizer)
+        state = _advance(state, family, data, metrics, weights, optimizer)
         yield state
 
 
@@ -127,7 +124,7 @@ def play_and_adapt(
     loss = partial(surrogate, agent.policy)
     rollouts: list[Rollout] = []
     batches: list[Batch] = []
-    path = [per_task(agent.params, cfg.tasks)]
+    path = [per_task(agent.params, len(task[0]))]
     for step in range(cfg.inner_steps + 1):
         if step:
             path.append(inner_update(loss, path[-1], batches[-1], agent.inner_lr, cfg.first_order))
@@ -136,7 +133,7 @@ def play_and_adapt(
         rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
         mark("rollout after" if step == cfg.inner_steps else "rollout")
         batches.append(make_batch(rollouts[-1], cfg.gamma, cfg.gae_lambda))
-    return Experience(rollouts, batches[:-1], batches[-1], path)
+    return Experience(task, rollouts, batches[:-1], batches[-1], path)
 
 
 def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = False) -> Tensor:
@@ -156,23 +153,6 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
         for fast, batch in zip(path[:-1], data.support, strict=True):
             total = total + cfg.inner_kl * mean_kl(act_dist(agent.policy, fast, batch.obs), batch)
     return total.mean()
-
-
-def named_weights(agent: Agent) -> dict[str, Tensor]:
-    """Everything that meta-training may change, by `params/...` and `inner_lr/...`."""
-    return {
-        **{f"params/{k}": p for k, p in agent.params.items()},
-        **{f"inner_lr/{k}": p for k, p in agent.inner_lr.items()},
-    }
-
-
-def split_weights(weights: dict[str, Tensor]) -> tuple[Params, Params]:
-    """The inverse of `named_weights`: params, inner_lr."""
-    parts: dict[str, Params] = {"params": {}, "inner_lr": {}}
-    for name, weight in weights.items():
-        part, _, key = name.partition("/")
-        parts[part][key] = weight
-    return parts["params"], parts["inner_lr"]
 
 
 def _adam(
@@ -198,43 +178,53 @@ def _adam(
 
 
 def _measure(
-    agent: Agent, data: Experience, losses: list[Tensor], norms: list[Tensor]
+    agent: Agent, data: list[Experience], losses: list[Tensor], norms: list[Tensor]
 ) -> dict[str, float]:
     """All metrics in one transfer: the only wait for the device in a meta-iteration."""
+    sizes = [len(d.query.obs) for d in data]
+    chunks = [_measure_chunk(agent, d) for d in data]
+    values = {
+        name: torch.stack([n * chunk[name] for n, chunk in zip(sizes, chunks, strict=True)]).sum()
+        / sum(sizes)
+        for name in chunks[0]
+    }
+    values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
+    values["train/meta_loss"] = losses[0]
+    values["train/grad_norm"] = torch.stack(norms).mean()
+    values["env_steps"] = torch.stack([r.alive.sum() for d in data for r in d.rollouts]).sum()
+    values["finite"] = torch.stack(
+        [x.isfinite().all() for d in data for r in d.rollouts for x in (r.obs, r.rew)]
+    ).all()
+    numbers = torch.stack([v.double() for v in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
+
+
+def _measure_chunk(agent: Agent, data: Experience) -> dict[str, Tensor]:
+    """Means over the chunk's tasks."""
     played, query = data.support[0] if data.support else data.query, data.query
     with torch.no_grad():
         kl = mean_kl(act_dist(agent.policy, agent.params, played.obs), played).mean()
-    before, after = (r.episode_return().mean() for r in (data.rollouts[0], data.rollouts[-1]))
-    values = {
-        "train/return_before": before,
-        "train/return_after": after,
-        "train/adaptation_gain": after - before,
-        "train/meta_loss": losses[0],
+    return {
+        "train/return_before": data.rollouts[0].episode_return().mean(),
+        "train/return_after": data.rollouts[-1].episode_return().mean(),
         "train/kl": kl,
         "train/entropy": (query.dist.entropy() * query.weight).sum(-1).mean(),
-        "train/grad_norm": torch.stack(norms).mean(),
-        "env_steps": torch.stack([r.alive.sum() for r in data.rollouts]).sum(),
-        "finite": torch.stack(
-            [x.isfinite().all() for r in data.rollouts for x in (r.obs, r.rew)]
-        ).all(),
     }
-    numbers = torch.stack([v.double() for v in values.values()]).tolist()
-    return dict(zip(values, numbers, strict=True))
 
 
 def _advance(
     state: TrainState,
     family: Family,
-    task: Any,
-    data: Experience,
+    data: list[Experience],
     metrics: dict[str, float],
     weights: dict[str, Tensor],
     optimizer: torch.optim.Adam,
 ) -> TrainState:
     """The next state: with the new weights, or the old ones if the gradient wasn't finite."""
     if not metrics.pop("finite"):
-        for rollout in data.rollouts:
-            check_finite(family, task, rollout)
+        for chunk in data:
+            for rollout in chunk.rollouts:
+                check_finite(family, chunk.task, rollout)
     env_steps = state.env_steps + int(metrics.pop("env_steps"))
     if bad := not math.isfinite(metrics["train/grad_norm"]):
         agent, opt = state.agent, state.opt

@@ -24,8 +24,9 @@ from metarl.checkpoint import (
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.evaluate import Evaluation, evaluate
 from metarl.machine import choose_device, git_commit, versions
-from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.meta_train import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
+from metarl.state import TrainState
 from metarl.tracking import CsvTracker, TensorBoardTracker, columns
 
 WATCH_SEED = 1  # tasks of the evaluations in training; the final ones are of seed 0, for every run

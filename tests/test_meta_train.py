@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agents.distributions import Categorical
 from agents.losses import Batch, surrogate
 from envs import FAMILIES, RunError, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
@@ -20,6 +21,7 @@ from metarl.meta_train import (
     named_weights,
     new_agent,
     play_and_adapt,
+    split_weights,
 )
 
 SMALL = {"iterations": 4, "tasks": 3, "episodes": 2, "hidden": (8,)}
@@ -242,3 +244,44 @@ def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(family):
     for first in (True, False):
         meta_loss(cfg, agent, data, first).backward()
     assert all(r.obs.is_meta and r.logp.is_meta for r in data.rollouts)
+
+
+def joined(batches):
+    """The batches of several chunks of tasks as one; of a Categorical policy."""
+    logits = torch.cat([b.dist.logits for b in batches])
+    columns = zip(*(b[:-1] for b in batches), strict=True)
+    return Batch(*(torch.cat(x) for x in columns), Categorical(logits))
+
+
+@pytest.mark.parametrize("away", [0.0, 0.02])
+def test_the_gradient_of_chunks_of_tasks_is_that_of_all_tasks_at_once(away):
+    cfg, world = small("cartpole", tasks=5), make_family("cartpole")
+    agent, _ = objective_of_fixed_data(cfg, world, torch.float32)
+    task = sample_tasks(world, 5, torch.Generator().manual_seed(1))
+    gen = torch.Generator().manual_seed(2)
+    parts = [type(task)(*(x[a:b] for x in task)) for a, b in ((0, 2), (2, 4), (4, 5))]
+    data = [play_and_adapt(cfg, agent, world, part, gen) for part in parts]
+    whole = data[0]._replace(
+        support=[joined([d.support[0] for d in data])], query=joined([d.query for d in data])
+    )
+    weights = {k: (w + away).detach().requires_grad_() for k, w in named_weights(agent).items()}
+    params, inner_lr = split_weights(weights)
+    agent = dataclasses.replace(agent, params=params, inner_lr=inner_lr)
+    leaves = list(weights.values())
+    want = torch.autograd.grad(meta_loss(cfg, agent, whole), leaves)
+    shares = [len(part[0]) / 5 for part in parts]
+    total = sum(s * meta_loss(cfg, agent, d) for s, d in zip(shares, data, strict=True))
+    assert_close(torch.autograd.grad(total, leaves), want, rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_train_every_task_and_measure_all_of_them():
+    cfg, world = small(tasks=5, task_chunk=2, inner_steps=1), make_family("point-navigation")
+    whole = list(meta_train(cfg, world))
+    half = next(itertools.islice(meta_train(cfg, world), 1, None))
+    assert_close(
+        named_weights(list(meta_train(cfg, world, half))[-1].agent),
+        named_weights(whole[-1].agent),
+        rtol=0,
+        atol=0,
+    )
+    assert whole[0].env_steps > 4 * 2 * 2 * 90  # five tasks, two episodes, twice
