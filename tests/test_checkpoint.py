@@ -146,9 +146,9 @@ from pathlib import Path
 from metarl.checkpoint import save_checkpoint
 from small import at, start
 state = start()[2]
-save_checkpoint(Path(sys.argv[1]), at(state, 1))
+save_checkpoint(Path(sys.argv[1]), "point-navigation", at(state, 1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-save_checkpoint(Path(sys.argv[1]), at(state, 2))
+save_checkpoint(Path(sys.argv[1]), "point-navigation", at(state, 2))
 """
 
 
