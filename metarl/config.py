@@ -95,6 +95,9 @@ class TrainConfig:
         arg(help="fixed: inner-lr throughout; per-weight: one a weight, meta-learned (Meta-SGD)"),
     ] = "per-weight"
     first_order: Annotated[bool, arg(help="drop the second-derivative term (FOMAML)")] = False
+    multi_step: Annotated[
+        bool, arg(help="train the return after every inner step, not after the last alone")
+    ] = False
     gamma: Annotated[float, *number("discount per step", 0, 1)] = 0.99
     gae_lambda: Annotated[float, *number("lambda of the advantage estimate", 0, 1)] = 1.0
     meta_lr: Annotated[float, *number("Adam step size of the slow weights", 0, 1)] = 1e-3
@@ -153,7 +156,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # What an item is worth shows at once, so credit must not drown in the rest of the episode.
     "forager": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.7, "iterations": 250},
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
-    "point-navigation": {"inner_steps": 2, "epochs": 3, "iterations": 150},
+    "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
 }
 

@@ -139,16 +139,25 @@ def play_and_adapt(
 def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = False) -> Tensor:
     """Mean over tasks of the clipped loss after adaptation plus the inner KL penalty.
 
+    With `cfg.multi_step` the loss is the mean over all steps of adaptation, after each of them.
+
     Args:
         first: the weights are still those that played: the adaptation's own graph is used, and the
             KL, whose value and gradient are 0 there, is left out.
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), section 6; `multi_step` is the multi-step
+        loss of MAML++, Antoniou et al. 2019 (arXiv:1810.09502), with equal weights.
     """
     loss = partial(surrogate, agent.policy)
     start = per_task(agent.params, len(data.query.obs))
     path = data.path if first else adapt(loss, start, data.support, agent.inner_lr, cfg.first_order)
-    total = clipped_surrogate(
-        act_dist(agent.policy, path[-1], data.query.obs), data.query, cfg.clip
-    )
+    after = [(path[-1], data.query)]
+    if cfg.multi_step:  # what was played with the weights after step k serves step k + 1, and this
+        after += zip(path[1:-1], data.support[1:], strict=True)
+    losses = [
+        clipped_surrogate(act_dist(agent.policy, fast, batch.obs), batch, cfg.clip)
+        for fast, batch in after
+    ]
+    total = torch.stack(losses).mean(dim=0)
     if not first and cfg.inner_kl:
         for fast, batch in zip(path[:-1], data.support, strict=True):
             total = total + cfg.inner_kl * mean_kl(act_dist(agent.policy, fast, batch.obs), batch)
