@@ -102,11 +102,11 @@ def test_first_epoch_through_the_kept_graph_equals_adapting_anew(steps):
             assert_close(a, b)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize(("steps", "multi_step"), [(0, False), (1, False), (2, False), (2, True)])
 @pytest.mark.parametrize("away", [0.0, 0.05])
-def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, away):
+def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, away, multi_step):
     """Clip and inner KL included; `away` moves off the collecting weights, where both act."""
-    cfg = small(inner_steps=steps, inner_kl=0.5, hidden=(4,), inner_lr=0.3)
+    cfg = small(inner_steps=steps, multi_step=multi_step, inner_kl=0.5, hidden=(4,), inner_lr=0.3)
     agent, data = objective_of_fixed_data(cfg, make_family("point-navigation"))
     gen = torch.Generator().manual_seed(3)
     weights = {
@@ -132,6 +132,19 @@ def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, 
             want = (ends[0] - ends[1]) / 2e-6
             have = 0.0 if g is None else g.view(-1)[i].item()
             assert_close(have, want, rtol=1e-4, atol=1e-7, msg=f"{name}[{i}]: {have} {want}")
+
+
+def test_the_multi_step_loss_is_the_mean_over_all_steps_of_adaptation():
+    cfg = small(inner_steps=3, clip=0.0, multi_step=True, inner_kl=0.0)
+    agent, data = objective_of_fixed_data(cfg, make_family("point-navigation"))
+    after = [*data.support[1:], data.query]
+    each = [
+        surrogate(agent.policy, fast, batch).mean()
+        for fast, batch in zip(data.path[1:], after, strict=True)
+    ]
+    assert_close(meta_loss(cfg, agent, data), torch.stack(each).mean())
+    last = dataclasses.replace(cfg, multi_step=False)
+    assert_close(meta_loss(last, agent, data), each[-1])
 
 
 def test_at_zero_inner_steps_the_objective_is_the_plain_surrogate():

@@ -68,3 +68,8 @@ def test_every_command_named_in_the_docs_exists():
 def test_every_linked_file_exists(doc):
     for target in re.findall(r"\]\(([^)#:]+)\)", doc.read_text()):
         assert (doc.parent / target).exists(), f"{doc.name}: {target}"
+
+
+def test_nothing_is_left_to_fill_in():
+    for doc in DOCS:
+        assert not re.search(r"\b(OUTPUT|RESULTS|TABLE|FERRY|TODO)\b", doc.read_text()), doc.name
