@@ -43,8 +43,7 @@ def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
     terms of the exact Hessian are dropped: low variance, some bias.
     Source: the LVC estimator, Rothfuss et al. 2019 (arXiv:1810.06784), section 5.
     """
-    logp = act_dist(policy, params, batch.obs).log_prob(batch.act)
-    return -(_ratio(logp, batch) * batch.adv * batch.weight).sum(-1)
+    return clipped_surrogate(act_dist(policy, params, batch.obs), batch, clip=0.0)
 
 
 def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
@@ -52,16 +51,13 @@ def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), section 3.
     """
-    ratio = _ratio(dist.log_prob(batch.act), batch)
+    log_ratio = dist.log_prob(batch.act) - batch.logp
+    # The 0s of the padding might overflow the exponential, and inf * 0 is NaN.
+    ratio = torch.where(batch.weight > 0, log_ratio, 0).exp()
     gain = ratio * batch.adv
     if clip:
         gain = gain.minimum(ratio.clamp(1 - clip, 1 + clip) * batch.adv)
     return -(gain * batch.weight).sum(-1)
-
-
-def _ratio(logp: Tensor, batch: Batch) -> Tensor:
-    """Probability ratio to the collecting policy, 1 in the padding, whose 0s might overflow it."""
-    return torch.where(batch.weight > 0, logp - batch.logp, 0).exp()
 
 
 def mean_kl(dist: Distribution, batch: Batch) -> Tensor:

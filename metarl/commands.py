@@ -104,20 +104,16 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("return {task.fields[before]:.1f} -> {task.fields[after]:.1f} after adaptation"),
+        TextColumn("{task.fields[gain]}"),
     )
-    nan = float("nan")
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("train", total=total, completed=done, before=nan, after=nan)
+        bar = progress.add_task("train", total=total, completed=done, gain="")
 
         def watch(state: TrainState) -> None:
             m = state.metrics
-            progress.update(
-                bar,
-                completed=state.iteration,
-                before=m["train/return_before"],
-                after=m["train/return_after"],
-            )
+            before, after = m["train/return_before"], m["train/return_after"]
+            gain = f"return {before:.1f} -> {after:.1f} after adaptation"
+            progress.update(bar, completed=state.iteration, gain=gain)
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
                     f"iteration {state.iteration}: meta-gradient not finite, update skipped"

@@ -181,3 +181,18 @@ def test_a_batch_is_the_rollout_flattened_with_equal_weight_for_each_living_step
             assert_close(batch.weight[n, m], data.alive[n, t, b] / data.alive[n].sum())
     assert_close(batch.weight.sum(1), torch.ones(N))
     assert_close(batch.dist.log_prob(batch.act)[batch.weight > 0], batch.logp[batch.weight > 0])
+
+
+def test_padding_cannot_overflow_the_ratio():
+    """At the zeros of the padding a narrow policy of many dimensions has a density past e^88."""
+    n, m, size = 2, 3, 17
+    obs, act = torch.zeros(n, m, 1), torch.zeros(n, m, size)
+    dist = Gaussian(torch.zeros(n, m, size), torch.full((size,), -7.0))
+    weight = torch.tensor([[0.5, 0.5, 0.0]]).expand(n, m)
+    logp = dist.log_prob(act) * (weight > 0)
+    batch = Batch(obs, act, logp, torch.ones(n, m), weight, dist)
+    log_std = torch.full((size,), -7.0, requires_grad=True)
+    loss = clipped_surrogate(Gaussian(dist.mean, log_std), batch, 0.0)
+    assert_close(loss, -torch.ones(n))
+    (slope,) = torch.autograd.grad(loss.sum(), log_std)
+    assert slope.isfinite().all()
