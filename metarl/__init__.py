@@ -6,11 +6,22 @@ The public names; everything else may change between versions.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 # Threads that wait for each other by spinning stall when another process wants their core: a
 # meta-iteration took 0.93 s instead of 0.13 s. Spinning briefly, then sleeping, costs nothing when
 # alone and takes 0.29 s there. OpenMP reads this once, when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+for _name in ("envs", "agents"):
+    _spec = find_spec(_name)
+    if _spec is None or Path(_spec.origin or "").parent.parent != Path(__file__).parent.parent:
+        _where = _spec and (_spec.origin or list(_spec.submodule_search_locations or ()))
+        raise ImportError(
+            f"another '{_name}' ({_where}) hides metarl's own: rename it, or start where it isn't "
+            "on Python's path."
+        )
 
 from agents.agent import Agent
 from agents.policy import MLP

@@ -1,6 +1,8 @@
 """Imports go one way: envs <- agents <- metarl; and each layer keeps to what it may know."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,16 @@ def test_only_metarl_knows_files_terminals_and_time(layer):
     for file in (ROOT / layer).rglob("*.py"):
         assert not set(imported(file)) & OUTSIDE, file
         assert "print(" not in file.read_text(), file
+
+
+def test_a_users_folder_of_the_same_name_is_named_and_not_imported(tmp_path):
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import metarl"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: another 'agents' (")
+    assert str(tmp_path / "agents") in last
+    assert "rename it" in last
