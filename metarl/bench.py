@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from envs import UsageError, make_family
-from metarl.config import TrainConfig
+from metarl.config import TrainConfig, preset
 from metarl.machine import versions
 from metarl.meta_train import meta_train, new_agent
 from metarl.state import TrainState
@@ -20,6 +20,19 @@ WARM_UP = 2  # meta-iterations that aren't timed
 
 # One inner step and one plain policy-gradient outer step of 20 episodes x 100 steps a task.
 WORKLOADS: dict[str, dict[str, Any]] = {"nav-20": {"tasks": 20}, "nav-200": {"tasks": 200}}
+
+
+def _settings(workload: str, repeats: int) -> TrainConfig:
+    return preset(
+        "point-navigation",
+        "maml",
+        iterations=WARM_UP + repeats,
+        inner_steps=1,
+        multi_step=False,
+        hidden=(64, 64),
+        episodes=20,
+        **WORKLOADS[workload],
+    )
 
 
 def bench(workload: str, repeats: int, threads: int, device: torch.device) -> dict[str, Any]:
@@ -32,20 +45,7 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         raise UsageError(f"unknown workload '{workload}': give one of {', '.join(WORKLOADS)}.")
     if threads:
         torch.set_num_threads(threads)
-    family = make_family("point-navigation")
-    cfg = TrainConfig(
-        "point-navigation",
-        "maml",
-        iterations=WARM_UP + repeats,
-        episodes=20,
-        inner_steps=1,
-        epochs=1,
-        clip=0.0,
-        inner_kl=0.0,
-        step_size="fixed",
-        hidden=(64, 64),
-        **WORKLOADS[workload],
-    )
+    family, cfg = make_family("point-navigation"), _settings(workload, repeats)
     times: dict[str, list[float]] = defaultdict(lambda: [0.0])
     last = time.perf_counter()
 

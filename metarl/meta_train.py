@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +14,15 @@ from torch import Tensor, nn
 from agents.adapt import adapt, inner_update, per_task
 from agents.agent import Agent
 from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl, surrogate
-from agents.policy import MLP, Params, act_dist
+from agents.policy import MLP, act_dist
 from agents.rollout import Rollout, check_finite, collect
 from agents.streams import stream
 from envs import Family, RunError, probe, sample_tasks
 from metarl.config import TrainConfig
+from metarl.measure import Experience, measure
 from metarl.state import TrainState, named_weights, split_weights
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
-
-
-class Experience(NamedTuple):
-    """What a chunk of tasks plays in one meta-iteration of K inner steps."""
-
-    task: Any
-    rollouts: list[Rollout]  # K + 1, each collected with the weights before it
-    support: list[Batch]  # K, before each inner step
-    query: Batch  # after the last
-    path: list[Params]  # K + 1 fast weights, differentiable in the slow ones
 
 
 def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> Agent:
@@ -83,33 +74,48 @@ def meta_train(
         params, inner_lr = split_weights(weights)
         agent = dataclasses.replace(agent, params=params, inner_lr=inner_lr)
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
-
         gen = stream(cfg.seed, "episodes", it, device)
-        parts = list(zip(*(column.split(cfg.task_chunk) for column in task), strict=True))
-
-        optimizer, losses, norms = _adam(cfg, weights, state.opt), [], []
-        data: list[Experience] = []  # of each chunk of tasks
-        for epoch in range(cfg.epochs):
-            optimizer.zero_grad()
-            total = torch.zeros((), device=device)
-            for c, part in enumerate(parts):
-                if epoch == 0:
-                    chunk = type(task)(*part)
-                    data.append(play_and_adapt(cfg, agent, family, chunk, gen, mark))
-                share = len(part[0]) / cfg.tasks
-                loss = share * meta_loss(cfg, agent, data[c], first=epoch == 0)
-                loss.backward()
-                data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
-                total = total + loss.detach()
-                mark("outer")
-            leaves = [w for w in weights.values() if w.requires_grad]
-            norms.append(nn.utils.clip_grad_norm_(leaves, cfg.max_grad_norm))
-            optimizer.step()
-            losses.append(total)
-
-        metrics = _measure(agent, data, losses, norms)
+        optimizer = _adam(cfg, weights, state.opt)
+        data, losses, norms = _improve(cfg, agent, family, task, gen, optimizer, mark)
+        metrics = measure(agent, data, losses, norms)
         state = _advance(state, family, data, metrics, weights, optimizer)
         yield state
+
+
+def _improve(
+    cfg: TrainConfig,
+    agent: Agent,
+    family: Family,
+    task: Any,
+    gen: torch.Generator | None,
+    optimizer: torch.optim.Adam,
+    mark: Callable[[str], None],
+) -> tuple[list[Experience], list[Tensor], list[Tensor]]:
+    """Play, chunk by chunk of tasks, and move the weights in place, once each epoch.
+
+    Returns:
+        what each chunk played; loss and gradient norm of each epoch.
+    """
+    parts = [type(task)(*c) for c in zip(*(x.split(cfg.task_chunk) for x in task), strict=True)]
+    leaves = [w for group in optimizer.param_groups for w in group["params"]]
+    data: list[Experience] = []
+    losses, norms = [], []
+    for epoch in range(cfg.epochs):
+        optimizer.zero_grad()
+        total = torch.zeros((), device=agent.device)
+        for c, part in enumerate(parts):
+            if epoch == 0:
+                data.append(play_and_adapt(cfg, agent, family, part, gen, mark))
+            share = len(part[0]) / cfg.tasks
+            loss = share * meta_loss(cfg, agent, data[c], first=epoch == 0)
+            loss.backward()
+            data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
+            total = total + loss.detach()
+            mark("outer")
+        norms.append(nn.utils.clip_grad_norm_(leaves, cfg.max_grad_norm))
+        optimizer.step()
+        losses.append(total)
+    return data, losses, norms
 
 
 def play_and_adapt(
@@ -184,41 +190,6 @@ def _adam(
             {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
         )
     return optimizer
-
-
-def _measure(
-    agent: Agent, data: list[Experience], losses: list[Tensor], norms: list[Tensor]
-) -> dict[str, float]:
-    """All metrics in one transfer: the only wait for the device in a meta-iteration."""
-    sizes = [len(d.query.obs) for d in data]
-    chunks = [_measure_chunk(agent, d) for d in data]
-    values = {
-        name: torch.stack([n * chunk[name] for n, chunk in zip(sizes, chunks, strict=True)]).sum()
-        / sum(sizes)
-        for name in chunks[0]
-    }
-    values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
-    values["train/meta_loss"] = losses[0]
-    values["train/grad_norm"] = torch.stack(norms).mean()
-    values["env_steps"] = torch.stack([r.alive.sum() for d in data for r in d.rollouts]).sum()
-    values["finite"] = torch.stack(
-        [x.isfinite().all() for d in data for r in d.rollouts for x in (r.obs, r.rew)]
-    ).all()
-    numbers = torch.stack([v.double() for v in values.values()]).tolist()
-    return dict(zip(values, numbers, strict=True))
-
-
-def _measure_chunk(agent: Agent, data: Experience) -> dict[str, Tensor]:
-    """Means over the chunk's tasks."""
-    played, query = data.support[0] if data.support else data.query, data.query
-    with torch.no_grad():
-        kl = mean_kl(act_dist(agent.policy, agent.params, played.obs), played).mean()
-    return {
-        "train/return_before": data.rollouts[0].episode_return().mean(),
-        "train/return_after": data.rollouts[-1].episode_return().mean(),
-        "train/kl": kl,
-        "train/entropy": (query.dist.entropy() * query.weight).sum(-1).mean(),
-    }
 
 
 def _advance(
