@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
-from envs import Family, RunError, simulate, task_values
+from envs import Family, RunError, describe, simulate, task_values
 
 
 class Rollout(NamedTuple):
@@ -82,7 +82,7 @@ def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
             n, b = blamed[first[blamed.unbind(-1)].argmin()].tolist()
             t = int(first[n, b])
             number = next(v for v in x[n, t, b].flatten().tolist() if not math.isfinite(v))
-            values = ", ".join(f"{k}={v:g}" for k, v in task_values(task)[n].items())
+            values = describe(family, task_values(task)[n])
             raise RunError(
                 f"{family.name}: {what} is {number} at step {t} of episode {b} with {values}: "
                 "make the family finite there, or narrow its ranges."

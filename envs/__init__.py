@@ -13,18 +13,17 @@ import gymnasium
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
-    SPLITS,
-    Choice,
     Family,
-    Range,
-    Split,
+    describe,
     make_task,
     parameters,
     sample_tasks,
     task_values,
+    unseen,
 )
 from envs.forager import Forager
 from envs.gym_view import GymView
+from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
@@ -117,6 +116,7 @@ __all__ = [
     "Split",
     "TensorSimulator",
     "UsageError",
+    "describe",
     "gymnasium_id",
     "make_family",
     "make_task",
@@ -125,4 +125,5 @@ __all__ = [
     "sample_tasks",
     "simulate",
     "task_values",
+    "unseen",
 ]

@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from envs.family import Choice, Range
+from envs.parameter import Choice, Range
 
 
 class Task(NamedTuple):
@@ -58,6 +58,7 @@ class CartPole:
     horizon: int = 200  # steps, 4 s
 
     name: ClassVar[str] = "cartpole"
+    source: ClassVar[str] = "Gymnasium CartPole-v1; Barto, Sutton and Anderson 1983"
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 4
     step_noise: ClassVar[int] = 0

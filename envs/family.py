@@ -3,104 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from gymnasium import Space
 from torch import Tensor
 
 from envs.errors import UsageError
-
-Split = Literal["train", "test", "extrapolate"]
-SPLITS: tuple[Split, ...] = ("train", "test", "extrapolate")
-
-
-@dataclass(frozen=True)
-class Range:
-    """Closed interval of one task parameter; training tasks draw from it uniformly.
-
-    `beyond` is a wider interval: what lies in it and outside `[low, high]` is the
-    extrapolation range, which training never sees.
-    """
-
-    low: float
-    high: float
-    unit: str = ""
-    beyond: tuple[float, float] | None = None
-    default: float | None = None  # of a task that doesn't say; None is half-way
-
-    def __post_init__(self) -> None:
-        outer = self.bounds
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise UsageError(f"Range({self.low}, {self.high}): give finite low <= high.")
-        if not (outer[0] <= self.low and self.high <= outer[1]):
-            raise UsageError(f"Range beyond={outer}: make it contain [{self.low}, {self.high}].")
-
-    @property
-    def usual(self) -> float:
-        """Value of a task that doesn't say."""
-        return (self.low + self.high) / 2 if self.default is None else self.default
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Lowest and highest value that any task may have."""
-        return self.beyond or (self.low, self.high)
-
-    def draw(self, u: Tensor, extrapolate: bool = False) -> Tensor:
-        """Map `u`, uniform in [0, 1), to values of the same shape."""
-        if not extrapolate or self.beyond is None:
-            return self.low + (self.high - self.low) * u
-        below, above = self.low - self.beyond[0], self.beyond[1] - self.high
-        x = u * (below + above)
-        return torch.where(x < below, self.beyond[0] + x, self.high + (x - below))
-
-    def allows(self, value: float) -> bool:
-        # Values travel as float32: 0.8 arrives as 0.800000012.
-        slack = 1e-6 * max(abs(b) for b in self.bounds)
-        return self.bounds[0] - slack <= value <= self.bounds[1] + slack
-
-    def __str__(self) -> str:
-        return f"[{self.low:g}, {self.high:g}]"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Finite set of values of one task parameter; training tasks draw from it uniformly."""
-
-    values: tuple[float, ...]
-    unit: str = ""
-    beyond: None = None
-
-    @property
-    def usual(self) -> float:
-        """Value of a task that doesn't say."""
-        return self.values[0]
-
-    def draw(self, u: Tensor, extrapolate: bool = False) -> Tensor:
-        """Map `u`, uniform in [0, 1), to values of the same shape."""
-        del extrapolate  # a set has no outside
-        index = (u * len(self.values)).long().clamp(max=len(self.values) - 1)
-        # Sums of masked constants, since a table made here would be a copy from the host.
-        return sum(
-            (value * (index == i).to(u.dtype) for i, value in enumerate(self.values)),
-            torch.zeros_like(u),
-        )
-
-    def allows(self, value: float) -> bool:
-        # Values travel as float32: 0.1 arrives as 0.100000001.
-        return any(math.isclose(value, v, rel_tol=1e-6, abs_tol=1e-9) for v in self.values)
-
-    def __str__(self) -> str:
-        shown = [f"{v:g}" for v in self.values]
-        if len(shown) > 8:
-            shown = [*shown[:3], "...", shown[-1]]
-        return "{" + ", ".join(shown) + "}"
-
-
-Parameter = Range | Choice
+from envs.parameter import Choice, Parameter, Range, Split
 
 
 class Family(Protocol):
@@ -115,6 +26,7 @@ class Family(Protocol):
     """
 
     name: ClassVar[str]
+    source: ClassVar[str]  # where the world comes from
     task_type: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
 
     @property
@@ -158,6 +70,9 @@ class Family(Protocol):
 
 def parameters(family: Family) -> dict[str, Parameter]:
     """The hidden parameters, in the order of the family's `task_type`."""
+    own = getattr(family, "parameters", None)
+    if own is not None:
+        return dict(own)
     found = {f.name: getattr(family, f.name) for f in dataclasses.fields(family)}  # type: ignore[arg-type]
     return {name: value for name, value in found.items() if isinstance(value, Range | Choice)}
 
@@ -199,8 +114,33 @@ def check_parameter(owner: str, known: Mapping[str, Parameter], name: str, value
 
 def allowed(parameter: Parameter) -> str:
     """Everything that a task's parameter may be, with its unit: `[-0.8, 0.8] m`."""
-    everything = parameter if isinstance(parameter, Choice) else Range(*parameter.bounds)
-    return f"{everything} {parameter.unit}".strip()
+    if isinstance(parameter, Choice):
+        every = dataclasses.replace(parameter, values=parameter.values + parameter.beyond)
+        return f"{every} {parameter.unit}".strip()
+    low, high = parameter.bounds
+    whole = dataclasses.replace(parameter, low=low, high=high, beyond=None, held_out=None)
+    return f"{whole} {parameter.unit}".strip()
+
+
+def describe(family: Family, values: Mapping[str, float]) -> str:
+    """A task as a person reads it: `gravity=-9.8, map=4x4`."""
+    known = parameters(family)
+    return ", ".join(
+        f"{k}={p.show(v) if isinstance(p := known[k], Choice) else f'{v:g}'}"
+        for k, v in values.items()
+    )
+
+
+def unseen(family: Family) -> str:
+    """What sets test tasks apart from training's."""
+    if hasattr(family, "members"):
+        return "disjoint members"
+    known = parameters(family)
+    if kept := [name for name, p in known.items() if p.held_out]:
+        return f"held-out {', '.join(kept)}"
+    if all(isinstance(p, Choice) for p in known.values()):
+        return "none: training sees every task"
+    return "an independent stream of draws"
 
 
 def task_values(task: Any) -> list[dict[str, float]]:
@@ -218,9 +158,13 @@ def sample_tasks(
 ) -> Any:
     """Draw n tasks of a split, fields (n, 1) float32 on `device`.
 
-    For a continuous family `train` and `test` are one distribution: what makes test tasks unseen
-    is a stream `gen` that training never uses. For a finite one they are disjoint members, each
-    drawn once before any is drawn twice.
+    Test tasks have held-out values wherever a parameter has some. For a continuous family without
+    hold-outs `train` and `test` are one distribution: what makes test tasks unseen is a stream
+    `gen` that training never uses. A family with `members` has disjoint ones, each drawn once
+    before any is drawn twice.
+
+    Raises:
+        UsageError: `extrapolate` where no parameter has anything beyond training.
     """
     known = parameters(family)
     if hasattr(family, "members"):
@@ -237,5 +181,5 @@ def sample_tasks(
             f"{family.name} has nothing to extrapolate to: no parameter has a range beyond "
             "training's; use --split test."
         )
-    draws = [p.draw(x, split == "extrapolate") for p, x in zip(known.values(), u, strict=True)]
+    draws = [p.draw(x, split) for p, x in zip(known.values(), u, strict=True)]
     return family.task_type(**dict(zip(known, draws, strict=True)))

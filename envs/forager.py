@@ -13,7 +13,7 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
-from envs.family import Choice, Split
+from envs.parameter import Choice, Split
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: up, down, left, right
 KEYMAPS = tuple(permutations(range(4)))  # KEYMAPS[keys][key] is an index of MOVES
@@ -65,6 +65,7 @@ class Forager:
     horizon: int = 50  # steps
 
     name: ClassVar[str] = "forager"
+    source: ClassVar[str] = "metarl's own"
     task_type: ClassVar[type] = Task
     step_noise: ClassVar[int] = 1
 

@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from envs.family import Range
+from envs.parameter import Range
 
 
 class Task(NamedTuple):
@@ -45,6 +45,7 @@ class PointNavigation:
     horizon: int = 100  # steps
 
     name: ClassVar[str] = "point-navigation"
+    source: ClassVar[str] = "Finn et al. 2017 (arXiv:1703.03400)"
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 0
     step_noise: ClassVar[int] = 0

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import FAMILIES, RunError, UsageError, gymnasium_id, make_family, parameters
+from envs import FAMILIES, RunError, UsageError, gymnasium_id, make_family, parameters, unseen
 from envs.family import allowed
 from metarl.bench import bench as measure
 from metarl.config import RunConfig, TrainConfig
@@ -204,9 +204,7 @@ def families(command: Families) -> int:
                     k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}
                     for k, p in known.items()
                 },
-                "unseen": "disjoint members"
-                if hasattr(family, "members")
-                else "an independent stream of draws",
+                "unseen": unseen(family),
             }
         )
     if command.json:
