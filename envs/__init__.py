@@ -23,6 +23,7 @@ from envs.family import (
 )
 from envs.forager import Forager
 from envs.gym_view import GymView
+from envs.gymnasium_family import GymnasiumFamily
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
@@ -47,7 +48,7 @@ def make_family(name: str) -> Family:
     if not (module and colon and cls):
         raise UsageError(
             f"unknown family '{name}': give one of {', '.join(FAMILIES)}, "
-            "or your own as module:Class."
+            "your own as module:Class, or the id of a Gymnasium environment, such as Pendulum-v1."
         )
     return _own_family(name, module, cls)
 
@@ -110,6 +111,7 @@ __all__ = [
     "Choice",
     "Family",
     "GymView",
+    "GymnasiumFamily",
     "Range",
     "RunError",
     "Simulator",

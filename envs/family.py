@@ -122,7 +122,7 @@ def allowed(parameter: Parameter) -> str:
     return f"{whole} {parameter.unit}".strip()
 
 
-def describe(family: Family, values: Mapping[str, float]) -> str:
+def describe(family: Any, values: Mapping[str, float]) -> str:
     """A task as a person reads it: `gravity=-9.8, map=4x4`."""
     known = parameters(family)
     return ", ".join(

@@ -21,7 +21,7 @@ from torch import Tensor
 from envs import UsageError
 from metarl.state import TrainState, named_weights, split_weights
 
-FORMAT = 1  # raised when an older metarl could not read what this one writes
+FORMAT = 2  # raised when an older metarl could not read what this one writes
 KEEP = 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _open(command: Train) -> tuple[Path, Loaded]:
 
 
 def _default_folder(command: Train) -> Path:
-    family = command.family.replace(":", ".")
+    family = re.sub(r"[:/]", ".", command.family)
     return (
         Path("runs") / f"{family}-{command.algo}-s{command.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     )

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from envs import UsageError
 
@@ -71,8 +71,37 @@ class TrainConfig:
 
     family: Annotated[
         Positional[str],
-        arg(help="family to train on (see `metarl families`), or your own, module:Class"),
+        arg(help="family (see `metarl families`), your own as module:Class, or any Gymnasium id"),
     ] = "forager"
+    vary: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=RANGE",
+            help="what is hidden: NAME=LOW:HIGH[:log][:int] or NAME=A,B,C; once for each parameter",
+        ),
+    ] = ()
+    hold_out: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=RANGE",
+            help="values that training never sees and test tasks have: NAME=LOW:HIGH or NAME=A,B",
+        ),
+    ] = ()
+    extrapolate: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=RANGE",
+            help="wider range, or further values, for `evaluate --split extrapolate`",
+        ),
+    ] = ()
+    set: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(metavar="NAME=VALUE", help="constant of the world, such as max_episode_steps=200"),
+    ] = ()
     algo: Annotated[
         Literal["promp", "maml"],
         arg(
@@ -137,6 +166,12 @@ class RunConfig:
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
+    workers: Annotated[
+        int, *number("processes that step a Gymnasium environment; 0 is one a thread", 0, 1024)
+    ] = 0
+    step_timeout: Annotated[
+        float, *number("seconds after which a step of an environment counts as hung", 0.1, 1e6)
+    ] = 60.0
 
     def __post_init__(self) -> None:
         check(self)

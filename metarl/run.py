@@ -13,7 +13,7 @@ from shlex import quote
 import torch
 
 from agents.agent import Agent
-from envs import Family, UsageError, make_family
+from envs import Family, UsageError
 from metarl.checkpoint import (
     FORMAT,
     checkpoints,
@@ -28,6 +28,7 @@ from metarl.meta_train import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.state import TrainState
 from metarl.tracking import CsvTracker, TensorBoardTracker, columns
+from metarl.vary import build_family
 
 WATCH_SEED = 1  # tasks of the evaluations in training; the final ones are of seed 0, for every run
 Watch = Callable[[TrainState], None]
@@ -49,7 +50,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     Raises:
         UsageError: the folder is there already, or can't be written.
     """
-    family = family or make_family(train.family)
+    family = family or build_family(train, run)
     device = choose_device(run.device)
     state = TrainState(new_agent(train, family, device))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -114,7 +115,7 @@ def open_run(
         family: the family object, where it can't be found by its name.
     """
     train, run = read_config(folder)
-    family = family or make_family(train.family)
+    family = family or build_family(train, run)
     blank = TrainState(new_agent(train, family, choose_device(device or run.device)))
     where = folder / "checkpoints"
     state = (

@@ -1,0 +1,189 @@
+"""Any Gymnasium environment as a family: its parameters vary, worker processes step it."""
+
+from __future__ import annotations
+
+import re
+from collections import namedtuple
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from envs.errors import RunError, UsageError
+from envs.knobs import Setter
+from envs.parameter import Choice, Parameter
+from envs.pool import Pool
+from envs.remote import RemoteSimulator
+from envs.specs import find_spec
+from envs.stage import Failure, Recipe, Settings
+
+STEP_TIMEOUT = 60.0  # s
+
+
+class GymnasiumFamily:
+    """Variants of one Gymnasium environment.
+
+    Args:
+        environment: an id, `module:id`, or a spec.
+        vary: what is hidden. A name is looked for among the keywords of `make`, then the attributes
+            of the unwrapped environment, then the fields of its MuJoCo model (`gravity[2]`,
+            `body_mass[torso]`); with a `*` at its end the value is relative to the environment's.
+        fixed: settings of the same kinds that don't vary.
+        functions: for names that nothing else has: called with (env, value) before each reset.
+        workers: processes; 0 is one for each thread of torch.
+        step_timeout: seconds after which a step that isn't done is taken for hung.
+    Raises:
+        UsageError: unknown environment or parameter, one that changes nothing, unsupported spaces,
+            no time limit, or a variant that can't be made. Found when first used.
+    """
+
+    source = "Gymnasium"
+
+    def __init__(
+        self,
+        environment: str | EnvSpec,
+        vary: Mapping[str, Parameter],
+        *,
+        fixed: Mapping[str, Any] | None = None,
+        functions: Mapping[str, Setter] | None = None,
+        name: str | None = None,
+        workers: int = 0,
+        step_timeout: float = STEP_TIMEOUT,
+    ) -> None:
+        spec, companions = find_spec(environment, vary)
+        self.name = name or spec.id
+        if not vary:
+            raise UsageError(f"{self.name}: nothing varies: give --vary NAME=LOW:HIGH.")
+        self._raw = {re.sub(r"\W+", "_", raw).strip("_"): raw for raw in vary}
+        if len(self._raw) < len(vary):
+            raise UsageError(f"{self.name}: {', '.join(vary)}: give names that differ in letters.")
+        self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
+        self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
+        self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}))
+        self.vary = dict(vary)
+        self.workers, self.step_timeout = workers, step_timeout
+        self._pool: Pool | None = None
+        self._found: dict[str, Any] = {}
+
+    @property
+    def observation_space(self) -> Box:
+        """What the agent sees, (D,) or (C, H, W)."""
+        space: Box = self._explored["observation_space"]
+        return space
+
+    @property
+    def action_space(self) -> Box | Discrete | MultiDiscrete:
+        """What it does; boxes are scaled to [-1, 1]."""
+        space: Box | Discrete | MultiDiscrete = self._explored["action_space"]
+        return space
+
+    @property
+    def horizon(self) -> int:
+        """Steps until the time limit of `make`."""
+        limit: int = self._explored["limit"]
+        return limit
+
+    @property
+    def success(self) -> bool:
+        """Whether the environment says in `info` if an episode succeeded."""
+        return bool(self._explored["success"])
+
+    def changed(self, vary: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> GymnasiumFamily:
+        """The same environment with these parameters, and more constants."""
+        constants = {**self.recipe.fixed, **fixed}
+        return GymnasiumFamily(
+            self.recipe.spec,
+            {k: v for k, v in vary.items() if k not in fixed},
+            fixed=constants,
+            functions=self.recipe.functions,
+            name=self.name,
+        )
+
+    def settings(self, values: Mapping[str, float]) -> Settings:
+        """What the environment gets for the values of a task."""
+        return {self._raw[k]: setting(self.parameters[k], v) for k, v in values.items()}
+
+    def view(self, **values: float) -> gymnasium.Env[Any, Any]:
+        """One variant as a plain Gymnasium environment in this process, to look at or replay."""
+        from envs.stage import Stage, find_knobs
+
+        usual = {k: p.usual for k, p in self.parameters.items()}
+        setting = self.settings({**usual, **values})
+        stage = Stage(self.recipe, 0)
+        stage.knobs, stage.encoding, _ = find_knobs(self.recipe, setting)
+        made = stage.take(setting, render=True)
+        made.apply(setting)
+        return made.env
+
+    def simulate(
+        self, task: Any, episodes: int, gen: torch.Generator | None, render: bool = False
+    ) -> RemoteSimulator:
+        """Start `episodes` episodes of each task in the workers."""
+        self._explored  # noqa: B018  before the first episode: raises what is wrong
+        return RemoteSimulator(self, self._workers(), task, episodes, gen, render)
+
+    def close(self) -> None:
+        """End the worker processes; the next use starts new ones."""
+        if self._pool:
+            self._pool.close()
+        self._pool = None
+
+    def _workers(self) -> Pool:
+        if self._pool is None or self._pool.closed:
+            try:
+                count = self.workers or torch.get_num_threads()
+                self._pool = Pool(self.recipe, count, self.step_timeout)
+            except (Failure, LookupError) as error:
+                raise RunError(f"{self.name}: {error}: mend the environment.") from error
+        return self._pool
+
+    @property
+    def _explored(self) -> dict[str, Any]:
+        """What a worker found out: every parameter live, the spaces, the time limit."""
+        if not self._found:
+            usual = {k: p.usual for k, p in self.parameters.items()}
+            trials = {
+                self._raw[k]: [self.settings({**usual, k: v}) for v in _telling(p)]
+                for k, p in self.parameters.items()
+            }
+            pool = self._workers()
+            try:
+                pool.share({})
+                found = pool.ask({0: ("explore", (self.settings(usual), trials))})[0]
+            except (UsageError, Failure, LookupError) as error:
+                self.close()
+                hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."
+                raise UsageError(f"{self.name}: {error}{hint}") from error
+            if found["limit"] is None:
+                self.close()
+                raise UsageError(
+                    f"{self.name} has no time limit: give one, in steps, with "
+                    "--set max_episode_steps=500."
+                )
+            self._found = found
+        return self._found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_pool": None}
+
+
+def setting(parameter: Parameter, value: float) -> Any:
+    """What the environment gets for a value: its label, a whole number, or a float."""
+    if isinstance(parameter, Choice):
+        if parameter.labels:
+            return parameter.labels[round(value)]
+        value = min((*parameter.values, *parameter.beyond), key=lambda v: abs(v - value))
+        whole = all(v == round(v) for v in parameter.values)
+    else:
+        whole = parameter.integer
+    return round(value) if whole else float(value)
+
+
+def _telling(parameter: Parameter) -> list[float]:
+    """Values that should differ in what they do. Not the very ends, which may be open."""
+    if isinstance(parameter, Choice):
+        return [*parameter.values, *parameter.beyond]
+    return parameter.draw(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()

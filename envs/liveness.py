@@ -1,0 +1,94 @@
+"""Does a parameter change anything? Found out by playing, in a worker, before training starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from envs.errors import UsageError
+from envs.stage import Failure, Made, Settings, Stage, find_knobs, raised
+
+STEPS = 200  # of random play in which a parameter has to show itself
+SEEDS = (0, 1, 2)
+
+
+def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) -> dict[str, Any]:
+    """Spaces, time limit and whether success is told, once every parameter proved to be live.
+
+    Args:
+        usual: a variant to start from.
+        trials: for each parameter, variants that differ in it alone.
+    Raises:
+        UsageError: a parameter that isn't found or changes nothing; an environment that plays
+            differently for the same seed, or can't be made in a variant.
+    """
+    stage.knobs, stage.encoding, limit = find_knobs(stage.recipe, usual)
+    first, success = _play(stage, usual, SEEDS[0])
+    again, _ = _play(stage, usual, SEEDS[0])
+    if not _same(first, again):
+        raise UsageError(
+            "the same seed and actions don't give the same episode twice: draw all randomness from "
+            "self.np_random, and set everything anew in reset."
+        )
+    for name, settings in trials.items():
+        live = False
+        for seed in SEEDS:
+            traces = [_play(stage, setting, seed)[0] for setting in settings]
+            live = live or any(not _same(traces[0], other) for other in traces[1:])
+            if live:
+                break
+        if not live:
+            kind = stage.knobs[name].kind
+            raise UsageError(
+                f"'{name}' ({kind}) changes nothing in {STEPS} steps of random play, be it "
+                f"{settings[0][name]} or {settings[-1][name]}: give another parameter, or with "
+                "--set what makes it count."
+            )
+    return {
+        "observation_space": stage.encoding.observation_space,
+        "action_space": stage.encoding.action_space,
+        "limit": limit,
+        "success": success,
+        "kinds": {name: knob.kind for name, knob in stage.knobs.items()},
+    }
+
+
+def _play(stage: Stage, setting: Settings, seed: int) -> tuple[list[Any], bool]:
+    """All that an agent sees and gets in random play, and whether success is told."""
+    try:
+        made = stage.take(setting, most=len(SEEDS))
+        try:
+            return _trace(stage, made, setting, seed)
+        finally:
+            stage.put_by(made)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise Failure(-1, raised(f"playing with {_show(setting)}", error)) from error
+
+
+def _trace(stage: Stage, made: Made, setting: Settings, seed: int) -> tuple[list[Any], bool]:
+    space, encoding = stage.encoding.action_space, stage.encoding
+    space.seed(seed)
+    trace: list[Any] = [np.array(encoding.observe(made.begin(setting, seed)))]
+    success = False
+    for _ in range(STEPS):
+        stage.show_progress(-1)
+        obs, rew, terminated, truncated, info = made.env.step(encoding.act(space.sample()))
+        trace += [np.array(encoding.observe(obs)), rew, terminated]
+        success = success or "success" in info
+        if terminated or truncated:  # what is rare in one episode may show in the next
+            seed += 1
+            trace.append(np.array(encoding.observe(made.begin(setting, seed))))
+    return trace, success
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _show(setting: Settings) -> str:
+    return ", ".join(f"{k}={v}" for k, v in setting.items())

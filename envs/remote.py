@@ -1,0 +1,157 @@
+"""N tasks x B episodes of a Gymnasium environment in worker processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from envs.errors import RunError
+from envs.family import describe, task_values
+from envs.pool import Lost, Pool, Question
+from envs.stage import Failure, Field
+
+if TYPE_CHECKING:
+    from envs.gymnasium_family import GymnasiumFamily
+
+
+class RemoteSimulator:
+    """Episode i plays in worker i mod W, so that the episodes that last are spread over all.
+
+    A worker that dies or hangs is replaced, once in a rollout, and its episodes are played again
+    from their seeds with the actions so far.
+
+    Attributes:
+        diverged: (N, B) episodes that ended as an observation or reward wasn't finite.
+        success: (N, B) 1 where the environment said so in any step.
+    """
+
+    def __init__(
+        self,
+        family: GymnasiumFamily,
+        pool: Pool,
+        task: Any,
+        episodes: int,
+        gen: torch.Generator | None,
+        render: bool,
+    ) -> None:
+        self._family, self._pool, self._render = family, pool, render
+        self._values = task_values(task)
+        self._shape, self._device = (len(self._values), episodes), task[0].device
+        self._settings = [family.settings(v) for v in self._values]
+        high = torch.iinfo(torch.int32).max
+        seeds = torch.randint(high, self._shape, generator=gen, device=self._device)
+        self._seeds: list[int] = seeds.flatten().tolist()
+        self._alive = np.ones(len(self._seeds), bool)
+        self._history: list[tuple[list[int], np.ndarray[Any, Any]]] = []
+        self._replaced: set[int] = set()
+        self.diverged = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
+        self.success: Tensor | None = None
+        if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
+            pool.share(_fields(family, len(self._seeds)))
+
+    def reset(self) -> Tensor:
+        """First observations, (N, B, *obs)."""
+        self._ask(self._start, range(len(self._seeds)))
+        self._seen = self._pool.shared["obs"][: len(self._seeds)].copy()
+        return self._tensor(self._seen)
+
+    def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Next obs, rew, terminated, truncated; episodes that are over are left alone."""
+        size = len(self._seeds)
+        living = np.flatnonzero(self._alive).tolist()
+        acts = act.flatten(0, 1).cpu().numpy()
+        self._pool.shared["act"][:size] = acts
+        self._ask(lambda slots: ("step", (slots,)), living)
+        self._history.append((living, acts))
+        names = ("obs", "rew", "terminated", "truncated")
+        obs, rew, terminated, truncated = (self._pool.shared[k][:size].copy() for k in names)
+        bad = self._alive & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
+        obs[bad], rew[bad], terminated[bad] = 0, 0, True
+        self.diverged |= self._tensor(bad)
+        if self._family.success:
+            self.success = self._tensor(self._pool.shared["success"][:size].copy())
+        self._alive &= ~(terminated | truncated)
+        self._seen = obs
+        rew = rew.astype(np.float32)
+        return tuple(self._tensor(x) for x in (obs, rew, terminated, truncated))  # type: ignore[return-value]
+
+    def _tensor(self, x: np.ndarray[Any, Any]) -> Tensor:
+        flat = torch.from_numpy(x).to(self._device)
+        return flat.view(*self._shape, *flat.shape[1:])
+
+    def frame(self) -> Any:
+        """(H, W, 3) uint8 picture of the first episode."""
+        return self._pool.ask({0: ("frame", (0,))})[0]
+
+    def _start(self, slots: list[int]) -> Question:
+        settings = [self._settings[i // self._shape[1]] for i in slots]
+        seeds = [self._seeds[i] for i in slots]
+        return "reset", (slots, settings, seeds, self._render)
+
+    def _ask(self, question: Any, slots: Any) -> None:
+        """Put the question for these slots to the workers that have them."""
+        count = self._pool.count
+        mine = {w: [i for i in slots if i % count == w] for w in range(count)}
+        try:
+            _, lost = self._pool.try_to_ask({w: question(s) for w, s in mine.items() if s})
+            for w, where in lost.items():
+                self._play_again(w, where)
+                self._pool.ask({w: question(mine[w])})
+        except Failure as failure:
+            self._give_up(failure.slot, str(failure), failure)
+        except LookupError as error:
+            self._give_up(-1, str(error), error)
+        except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
+            self._pool.close()
+            raise
+
+    def _play_again(self, w: int, lost: Lost) -> None:
+        """A new worker, with the episodes of the lost one where they were."""
+        if w in self._replaced:
+            self._give_up(lost.slot, f"a worker {lost.how}, and again when it was replaced")
+        self._replaced.add(w)
+        shared = self._pool.shared
+        mine = [i for i in range(len(self._seeds)) if i % self._pool.count == w]
+        acts = shared["act"][mine].copy()
+        self._pool.restart(w)
+        self._pool.ask({w: self._start(mine)})
+        for living, then in self._history:
+            if slots := [i for i in mine if i in set(living)]:
+                shared["act"][slots] = then[slots]
+                self._pool.ask({w: ("step", (slots,))})
+        still = [i for i in mine if self._alive[i]]
+        if self._history and not np.array_equal(shared["obs"][still], self._seen[still]):
+            self._give_up(lost.slot, f"a worker {lost.how}, and its episodes can't be repeated")
+        shared["act"][mine] = acts
+
+    def _give_up(self, slot: int, what: str, cause: Exception | None = None) -> NoReturn:
+        self._pool.close()
+        where = ""
+        if 0 <= slot < len(self._seeds):
+            variant = describe(self._family, self._values[slot // self._shape[1]])
+            where = (
+                f"step {len(self._history)} of episode {slot % self._shape[1]}, "
+                f"seed {self._seeds[slot]}, with {variant}: "
+            )
+        raise RunError(
+            f"{self._family.name}: {where}{what}: replay it in the environment that "
+            "family.view(...) gives, and mend it or narrow the ranges."
+        ) from cause
+
+
+def _fields(family: GymnasiumFamily, size: int) -> dict[str, Field]:
+    """What workers and simulator share for `size` episodes."""
+    seen, done = family.observation_space, family.action_space
+    act = Field((size, *(done.shape or ())), "float32" if isinstance(done, Box) else "int64")
+    return {
+        "obs": Field((size, *seen.shape), str(seen.dtype)),
+        "act": act,
+        "rew": Field((size,), "float64"),
+        "terminated": Field((size,), "bool"),
+        "truncated": Field((size,), "bool"),
+        "success": Field((size,), "float32"),
+    }

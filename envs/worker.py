@@ -1,0 +1,67 @@
+"""What a worker process does: answers what its parent asks of its environments."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import torch
+
+from envs.errors import UsageError
+from envs.liveness import explore
+from envs.stage import Failure, Stage, raised
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    "explore": explore,
+    "attach": Stage.attach,
+    "reset": Stage.reset,
+    "step": Stage.step,
+    "frame": Stage.frame,
+}
+
+
+def main(connection: Connection, recipe: bytes, worker: int) -> None:
+    """Answer the parent's questions until it hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    warnings.simplefilter("ignore")  # would be printed into the progress bar, once a worker
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        stage = Stage(cloudpickle.loads(recipe), worker)
+    except Exception as error:  # whatever a user's module raises when it is imported
+        connection.send(("failed", -1, raised("starting", error)))
+        return
+    connection.send(("done", -1, "ready"))
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        while True:
+            question, arguments = connection.recv()
+            connection.send(_answer(stage, question, arguments))
+
+
+def _answer(stage: Stage, question: str, arguments: tuple[Any, ...]) -> tuple[str, int, Any]:
+    """Kind, slot and content of the answer."""
+    try:
+        return "done", -1, QUESTIONS[question](stage, *arguments)
+    except Failure as failure:
+        return "failed", failure.slot, str(failure)
+    except UsageError as error:
+        return "refused", -1, str(error)
+    except Exception as error:
+        return "failed", -1, raised(question, error)
+
+
+def _die_with_parent() -> None:
+    """End this process with its parent, even in the middle of a step."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        signal.raise_signal(signal.SIGKILL)

@@ -1,0 +1,174 @@
+"""`--vary`, `--hold-out`, `--extrapolate` and `--set`: what their words mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+
+from envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
+from envs.family import parameters
+from envs.gymnasium_family import Setter
+from envs.parameter import Parameter
+from metarl.config import RunConfig, TrainConfig
+
+HOW = "give NAME=LOW:HIGH, with :log or :int after it if wanted, or NAME=A,B,C"
+
+
+def build_family(train: TrainConfig, run: RunConfig) -> Family:
+    """The family that a run's settings ask for.
+
+    Raises:
+        UsageError: unknown family, environment or parameter, or words that mean nothing.
+    """
+    vary = dict(_pair("--vary", words) for words in train.vary)
+    ranges = {name: _parameter(name, value) for name, value in vary.items()}
+    fixed = {k: _value(v) for k, v in (_pair("--set", words) for words in train.set)}
+    if is_gymnasium_id(train.family):
+        ranges = _unseen(train, ranges)
+        functions = {name: _function(name) for name in ranges if ":" in name}
+        family: Any = GymnasiumFamily(train.family, ranges, fixed=fixed, functions=functions)
+    else:
+        family = make_family(train.family)
+        if ranges or fixed or train.hold_out or train.extrapolate:
+            family = _changed(family, train, ranges, fixed)
+    if isinstance(family, GymnasiumFamily):
+        family.workers, family.step_timeout = run.workers, run.step_timeout
+    return family  # type: ignore[no-any-return]
+
+
+def is_gymnasium_id(name: str) -> bool:
+    """`LunarLander-v3`, `ALE/Pong-v5`, `my.module:Mine-v0`, or whatever is registered."""
+    named = re.fullmatch(r"([\w.]+:)?([\w.-]+/)?[\w.()-]+-v\d+", name)
+    return named is not None or name in gymnasium.registry
+
+
+def _changed(
+    family: Any, train: TrainConfig, ranges: dict[str, Parameter], fixed: dict[str, Any]
+) -> Any:
+    """A family by its name, with other ranges or constants."""
+    if isinstance(family, GymnasiumFamily):
+        return family.changed(_unseen(train, {**family.vary, **ranges}), fixed)
+    known = parameters(family)
+    for name in ranges:
+        if name not in known:
+            raise UsageError(
+                f"--vary {name}: {family.name} has no such parameter: give one of "
+                f"{', '.join(known)}."
+            )
+    ranges = {k: dataclasses.replace(v, unit=known[k].unit) for k, v in ranges.items()}
+    changed = _unseen(train, {**known, **ranges})
+    new = {k: v for k, v in changed.items() if v != known[k]}
+    if new and hasattr(family, "members"):
+        raise UsageError(
+            f"{family.name} has a fixed set of tasks: leave out --vary, --hold-out and "
+            "--extrapolate."
+        )
+    fields = {f.name for f in dataclasses.fields(family)}
+    for name in {**new, **fixed}:
+        if name not in fields or (name in fixed and name in known):
+            raise UsageError(
+                f"{family.name}: '{name}' can't be set: give with --set one of "
+                f"{', '.join(sorted(fields - set(known))) or 'nothing'}."
+            )
+    for name, value in fixed.items():
+        was = getattr(family, name)
+        kind = float if isinstance(was, float) else type(was)
+        if not (type(value) is kind or (kind is float and type(value) is int)):
+            raise UsageError(f"--set {name}={value}: give {kind.__name__}, such as {was}.")
+    return dataclasses.replace(family, **new, **fixed)
+
+
+def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The parameters with what training must not see."""
+    changed = dict(ranges)
+    for flag, field, words in (
+        ("--hold-out", "held_out", train.hold_out),
+        ("--extrapolate", "beyond", train.extrapolate),
+    ):
+        for name, text in (_pair(flag, each) for each in words):
+            if name not in changed:
+                raise UsageError(
+                    f"{flag} {name}: not a parameter that varies: give one of {', '.join(changed)}."
+                )
+            part = _part(f"{flag} {name}={text}", changed[name], text, new=field == "beyond")
+            try:
+                changed[name] = dataclasses.replace(changed[name], **part)
+            except UsageError as error:
+                raise UsageError(f"{flag} {name}={text}: {error}") from error
+    return changed
+
+
+def _part(said: str, known: Parameter, text: str, new: bool) -> dict[str, Any]:
+    """The field of a parameter that a hold-out or an extrapolation sets."""
+    field = "beyond" if new else "held_out"
+    if isinstance(known, Range):
+        given = _parameter(said, text)
+        if not isinstance(given, Range):
+            raise UsageError(f"{said}: give LOW:HIGH, as it varies over a range.")
+        return {field: (given.low, given.high)}
+    values = [_value(word) for word in text.split(",")]
+    if not known.labels:
+        if wrong := [v for v in values if type(v) not in (int, float)]:
+            raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
+        return {field: tuple(map(float, values))}
+    labels = known.labels + tuple(v for v in values if v not in known.labels and new)
+    if wrong := [v for v in values if v not in labels]:
+        raise UsageError(f"{said}: unknown value '{wrong[0]}': give some of {known}.")
+    return {field: tuple(float(labels.index(v)) for v in values), "labels": labels}
+
+
+def _pair(flag: str, words: str) -> tuple[str, str]:
+    name, equals, value = words.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        how = "give NAME=VALUE" if flag == "--set" else HOW
+        raise UsageError(f"{flag} {words}: {how}.")
+    return name.strip(), value.strip()
+
+
+def _parameter(name: str, text: str) -> Parameter:
+    """`-12:-4`, `0.1:1:log`, `1:9:int` or `a,b,c`."""
+    said = name if name.startswith("--") else f"--vary {name}={text}"
+    words = text.split(":")
+    if len(words) > 1:
+        low, high, *kinds = words
+        numbers = [_value(low), _value(high)]
+        if not all(type(x) in (int, float) for x in numbers) or set(kinds) - {"log", "int"}:
+            raise UsageError(f"{said}: {HOW}.")
+        try:
+            whole, log = "int" in kinds, "log" in kinds
+            return Range(float(numbers[0]), float(numbers[1]), integer=whole, log=log)
+        except UsageError as error:
+            raise UsageError(f"{said}: {error}") from error
+    values = [_value(word) for word in text.split(",")]
+    if len(set(values)) < len(values) or len(values) < 2:
+        raise UsageError(f"{said}: {HOW}, two different values or more.")
+    if all(type(v) in (int, float) for v in values):
+        return Choice(tuple(map(float, values)))
+    return Choice(tuple(map(float, range(len(values)))), labels=tuple(values))
+
+
+def _value(word: str) -> Any:
+    """A whole number, a number, true, false, or the word itself."""
+    word = word.strip()
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(word.lower(), word)
+
+
+def _function(name: str) -> Setter:
+    module, _, attribute = name.partition(":")
+    try:
+        function: Setter = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"--vary {name}: {error}: give module:function, called with (env, value)."
+        ) from error
+    return function
