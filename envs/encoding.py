@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
 
 from envs.errors import UsageError
@@ -44,10 +44,11 @@ def _observation(space: Space[Any]) -> tuple[Box, Convert]:
         low, high = (np.transpose(x, axes) for x in (space.low, space.high))
         shape = low.shape if low.ndim == 3 else (-1, *low.shape[-2:])
         dtype: Any = np.uint8 if space.dtype == np.uint8 else np.float32
-        seen = Box(low.reshape(shape).astype(dtype), high.reshape(shape).astype(dtype), dtype=dtype)
+        low, high = (x.reshape(shape).astype(dtype) for x in (low, high))
+        seen = Box(low, high, dtype=dtype)
         size = seen.shape
         return seen, lambda x: np.transpose(x, axes).reshape(size)
-    flat = flatten_space(space) if space.is_np_flattenable else None
+    flat = flatten_space(space) if _is_known(space) else None
     if not isinstance(flat, Box | MultiBinary) or not 0 < flat.shape[0] <= MAX_FLAT:
         raise UsageError(
             f"observation space {space}: give Box, Discrete, MultiDiscrete, MultiBinary or a Dict "
@@ -58,6 +59,12 @@ def _observation(space: Space[Any]) -> tuple[Box, Convert]:
         flat = Box(0.0, 1.0, flat.shape)
     low, high = (x.astype(np.float32) for x in (flat.low, flat.high))
     return Box(low, high), lambda x: flatten(space, x)
+
+
+def _is_known(space: Space[Any]) -> bool:
+    if isinstance(space, Dict | Tuple):
+        return all(map(_is_known, space.values() if isinstance(space, Dict) else space))
+    return isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary)
 
 
 def _picture_axes(space: Box) -> tuple[int, ...] | None:

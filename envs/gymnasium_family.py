@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from envs.errors import RunError, UsageError
 from envs.knobs import Setter
 from envs.parameter import Choice, Parameter
-from envs.pool import Pool
+from envs.pool import Lost, Pool
 from envs.remote import RemoteSimulator
 from envs.specs import find_spec
 from envs.stage import Failure, Recipe, Settings
@@ -136,7 +136,7 @@ class GymnasiumFamily:
             try:
                 count = self.workers or torch.get_num_threads()
                 self._pool = Pool(self.recipe, count, self.step_timeout)
-            except (Failure, LookupError) as error:
+            except (Failure, Lost) as error:
                 raise RunError(f"{self.name}: {error}: mend the environment.") from error
         return self._pool
 
@@ -153,7 +153,7 @@ class GymnasiumFamily:
             try:
                 pool.share({})
                 found = pool.ask({0: ("explore", (self.settings(usual), trials))})[0]
-            except (UsageError, Failure, LookupError) as error:
+            except (UsageError, Failure, Lost) as error:
                 self.close()
                 hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."
                 raise UsageError(f"{self.name}: {error}{hint}") from error

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -26,11 +26,12 @@ START_TIMEOUT = 120.0  # s; a process that imports torch on a busy machine
 Question = tuple[str, tuple[Any, ...]]
 
 
-class Lost(NamedTuple):
-    """A worker that is no more."""
+class Lost(Exception):
+    """A worker is no more; it was busy with this slot, -1 for none."""
 
-    slot: int  # what it was busy with, -1 if nothing
-    how: str
+    def __init__(self, slot: int, how: str) -> None:
+        super().__init__(f"a worker {how}")
+        self.slot = slot
 
 
 class Pool:
@@ -78,11 +79,11 @@ class Pool:
         Raises:
             UsageError: something asked for can't be done.
             Failure: an environment raised.
-            LookupError: a worker died or took too long.
+            Lost: a worker died or took too long.
         """
         answers, lost = self.try_to_ask(questions)
-        for where in lost.values():
-            raise LookupError(where.how)
+        for one in lost.values():
+            raise one
         return answers
 
     def try_to_ask(self, questions: dict[int, Question]) -> tuple[dict[int, Any], dict[int, Lost]]:
@@ -133,8 +134,8 @@ class Pool:
             theirs.close()  # so that its end is seen as the end of the pipe
             self._live[i] = process, ours
         _, lost = self._answers(set(these), max(self.timeout, START_TIMEOUT))
-        for where in lost.values():
-            raise LookupError(f"a worker process {where.how} while it started")
+        for one in lost.values():
+            raise one
 
     def _bury(self, i: int, how: str = "") -> Lost:
         process, connection = self._live.pop(i)

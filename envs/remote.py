@@ -68,9 +68,10 @@ class RemoteSimulator:
         self._ask(lambda slots: ("step", (slots,)), living)
         self._history.append((living, acts))
         names = ("obs", "rew", "terminated", "truncated")
-        obs, rew, terminated, truncated = (self._pool.shared[k][:size].copy() for k in names)
+        obs, rew, terminated, truncated = (self._pool.shared[k][:size] for k in names)
         bad = self._alive & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
         obs[bad], rew[bad], terminated[bad] = 0, 0, True
+        obs, terminated, truncated = obs.copy(), terminated.copy(), truncated.copy()
         self.diverged |= self._tensor(bad)
         if self._family.success:
             self.success = self._tensor(self._pool.shared["success"][:size].copy())
@@ -98,13 +99,13 @@ class RemoteSimulator:
         mine = {w: [i for i in slots if i % count == w] for w in range(count)}
         try:
             _, lost = self._pool.try_to_ask({w: question(s) for w, s in mine.items() if s})
-            for w, where in lost.items():
-                self._play_again(w, where)
+            for w, first in lost.items():
+                self._play_again(w, first)
                 self._pool.ask({w: question(mine[w])})
         except Failure as failure:
-            self._give_up(failure.slot, str(failure), failure)
-        except LookupError as error:
-            self._give_up(-1, str(error), error)
+            self._give_up(failure.slot, str(failure))
+        except Lost as again:
+            self._give_up(again.slot, f"{again}, and again when it was replaced")
         except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
             self._pool.close()
             raise
@@ -112,7 +113,7 @@ class RemoteSimulator:
     def _play_again(self, w: int, lost: Lost) -> None:
         """A new worker, with the episodes of the lost one where they were."""
         if w in self._replaced:
-            self._give_up(lost.slot, f"a worker {lost.how}, and again when it was replaced")
+            raise lost
         self._replaced.add(w)
         shared = self._pool.shared
         mine = [i for i in range(len(self._seeds)) if i % self._pool.count == w]
@@ -125,10 +126,10 @@ class RemoteSimulator:
                 self._pool.ask({w: ("step", (slots,))})
         still = [i for i in mine if self._alive[i]]
         if self._history and not np.array_equal(shared["obs"][still], self._seen[still]):
-            self._give_up(lost.slot, f"a worker {lost.how}, and its episodes can't be repeated")
+            self._give_up(lost.slot, f"{lost}, and its episodes can't be repeated")
         shared["act"][mine] = acts
 
-    def _give_up(self, slot: int, what: str, cause: Exception | None = None) -> NoReturn:
+    def _give_up(self, slot: int, what: str) -> NoReturn:
         self._pool.close()
         where = ""
         if 0 <= slot < len(self._seeds):
@@ -140,7 +141,7 @@ class RemoteSimulator:
         raise RunError(
             f"{self._family.name}: {where}{what}: replay it in the environment that "
             "family.view(...) gives, and mend it or narrow the ranges."
-        ) from cause
+        )
 
 
 def _fields(family: GymnasiumFamily, size: int) -> dict[str, Field]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,12 @@ SUITES = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
     "Meta-World/": ("metaworld", "metaworld"),
+}
+
+# Beginning of an entry point -> module that it needs, extra that installs it.
+PACKAGES = {
+    "gymnasium.envs.box2d": ("Box2D", "box2d"),
+    "gymnasium.envs.mujoco": ("mujoco", "mujoco"),
 }
 
 # Parameters that do nothing until another setting switches them on.
@@ -38,16 +45,26 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
 
 
 def _registered(name: str) -> EnvSpec:
-    for start, (module, extra) in SUITES.items():
-        if name.startswith(start):
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UsageError(missing(name, extra)) from error
+    module, _, plain = name.rpartition(":")
+    for start, (package, extra) in SUITES.items():
+        if plain.startswith(start):
+            module = package
+            _need(name, package, extra)
     try:
-        return gymnasium.spec(name)
+        if module:
+            importlib.import_module(module)
+        spec = gymnasium.spec(plain)
     except Exception as error:  # gymnasium's own, and whatever a user's module raises
         raise UsageError(f"unknown environment '{name}': {error}") from error
+    for start, (package, extra) in PACKAGES.items():
+        if str(spec.entry_point).startswith(start):
+            _need(name, package, extra)
+    return spec
+
+
+def _need(name: str, package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(missing(name, extra))
 
 
 def missing(name: str, extra: str) -> str:

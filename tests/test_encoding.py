@@ -1,0 +1,105 @@
+"""Gymnasium's spaces as policies see them."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import (
+    Box,
+    Dict,
+    Discrete,
+    Graph,
+    MultiBinary,
+    MultiDiscrete,
+    Sequence,
+    Text,
+    Tuple,
+)
+
+from envs import UsageError
+from envs.encoding import encode
+
+KEYS, FLAT = Discrete(2), Box(-1.0, 1.0, (3,))
+
+
+@pytest.mark.parametrize(
+    ("space", "shape"),
+    [
+        (Box(-1.0, 1.0, (3,)), (3,)),
+        (Box(-1.0, 1.0, (2, 4)), (8,)),
+        (Box(-np.inf, np.inf, (2,), np.float64), (2,)),
+        (Discrete(5, start=2), (5,)),
+        (MultiDiscrete([2, 3]), (5,)),
+        (MultiBinary(4), (4,)),
+        (Tuple((Discrete(2), Box(0.0, 1.0, (2,)))), (4,)),
+        (Dict({"a": Discrete(3), "b": Dict({"c": Box(0.0, 1.0, (2, 2))})}), (7,)),
+        (Box(0, 255, (84, 84), np.uint8), (1, 84, 84)),
+        (Box(0, 255, (210, 160, 3), np.uint8), (3, 210, 160)),
+        (Box(0, 255, (4, 84, 84), np.uint8), (4, 84, 84)),
+        (Box(0, 255, (4, 84, 80, 3), np.uint8), (12, 84, 80)),
+        (Box(0.0, 1.0, (10, 10, 4)), (4, 10, 10)),
+    ],
+)
+def test_observations_become_flat_or_planes(space, shape):
+    code = encode(space, KEYS)
+    assert code.observation_space.shape == shape
+    space.seed(0)
+    for _ in range(5):
+        raw = space.sample()
+        seen = np.asarray(code.observe(raw)).astype(code.observation_space.dtype)
+        assert code.observation_space.contains(seen)
+        if isinstance(space, Box):  # nothing is lost, nothing is invented
+            assert sorted(seen.flatten().tolist()) == sorted(
+                raw.astype(seen.dtype).flatten().tolist()
+            )
+
+
+def test_planes_keep_rows_columns_and_the_order_of_colours():
+    raw = np.arange(2 * 8 * 9 * 3, dtype=np.uint8).reshape(2, 8, 9, 3)
+    seen = encode(Box(0, 255, raw.shape, np.uint8), KEYS).observe(raw)
+    for frame, row, column, colour in np.ndindex(raw.shape):
+        assert seen[3 * frame + colour, row, column] == raw[frame, row, column, colour]
+
+
+def test_a_discrete_observation_is_one_hot():
+    assert encode(Discrete(3, start=5), KEYS).observe(6).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "space", [Text(5), Sequence(Discrete(2)), Graph(Discrete(2), None), Box(0.0, 1.0, (9000,))]
+)
+def test_an_observation_that_no_policy_can_take_is_refused(space):
+    with pytest.raises(UsageError, match=r"observation space .*: give Box, Discrete"):
+        encode(space, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("space", "act", "want"),
+    [
+        (Discrete(3), 2, 2),
+        (Discrete(3, start=-1), 0, -1),
+        (MultiDiscrete([3, 2], start=[1, 5]), np.array([2, 1]), [3, 6]),
+        (MultiDiscrete([[3, 2], [2, 2]]), np.array([2, 1, 0, 1]), [[2, 1], [0, 1]]),
+        (MultiBinary(2), np.array([1, 0]), [1, 0]),
+        (Box(-2.0, 4.0, (2,)), np.array([-1.0, 0.5]), [-2.0, 2.5]),
+        (Box(-2.0, 4.0, (1, 2)), np.array([-3.0, 9.0]), [[-2.0, 4.0]]),
+        (Box(-np.inf, np.inf, (2,)), np.array([-3.0, 9.0]), [-3.0, 9.0]),
+        (Box(np.array([0.0]), np.array([np.inf])), np.array([-3.0]), [0.0]),
+    ],
+)
+def test_actions_become_the_environments_own(space, act, want):
+    got = encode(FLAT, space).act(np.asarray(act))
+    assert np.asarray(got).tolist() == want
+    assert space.contains(got) or isinstance(got, np.integer | int)
+
+
+@pytest.mark.parametrize("space", [Text(5), Box(0, 5, (2,), np.int32), Box(0.0, 1.0, ()), Dict({})])
+def test_an_action_that_no_policy_can_take_is_refused(space):
+    with pytest.raises(UsageError, match=r"action space .*: give Box of floats, Discrete"):
+        encode(FLAT, space)
+
+
+def test_every_action_of_the_policy_is_one_of_the_environment():
+    env = gymnasium.make("Pendulum-v1")
+    code = encode(env.observation_space, env.action_space)
+    assert (code.action_space.low, code.action_space.high) == (-1, 1)
+    assert code.act(np.array([0.5], np.float32)) == 1.0
