@@ -26,7 +26,7 @@ from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
-from envs.simulator import Simulator, TensorSimulator, probe, simulate
+from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
 
 FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
 
@@ -118,6 +118,7 @@ __all__ = [
     "Split",
     "TensorSimulator",
     "UsageError",
+    "can_be_filmed",
     "describe",
     "gymnasium_id",
     "make_family",

@@ -125,6 +125,17 @@ class GymnasiumFamily:
         self._explored  # noqa: B018  before the first episode: raises what is wrong
         return RemoteSimulator(self, self._workers(), task, episodes, gen, render)
 
+    def can_be_filmed(self) -> bool:
+        """Whether the environment draws pictures, here and now."""
+        usual = self.settings({k: p.usual for k, p in self.parameters.items()})
+        try:
+            pool = self._workers()
+            pool.share({})
+            return bool(pool.ask({0: ("draws", (usual,))})[0])
+        except (Failure, Lost, UsageError):
+            self.close()
+            return False
+
     def close(self) -> None:
         """End the worker processes; the next use starts new ones."""
         if self._pool:

@@ -54,6 +54,19 @@ def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) ->
     }
 
 
+def draws(stage: Stage, usual: Settings) -> bool:
+    """Whether an environment gives a picture, (H, W, 3) uint8."""
+    if not stage.knobs:
+        stage.knobs, stage.encoding, _ = find_knobs(stage.recipe, usual)
+    made = stage.take(usual, render=True)
+    try:
+        made.begin(usual, SEEDS[0])
+        picture = np.asarray(made.env.render())
+        return picture.ndim == 3 and picture.shape[-1] == 3 and picture.dtype == np.uint8
+    finally:
+        stage.put_by(made)
+
+
 def _play(stage: Stage, setting: Settings, seed: int) -> tuple[list[Any], bool]:
     """All that an agent sees and gets in random play, and whether success is told."""
     try:

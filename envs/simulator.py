@@ -12,7 +12,11 @@ from envs.family import Family, sample_tasks
 
 
 class Simulator(Protocol):
-    """All episodes of a rollout, advanced together; none restarts by itself."""
+    """All episodes of a rollout, advanced together; none restarts by itself.
+
+    One that knows more has `diverged`, (N, B) bool, episodes that ended as a number wasn't finite;
+    `success`, (N, B) 0 or 1; `frame()`, an (H, W, 3) uint8 picture of the first episode.
+    """
 
     def reset(self) -> Tensor:
         """First observations, (N, B, *obs)."""
@@ -53,13 +57,34 @@ class TensorSimulator:
         self.state, rew, terminated = self._family.step(self.state, act, self._task, noise)
         return self._family.observe(self.state), rew, terminated, self._never
 
+    def frame(self) -> Any:
+        """(H, W, 3) uint8 picture of the first episode."""
+        return self._family.frame(self.state, self._task)  # type: ignore[attr-defined]
 
-def simulate(family: Family, task: Any, episodes: int, gen: torch.Generator | None) -> Simulator:
-    """Start `episodes` episodes of each task; a family that is no tensor program brings its own."""
+
+def simulate(
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None,
+    render: bool = False,
+) -> Any:
+    """Start `episodes` episodes of each task; a family that is no tensor program brings its own.
+
+    Args:
+        render: the simulator will be asked for its `frame()`.
+    """
     if hasattr(family, "simulate"):
-        simulator: Simulator = family.simulate(task, episodes, gen)
-        return simulator
+        more = {"render": True} if render else {}
+        return family.simulate(task, episodes, gen, **more)
     return TensorSimulator(family, task, episodes, gen)
+
+
+def can_be_filmed(family: Family) -> bool:
+    """Whether simulators of the family have a `frame()`."""
+    if hasattr(family, "simulate"):
+        return bool(getattr(family, "can_be_filmed", lambda: False)())
+    return hasattr(family, "frame")
 
 
 def probe(family: Family) -> None:

@@ -16,11 +16,12 @@ import gymnasium
 import torch
 
 from envs.errors import UsageError
-from envs.liveness import explore
+from envs.liveness import draws, explore
 from envs.stage import Failure, Stage, raised
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
     "explore": explore,
+    "draws": draws,
     "attach": Stage.attach,
     "reset": Stage.reset,
     "step": Stage.step,

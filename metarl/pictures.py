@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from agents.agent import Agent
 from agents.streams import stream
-from envs import Family, TensorSimulator, sample_tasks
+from envs import Family, sample_tasks, simulate
 from metarl.evaluate import Evaluation
 
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
@@ -48,14 +48,14 @@ def film(agent: Agent, family: Family, task: Any, seed: int) -> tuple[list[Pictu
     """Frames of one episode of one task, and its return."""
     device = task[0].device
     gen = stream(seed, "film", 0, device)
-    simulator = TensorSimulator(family, task, 1, gen)
+    simulator = simulate(family, task, 1, gen, render=True)
     obs, total = simulator.reset(), 0.0
-    frames = [family.frame(simulator.state, task)]  # type: ignore[attr-defined]
+    frames = [simulator.frame()]
     for _ in range(family.horizon):
-        obs, rew, terminated, _ = simulator.step(agent.act(obs, gen))
+        obs, rew, terminated, truncated = simulator.step(agent.act(obs, gen))
         total += rew.item()
-        frames.append(family.frame(simulator.state, task))  # type: ignore[attr-defined]
-        if terminated.item():
+        frames.append(simulator.frame())
+        if terminated.item() or truncated.item():
             break
     return frames, total
 

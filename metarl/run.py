@@ -13,7 +13,7 @@ from shlex import quote
 import torch
 
 from agents.agent import Agent
-from envs import Family, UsageError
+from envs import Family, UsageError, can_be_filmed
 from metarl.checkpoint import (
     FORMAT,
     checkpoints,
@@ -199,7 +199,7 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     write_atomically(folder / "adaptation.png", png(curve))
     board = TensorBoardTracker(folder, state.env_steps)
     board.figure("eval/adaptation_curve", curve, state.env_steps)
-    if hasattr(job.family, "frame") and not hasattr(job.family, "simulate"):
+    if can_be_filmed(job.family):
         frames = before_and_after(
             state.agent, job.family, run.eval_steps, train.episodes, train.seed
         )
