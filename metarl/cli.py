@@ -19,7 +19,6 @@ from tyro.conf import Positional, arg, subcommand
 from envs import RunError, Split, UsageError
 from metarl.config import RunConfig, TrainConfig, check, number, preset
 
-REPEATED = ("vary", "hold_out", "extrapolate", "set")  # flags that may be given several times
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 
 
@@ -148,9 +147,7 @@ def _parse_train(words: list[str]) -> Any:
     asked, _ = _tyro("metarl train", Train, no_help, return_unknown_args=True)
     if asked.resume is None:
         chosen = preset(asked.family, asked.algo)
-        got = _tyro("metarl train", Train, words, default=Train(**dataclasses.asdict(chosen)))
-        # tyro appends to an empty tuple only where the default isn't given by an instance.
-        return dataclasses.replace(got, **{k: getattr(asked, k) for k in REPEATED})
+        return _tyro("metarl train", Train, words, default=Train(**dataclasses.asdict(chosen)))
     from metarl.run import read_config
 
     if asked.run is not None:

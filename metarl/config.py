@@ -54,6 +54,7 @@ def _check_kind(flag: str, value: Any, kind: Any) -> None:
         bool: isinstance(value, bool),
         str: isinstance(value, str),
         tuple[int, ...]: isinstance(value, tuple) and all(type(n) is int for n in value),
+        tuple[str, ...]: isinstance(value, tuple) and all(type(n) is str for n in value),
     }
     if not right.get(kind, True):
         raise UsageError(f"{flag} {value}: wrong type; give {getattr(kind, '__name__', kind)}.")
@@ -205,7 +206,7 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     if algo not in ALGORITHMS:
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
     shipped = {**FAMILY_SETTINGS.get(family, {}), **ALGORITHMS[algo]}
-    return TrainConfig(family, algo, **{**shipped, **settings})  # type: ignore[arg-type]
+    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})  # type: ignore[arg-type]
 
 
 def from_record(kind: type[T], record: dict[str, Any]) -> T:
