@@ -106,7 +106,7 @@ class GymnasiumFamily:
         """What the environment gets for the values of a task."""
         return {self._raw[k]: setting(self.parameters[k], v) for k, v in values.items()}
 
-    def view(self, **values: float) -> gymnasium.Env[Any, Any]:
+    def make_env(self, render: bool = False, **values: float) -> gymnasium.Env[Any, Any]:
         """One variant as a plain Gymnasium environment in this process, to look at or replay."""
         from envs.stage import Stage, find_knobs
 
@@ -114,7 +114,7 @@ class GymnasiumFamily:
         setting = self.settings({**usual, **values})
         stage = Stage(self.recipe, 0)
         stage.knobs, stage.encoding, _ = find_knobs(self.recipe, setting)
-        made = stage.take(setting, render=True)
+        made = stage.take(setting, render=render)
         made.apply(setting)
         return made.env
 

@@ -140,7 +140,7 @@ class RemoteSimulator:
             )
         raise RunError(
             f"{self._family.name}: {where}{what}: replay it in the environment that "
-            "family.view(...) gives, and mend it or narrow the ranges."
+            "family.make_env(...) gives, and mend it or narrow the ranges."
         )
 
 

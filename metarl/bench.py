@@ -18,20 +18,27 @@ from metarl.state import TrainState
 
 WARM_UP = 2  # meta-iterations that aren't timed
 
-# One inner step and one plain policy-gradient outer step of 20 episodes x 100 steps a task.
-WORKLOADS: dict[str, dict[str, Any]] = {"nav-20": {"tasks": 20}, "nav-200": {"tasks": 200}}
+# Family, algorithm and settings: one inner step, 20 episodes a task before and after it.
+WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # 100 steps; one plain policy-gradient outer step.
+    "nav-20": ("point-navigation", "maml", {"tasks": 20}),
+    "nav-200": ("point-navigation", "maml", {"tasks": 200}),
+    # 100 steps; the whole of ProMP with its 5 epochs.
+    "cheetah-40": ("half-cheetah-dir", "promp", {"tasks": 40, "epochs": 5}),
+}
 
 
 def _settings(workload: str, repeats: int) -> TrainConfig:
+    family, algo, more = WORKLOADS[workload]
     return preset(
-        "point-navigation",
-        "maml",
+        family,
+        algo,
         iterations=WARM_UP + repeats,
         inner_steps=1,
         multi_step=False,
         hidden=(64, 64),
         episodes=20,
-        **WORKLOADS[workload],
+        **more,
     )
 
 
@@ -42,10 +49,11 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         UsageError: no such workload.
     """
     if workload not in WORKLOADS:
-        raise UsageError(f"unknown workload '{workload}': give one of {', '.join(WORKLOADS)}.")
+        raise UsageError(f"unknown workload '{workload}': give sim, {', '.join(WORKLOADS)}.")
     if threads:
         torch.set_num_threads(threads)
-    family, cfg = make_family("point-navigation"), _settings(workload, repeats)
+    cfg = _settings(workload, repeats)
+    family = make_family(cfg.family)
     times: dict[str, list[float]] = defaultdict(lambda: [0.0])
     last = time.perf_counter()
 

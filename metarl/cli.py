@@ -62,21 +62,28 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Families:
-    """List the families with their parameters, units, ranges and spaces."""
+    """List the families with their sources; those that are named, with parameters and spaces."""
+
+    names: Annotated[Positional[tuple[str, ...]], arg(help="families to show in full")] = ()
 
     json: Annotated[bool, arg(help="as JSON on stdout")] = False
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Time one meta-iteration, phase by phase."""
+    """Time one meta-iteration, phase by phase; or simulation alone, family by family."""
 
     workload: Annotated[
-        Positional[str], arg(help="which workload: nav-20, or nav-200 with 200 tasks")
+        Positional[str],
+        arg(help="nav-20, nav-200 (200 tasks), cheetah-40 (MuJoCo, the whole of ProMP), or sim"),
     ] = "nav-20"
-    repeats: Annotated[int, *number("meta-iterations that are timed, after two that aren't", 1)] = (
-        20
-    )
+    families: Annotated[
+        tuple[str, ...],
+        arg(help="what `sim` measures; by default all whose packages are here"),
+    ] = ()
+    repeats: Annotated[
+        int, *number("meta-iterations that are timed, after two that aren't; rollouts of sim", 1)
+    ] = 20
     threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
@@ -115,12 +122,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands
+    from metarl import commands, listing
 
     carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: commands.train,
         Evaluate: commands.evaluate,
-        Families: commands.families,
+        Families: listing.families,
         Bench: commands.bench,
     }
     return carry_out[type(command)](command)

@@ -19,18 +19,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import FAMILIES, RunError, UsageError, gymnasium_id, make_family, parameters, unseen
-from envs.family import allowed
+from envs import RunError, UsageError, make_family
 from metarl.bench import bench as measure
+from metarl.bench_simulation import bench_simulation
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
+from metarl.listing import usable
 from metarl.machine import choose_device
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState
 
 if TYPE_CHECKING:
-    from metarl.cli import Bench, Evaluate, Families, Train
+    from metarl.cli import Bench, Evaluate, Train
 
 BAR = 10  # characters of the longest bar in a table of returns
 
@@ -187,51 +188,17 @@ def _write_json(where: Path | None, record: dict[str, Any]) -> None:
             ) from error
 
 
-def families(command: Families) -> int:
-    """`metarl families`."""
-    records: list[dict[str, Any]] = []
-    for name in FAMILIES:
-        family = make_family(name)
-        known = parameters(family)
-        records.append(
-            {
-                "name": name,
-                "gymnasium_id": gymnasium_id(family),
-                "about": (type(family).__doc__ or "").split("\n")[0],
-                "horizon": family.horizon,
-                "observation_space": str(family.observation_space),
-                "action_space": str(family.action_space),
-                "parameters": {
-                    k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}
-                    for k, p in known.items()
-                },
-                "unseen": unseen(family),
-            }
-        )
-    if command.json:
-        print(json.dumps(records))
-        return 0
-    console = Console()
-    for record in records:
-        console.print(
-            f"\n[bold]{record['name']}[/bold]  {record['gymnasium_id']}  {record['about']}"
-        )
-        console.print(
-            f"observation {record['observation_space']}, action {record['action_space']}, "
-            f"{record['horizon']} steps; unseen tasks: {record['unseen']}",
-            highlight=False,
-        )
-        table = Table()
-        for column in ("parameter", "unit", "train range", "allowed"):
-            table.add_column(column)
-        for k, p in record["parameters"].items():
-            table.add_row(k, p["unit"], p["train"], p["allowed"])
-        console.print(table)
-    return 0
-
-
 def bench(command: Bench) -> int:
     """`metarl bench`."""
+    if command.workload == "sim":
+        names = command.families or tuple(usable())
+        record = bench_simulation(
+            [make_family(name) for name in names], command.repeats, command.threads
+        )
+        _write_json(command.json, record)
+        if str(command.json) != "-":
+            _show_simulation(Console(), record)
+        return 0
     record = measure(
         command.workload, command.repeats, command.threads, choose_device(command.device)
     )
@@ -253,3 +220,15 @@ def bench(command: Bench) -> int:
         f"{record['threads']} threads, {record['device']}"
     )
     return 0
+
+
+def _show_simulation(console: Console, record: dict[str, Any]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    table.title = f"{record['episodes']} episodes in parallel, random policy, no learning"
+    for column in ("family", "env steps/s", "AsyncVectorEnv"):
+        table.add_column(column, justify="left" if column == "family" else "right")
+    for name, row in record["families"].items():
+        other = row.get("async_vector_env")
+        table.add_row(name, f"{row['steps_per_second']:,.0f}", f"{other:,.0f}" if other else "")
+    console.print(table)
+    console.print(f"{record['threads']} threads")

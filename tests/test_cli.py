@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from small import TINY, files, metarl
 
-from envs import FAMILIES, make_family, parameters
+from envs import FAMILIES, make_family, parameters, unseen
 from metarl.cli import COMMANDS, parse
 from metarl.config import preset
 
 ROOT = Path(__file__).parent.parent
-POSITIONAL = {"train": "family", "evaluate": "run", "bench": "workload"}
+POSITIONAL = {"train": "family", "evaluate": "run", "bench": "workload", "families": "names"}
 EVALUATE_ALIKE = "--episodes 2 --steps 1 --json -"  # what TINY trained with
 
 
@@ -165,21 +165,36 @@ def test_help_without_a_command_lists_the_commands():
             assert re.search(rf"\b{name} +{command.__doc__[:20]}", unboxed(out))
 
 
-def test_families_lists_every_parameter_with_unit_and_range():
+def test_families_lists_all_with_what_is_hidden_and_where_from():
     code, out, err = metarl("families")
     assert (code, err) == (0, "")
     shown = json.loads(metarl("families --json")[1])
     assert [record["name"] for record in shown] == list(FAMILIES)
     for record in shown:
+        assert f" {record['name']} " in out
+        if "needs" in record:
+            assert "pip install" in record["needs"]
+            continue
         family = make_family(record["name"])
-        assert f"\n{family.name}  {record['gymnasium_id']}" in out
-        assert record["observation_space"] == str(family.observation_space)
+        assert (record["source"], record["unseen"]) == (family.source, unseen(family))
+        assert family.source.split()[0] in out
         assert list(record["parameters"]) == list(parameters(family))
-        for name, known in parameters(family).items():
-            told = record["parameters"][name]
-            assert (told["unit"], told["train"]) == (known.unit, str(known))
-            row = rf"│ {name} +│ {re.escape(known.unit)} *│ {re.escape(str(known))} +│"
-            assert re.search(rf"{row} {re.escape(told['allowed'])} +│", out)
+
+
+@pytest.mark.parametrize("name", ["forager", "cartpole"])
+def test_families_shows_one_in_full(name):
+    code, out, err = metarl(f"families {name}")
+    assert (code, err) == (0, "")
+    (record,) = json.loads(metarl(f"families {name} --json")[1])
+    family = make_family(name)
+    for key in ("observation_space", "action_space", "gymnasium_id", "horizon", "source"):
+        assert f"{key.replace('_', ' ')}: {record[key]}" in out
+    assert record["observation_space"] == str(family.observation_space)
+    for name, known in parameters(family).items():
+        told = record["parameters"][name]
+        assert (told["unit"], told["train"]) == (known.unit, str(known))
+        row = rf" {name} +{re.escape(known.unit)} *{re.escape(str(known))} +"
+        assert re.search(rf"{row}{re.escape(told['allowed'])} ", out)
 
 
 def test_settings_come_from_family_and_algorithm_unless_given():

@@ -125,7 +125,7 @@ class TestEpisodes:
 class TestParameters:
     def test_an_attribute_takes_along_what_is_computed_from_it(self, made):
         family = made("CartPole-v1", {"masspole": Range(0.1, 0.9)})
-        bare = family.view(masspole=0.4).unwrapped
+        bare = family.make_env(masspole=0.4).unwrapped
         assert bare.masspole == pytest.approx(0.4)
         assert bare.total_mass == pytest.approx(1.4)
         assert bare.polemass_length == pytest.approx(0.2)
@@ -137,7 +137,7 @@ class TestParameters:
 
     def test_a_star_makes_it_relative(self, made):
         family = made("MountainCar-v0", {"gravity*": Range(0.5, 2.0)})
-        assert family.view(gravity=2.0).unwrapped.gravity == pytest.approx(0.005)
+        assert family.make_env(gravity=2.0).unwrapped.gravity == pytest.approx(0.005)
 
     def test_a_users_function(self, made):
         family = made(COUNTER, {"mine": Range(0.0, 5.0)}, functions={"mine": set_bonus})
@@ -177,7 +177,7 @@ class TestMujocoFields:
         assert set(family._explored["kinds"].values()) == {"keyword", "MuJoCo field"}
         plain = gymnasium.make("Hopper-v5").unwrapped.model
         values = {"body_mass_torso": 2.0, "geom_friction": 0.5, "dof_damping_foot_joint": 1.5}
-        model = family.view(gravity_2=-11.0, **values).unwrapped.model
+        model = family.make_env(gravity_2=-11.0, **values).unwrapped.model
         assert model.opt.gravity.tolist() == [0, 0, -11]
         torso = plain.body("torso").id
         want = plain.body_mass.copy()
