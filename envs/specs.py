@@ -44,6 +44,18 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
     return spec, {k: v for need in needs for k, v in need.items()}
 
 
+def environment_class(name: str) -> EnvSpec | None:
+    """A spec for `module:Class` if that is an environment, which needs no registration."""
+    module, _, attribute = name.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except Exception:  # told where the family is made
+        return None
+    if not (isinstance(cls, type) and issubclass(cls, gymnasium.Env)):
+        return None
+    return EnvSpec(f"{attribute}-v0", entry_point=f"{module}:{attribute}")
+
+
 def _registered(name: str) -> EnvSpec:
     module, _, plain = name.rpartition(":")
     for start, (package, extra) in SUITES.items():

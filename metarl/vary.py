@@ -12,8 +12,9 @@ import gymnasium
 
 from envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
 from envs.family import parameters
-from envs.gymnasium_family import Setter
+from envs.knobs import Setter
 from envs.parameter import Parameter
+from envs.specs import environment_class
 from metarl.config import RunConfig, TrainConfig
 
 HOW = "give NAME=LOW:HIGH, with :log or :int after it if wanted, or NAME=A,B,C"
@@ -28,10 +29,12 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
     vary = dict(_pair("--vary", words) for words in train.vary)
     ranges = {name: _parameter(name, value) for name, value in vary.items()}
     fixed = {k: _value(v) for k, v in (_pair("--set", words) for words in train.set)}
-    if is_gymnasium_id(train.family):
+    family: Any
+    name = train.family
+    if environment := name if is_gymnasium_id(name) else environment_class(name):
         ranges = _unseen(train, ranges)
         functions = {name: _function(name) for name in ranges if ":" in name}
-        family: Any = GymnasiumFamily(train.family, ranges, fixed=fixed, functions=functions)
+        family = GymnasiumFamily(environment, ranges, fixed=fixed, functions=functions)
     else:
         family = make_family(train.family)
         if ranges or fixed or train.hold_out or train.extrapolate:

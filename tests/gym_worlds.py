@@ -33,8 +33,8 @@ class Counter(gymnasium.Env):
         return np.array([self.x]), self.x, False, False, {"success": self.x > 10}
 
     def _probed(self):
-        """Trouble waits for the file `go`, which a test makes once the family is explored."""
-        return not (Path(self.folder) / "go").exists()
+        """Trouble spares small seeds, with which families are explored, and waits for `go`."""
+        return self.seed < 1000 or not (Path(self.folder) / "go").exists()
 
     def _make_trouble(self):
         once = self.trouble.startswith("once ")

@@ -1,0 +1,176 @@
+"""What the words after --vary, --hold-out, --extrapolate and --set mean."""
+
+import json
+import re
+
+import gymnasium
+import pytest
+from small import TINY, files, metarl, refused
+
+from envs import Choice, GymnasiumFamily, Range, UsageError, make_family, parameters
+from metarl.config import RunConfig, TrainConfig
+from metarl.vary import build_family, is_gymnasium_id
+
+COUNTER = "gym_worlds:Counter-v0"
+GAIN = "--vary gain=1:2"
+
+
+def built(family, vary=(), hold_out=(), extrapolate=(), set=()):
+    words = {"vary": vary, "hold_out": hold_out, "extrapolate": extrapolate, "set": set}
+    made = build_family(
+        TrainConfig(family=family, **{k: tuple(v) for k, v in words.items()}), RunConfig(workers=3)
+    )
+    return made, parameters(made)
+
+
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [
+        ("-12:-4", Range(-12.0, -4.0)),
+        ("0.1:1:log", Range(0.1, 1.0, log=True)),
+        ("1:9:int", Range(1.0, 9.0, integer=True)),
+        ("1:9:log:int", Range(1.0, 9.0, log=True, integer=True)),
+        ("0,1,2.5", Choice((0.0, 1.0, 2.5))),
+        ("4x4,8x8", Choice((0.0, 1.0), labels=("4x4", "8x8"))),
+        ("true,false", Choice((0.0, 1.0), labels=(True, False))),
+    ],
+)
+def test_ranges_and_sets(words, want):
+    family, known = built(COUNTER, [f"gain={words}"])
+    assert known == {"gain": want}
+    assert (family.workers, family.step_timeout) == (3, 60.0)
+
+
+def test_what_training_does_not_see():
+    _, known = built(
+        COUNTER,
+        ["gain=0:9", "at=1,2,3", "scale=a,b"],
+        ["gain=4:5", "at=2,3", "scale=b"],
+        ["gain=-1:9", "at=7", "scale=c"],
+    )
+    assert known == {
+        "gain": Range(0.0, 9.0, beyond=(-1.0, 9.0), held_out=(4.0, 5.0)),
+        "at": Choice((1.0, 2.0, 3.0), held_out=(2.0, 3.0), beyond=(7.0,)),
+        "scale": Choice((0.0, 1.0), held_out=(1.0,), beyond=(2.0,), labels=("a", "b", "c")),
+    }
+
+
+def test_constants_of_an_environment():
+    family, _ = built(COUNTER, ["gain=1:2"], set=["max_episode_steps=9", "scale=0.5", "folder=x"])
+    assert family.recipe.fixed == {"max_episode_steps": 9, "scale": 0.5, "folder": "x"}
+
+
+def test_names_that_no_tuple_can_have():
+    vary = ["gravity[2]=-12:-8", "body_mass[torso]*=0.5:2", "gym_worlds:set_bonus=0:5"]
+    family, known = built(COUNTER, vary)
+    assert list(known) == ["gravity_2", "body_mass_torso", "gym_worlds_set_bonus"]
+    assert list(family.recipe.functions) == ["gym_worlds:set_bonus"]
+
+
+def test_a_family_by_its_name_with_other_ranges_and_constants():
+    family, known = built(
+        "cartpole", ["length=0.4:0.5"], ["length=0.44:0.46", "gravity=9:10"], set=["horizon=50"]
+    )
+    assert known["length"] == Range(0.4, 0.5, "m", held_out=(0.44, 0.46))
+    assert known["gravity"].held_out == (9.0, 10.0)
+    assert known["masspole"] == parameters(make_family("cartpole"))["masspole"]
+    assert family.horizon == 50
+
+
+@pytest.mark.parametrize(
+    "name", ["LunarLander-v3", "ALE/Pong-v5", "my.module:Mine-v0", "a/B.c-v12"]
+)
+def test_what_looks_like_a_gymnasium_id_is_one(name):
+
+    assert is_gymnasium_id(name)
+    assert not is_gymnasium_id("cartpole")
+    assert not is_gymnasium_id("module:Class")
+
+
+def test_an_environment_class_of_ones_own_needs_no_registration():
+    family, _ = built("gym_worlds:Counter", ["gain=1:2"], set=["max_episode_steps=5"])
+    try:
+        assert family.horizon == 5
+    finally:
+        family.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (f"{COUNTER}", ("nothing varies", "--vary NAME=LOW:HIGH")),
+        (f"{COUNTER} --vary gain", ("--vary gain", "give NAME=LOW:HIGH")),
+        (f"{COUNTER} --vary gain=", ("--vary gain=", "give NAME=LOW:HIGH")),
+        (f"{COUNTER} --vary gain=5", ("--vary gain=5", "two different values")),
+        (f"{COUNTER} --vary gain=1,1", ("--vary gain=1,1", "two different values")),
+        (f"{COUNTER} --vary gain=2:1", ("--vary gain=2:1", "finite low <= high")),
+        (f"{COUNTER} --vary gain=a:b", ("--vary gain=a:b", "NAME=LOW:HIGH")),
+        (f"{COUNTER} --vary gain=1:2:lin", ("gain=1:2:lin", ":log or :int")),
+        (f"{COUNTER} --vary gain=0:2:log", ("gain=0:2:log", "bounds above 0")),
+        (f"{COUNTER} --vary gain=1:2.5:int", ("gain=1:2.5:int", "whole bounds")),
+        (f"{COUNTER} --vary no_module:f=1:2", ("no_module", "module:function")),
+        (f"{COUNTER} {GAIN} --hold-out gain=1:2", ("--hold-out gain=1:2", "training nothing")),
+        (f"{COUNTER} {GAIN} --hold-out gain=3:4", ("--hold-out gain=3:4", "interval inside")),
+        (f"{COUNTER} {GAIN} --hold-out gain=", ("--hold-out gain=", "NAME=LOW:HIGH")),
+        (f"{COUNTER} {GAIN} --hold-out gain=1,2", ("gain=1,2", "give LOW:HIGH")),
+        (f"{COUNTER} {GAIN} --hold-out scale=1:2", ("scale", "give one of gain")),
+        (f"{COUNTER} {GAIN} --extrapolate gain=1.5:3", ("gain=1.5:3", "make it contain [1, 2]")),
+        (f"{COUNTER} --vary at=1,2 --hold-out at=3", ("at=3", "some of {1, 2}")),
+        (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "no number")),
+        (f"{COUNTER} --vary at=a,b --hold-out at=c", ("at=c", "some of {a, b}")),
+        (f"{COUNTER} {GAIN} --set scale", ("--set scale", "NAME=VALUE")),
+        (f"{COUNTER} {GAIN} --set nothing=1", ("no parameter 'nothing'", "scale")),
+        ("cartpole --vary mass=1:2", ("--vary mass", "masspole")),
+        ("cartpole --set horizon=ten", ("--set horizon=ten", "give int, such as 200")),
+        ("cartpole --set speed=1", ("'speed' can't be set", "horizon")),
+        ("cartpole --set gravity=9", ("'gravity' can't be set", "horizon")),
+        ("forager --hold-out keys=3", ("forager has a fixed set of tasks", "leave out")),
+        ("CartPole-v9 --vary length=1:2", ("unknown environment 'CartPole-v9'", "CartPole")),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(tmp_path, words, parts):
+    refused("train", words, "--run", tmp_path / "run", code=2, parts=parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_its_own_variants_and_ends_as_if_never_stopped(tmp_path):
+    words = f"train {COUNTER} {GAIN} --hold-out gain=1.5:1.7 --workers 1 --quiet {TINY}"
+    assert metarl(words, "--iterations 2 --run", tmp_path / "whole")[0] == 0
+    assert metarl(words, "--iterations 1 --run", tmp_path / "parts")[0] == 0
+    code, _, err = metarl("train --quiet --resume", tmp_path / "parts", "--iterations 2")
+    assert (code, err) == (0, "")
+    last = "checkpoints/step-000002.safetensors"
+    assert files(tmp_path / "whole")[last] == files(tmp_path / "parts")[last]
+    result = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    assert all(1.5 <= task["params"]["gain"] <= 1.7 for task in result["per_task"])
+
+
+def test_another_variation_is_another_run(tmp_path):
+    run = tmp_path / "run"
+    assert metarl(f"train {COUNTER} {GAIN} --quiet {TINY} --run", run)[0] == 0
+    refused("train --resume", run, "--vary at=1:2", code=2, parts=("was started with vary",))
+
+
+def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
+    words = f"train {COUNTER} {GAIN} --set trouble=raise --set folder={tmp_path} --quiet {TINY}"
+    run = tmp_path / "run"
+    assert metarl(words, "--iterations 1 --run", run)[0] == 0
+    (tmp_path / "go").touch()
+    parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "last good state")
+    refused("train --quiet --resume", run, "--iterations 5", code=1, parts=parts)
+    assert (run / "checkpoints" / "step-000001.json").exists()
+    (tmp_path / "go").unlink()
+    assert metarl("train --quiet --resume", run, "--iterations 2")[0] == 0
+
+
+def test_success_of_an_environment_is_reported(tmp_path):
+    code, out, _ = metarl(f"train {COUNTER} {GAIN} {TINY} --json --run", tmp_path / "run")
+    assert code == 0
+    assert json.loads(out)["success_mean"][0] == 0.0
+
+
+def test_gymnasiums_classes_are_not_mistaken_for_families():
+    with pytest.raises(UsageError, match=re.escape("nothing varies")):
+        built("gymnasium.envs.classic_control.cartpole:CartPoleEnv")
+    assert issubclass(gymnasium.Env, object)
+    assert isinstance(built(COUNTER, ["gain=1:2"])[0], GymnasiumFamily)
