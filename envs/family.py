@@ -158,6 +158,9 @@ class Family(Protocol):
 
 def parameters(family: Family) -> dict[str, Parameter]:
     """The hidden parameters, in the order of the family's `task_type`."""
+    own = getattr(family, "parameters", None)
+    if own is not None:
+        return dict(own)
     found = {f.name: getattr(family, f.name) for f in dataclasses.fields(family)}  # type: ignore[arg-type]
     return {name: value for name, value in found.items() if isinstance(value, Range | Choice)}
 
