@@ -108,13 +108,13 @@ class Bandit:
 
     def frame(self, state: State, task: Any) -> np.ndarray[Any, Any]:
         """A machine for each arm, its window as full as its mean is high, its lever down if it was
-        pulled last; below it a coin for each win and a hole for each pull that paid nothing, or of
-        a Gaussian arm the sum of what it paid, to the right of the middle line if that is positive.
+        pulled last. Below it a coin for each pull: gold paid 1, grey nothing; those of a Gaussian
+        arm have the colour of their average.
         """
         from envs.drawing import Canvas
 
         pulls, won = state.pulls[0, 0].tolist(), state.won[0, 0].tolist()
-        canvas = Canvas(20 + PITCH * self.arms, 300, (46, 52, 72))
+        canvas = Canvas(20 + PITCH * self.arms, 260, (46, 52, 72))
         for arm in range(self.arms):
             x = 20 + PITCH * arm
             _draw_machine(canvas, x, float(task[arm][0, 0]), state.last[0, 0].item() == arm)
@@ -139,7 +139,7 @@ def _draw_machine(canvas: Any, x: float, mean: float, pulled: bool) -> None:
 
 def _draw_coins(canvas: Any, x: float, paid: list[float], most: int) -> None:
     """One disc for each pull, so large that `most` of them fit; grey paid nothing, gold 1."""
-    columns = next(c for c in range(3, most + 3) if c * (130 * c // 60) >= most)
+    columns = next(c for c in range(3, most + 3) if c * (90 * c // 60) >= most)
     side = 60 / columns
     for i, rew in enumerate(paid):
         share = min(max(rew, 0.0), 1.0)
