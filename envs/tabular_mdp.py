@@ -166,7 +166,7 @@ class TabularMDP:
         radius = min(20.0, 300 / self.states)
         for spot, best in zip(spots, reward.amax(1).tolist(), strict=True):
             canvas.disc(*spot, radius + 2, (60, 60, 66))
-            canvas.disc(*spot, radius, _mix(best / 3.5))
+            canvas.disc(*spot, radius, _mix((best - 0.5) / 3))
         canvas.disc(*spots[here], 0.6 * radius, (40, 90, 200))
         for dx in (-0.2, 0.2):
             x, y = spots[here]

@@ -1,0 +1,127 @@
+"""A contextual bandit: recommend films to somebody whose taste is not known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from envs.errors import UsageError
+from envs.family import Range
+
+if TYPE_CHECKING:
+    from envs.drawing import Canvas
+
+TRAITS = 4  # of a film: fast, funny, long, new; each in [-1, 1]
+
+
+class Task(NamedTuple):
+    """What N users like, below 0 the opposite. Every field: (N, 1)."""
+
+    fast: Tensor
+    funny: Tensor
+    long: Tensor
+    new: Tensor
+    variety: Tensor  # to see another kind of film than the last; below 0 more of the same
+
+
+class State(NamedTuple):
+    """B sessions of each of N users."""
+
+    films: Tensor  # (N, B, choices, TRAITS) on offer
+    last: Tensor  # (N, B, TRAITS) of the film shown last, 0 at first
+    time: Tensor  # (N, B) films shown
+    clicks: Tensor  # (N, B) for pictures
+    clicked: Tensor  # (N, B) bool, the film shown last
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Show one of a few films at a time to a user whose taste, and wish for variety, are hidden.
+
+    Action: which of the `choices` films on offer to show, 0 to `choices` - 1.
+    Observation: four traits of each film on offer, then those of the film shown last, all in
+        [-1, 1]. New films are on offer at each step, traits uniform.
+    Reward: 1 for a click. Its log-odds are `keenness` times (taste . film - variety film . last).
+    Start: nothing has been shown; last is 0.
+    End: after `horizon` films.
+    Anchors: half a click a film, so 10.0 by default, without adapting, whatever the policy: for each
+        user there is another with the opposite wishes, who clicks just when that one doesn't. The
+        oracle shows the film most likely to be clicked now (it doesn't plan what the film after
+        that will be compared with) and gets ORACLE on average over users.
+    Source: the setting of Li et al. 2010 (arXiv:1003.0146), a linear contextual bandit, with a
+        logistic user (Chapelle and Li 2011) and the variety that makes a session of it.
+    """
+
+    fast: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.6)
+    funny: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=-0.8)
+    long: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.2)
+    new: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.9)
+    variety: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.5)
+    choices: int = 4  # films on offer
+    keenness: float = 3.0  # log-odds for each unit of liking
+    horizon: int = 20  # films shown in a session
+
+    name: ClassVar[str] = "recommender"
+    task_type: ClassVar[type] = Task
+    source: ClassVar[str] = "contextual bandit of Li et al. 2010 (arXiv:1003.0146), logistic user"
+
+    def __post_init__(self) -> None:
+        if self.choices < 2 or self.horizon < 1:
+            raise UsageError(
+                f"Recommender(choices={self.choices}, horizon={self.horizon}): give 2 choices or "
+                "more and 1 step or more."
+            )
+
+    @property
+    def reset_noise(self) -> int:
+        return self.choices * TRAITS
+
+    @property
+    def step_noise(self) -> int:
+        return self.choices * TRAITS + 1  # the next films, the click
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-1.0, 1.0, ((self.choices + 1) * TRAITS,), np.float32)
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(self.choices)
+
+    def reset(self, task: Task, noise: Tensor) -> State:
+        films = self._films(noise)
+        none = films.new_zeros(films.shape[:2])
+        return State(films, torch.zeros_like(films[..., 0, :]), none.long(), none, none > 0)
+
+    def observe(self, state: State) -> Tensor:
+        return torch.cat((state.films.flatten(-2), state.last), dim=-1)
+
+    def step(
+        self, state: State, act: Tensor, task: Task, noise: Tensor
+    ) -> tuple[State, Tensor, Tensor]:
+        index = act.view(*act.shape, 1, 1).expand(-1, -1, 1, TRAITS)
+        shown = state.films.gather(-2, index).squeeze(-2)
+        odds = self._odds(state.last, task, shown.unsqueeze(-2)).squeeze(-1)
+        clicked = noise[..., -1] < odds.sigmoid()
+        rew = clicked.to(shown.dtype)
+        films = self._films(noise[..., :-1])
+        nxt = State(films, shown, state.time + 1, state.clicks + rew, clicked)
+        return nxt, rew, torch.zeros_like(clicked)
+
+    def oracle(self, state: State, task: Task) -> Tensor:
+        """The film most likely to be clicked: near the best, which would plan ahead; (N, B)."""
+        return self._odds(state.last, task, state.films).argmax(-1)
+
+    def _films(self, noise: Tensor) -> Tensor:
+        return (2 * noise - 1).unflatten(-1, (self.choices, TRAITS))
+
+    def _odds(self, last: Tensor, task: Task, films: Tensor) -> Tensor:
+        """Log-odds of a click on each of films (N, B, F, TRAITS); (N, B, F)."""
+        wish = torch.stack(task[:TRAITS], dim=-1) - task.variety.unsqueeze(-1) * last
+        return self.keenness * (films * wish.unsqueeze(-2)).sum(-1)
