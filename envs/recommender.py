@@ -15,9 +15,13 @@ from envs.errors import UsageError
 from envs.family import Range
 
 if TYPE_CHECKING:
-    from envs.drawing import Canvas
+    from envs.drawing import Canvas, Colour
 
 TRAITS = 4  # of a film: fast, funny, long, new; each in [-1, 1]
+# Of bars in pictures: the traits, and the wish for variety.
+HUES = ((220, 80, 70), (235, 170, 50), (50, 150, 130), (70, 110, 200), (236, 236, 240))
+GOLD = (235, 180, 50)
+CARD = 120  # pixels from film to film in pictures
 
 
 class Task(NamedTuple):
@@ -119,9 +123,67 @@ class Recommender:
         return self._odds(state.last, task, state.films).argmax(-1)
 
     def _films(self, noise: Tensor) -> Tensor:
-        return (2 * noise - 1).unflatten(-1, (self.choices, TRAITS))
+        return (math.pi * (noise - 0.5)).sin().unflatten(-1, (self.choices, TRAITS))
 
     def _odds(self, last: Tensor, task: Task, films: Tensor) -> Tensor:
         """Log-odds of a click on each of films (N, B, F, TRAITS); (N, B, F)."""
         wish = torch.stack(task[:TRAITS], dim=-1) - task.variety.unsqueeze(-1) * last
         return self.keenness * (films * wish.unsqueeze(-2)).sum(-1)
+
+    def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
+        """Above, the films on offer; below, the film shown last, the user and what the user likes.
+
+        A bar for each trait, to the right for fast, funny, long and new. The last film's frame is
+        gold and the user smiles if it was clicked. The user's fifth bar, white, is the wish for
+        variety. Lowest: clicks (gold) among films shown (grey).
+        """
+        from envs.drawing import Canvas
+
+        width = max(4, self.choices) * CARD + 16
+        canvas = Canvas(width, 330, (240, 238, 230))
+        for i, film in enumerate(state.films[0, 0].tolist()):
+            _draw_film(canvas, 16 + CARD * i, 16, film, (34, 38, 50))
+        clicked, time = bool(state.clicked[0, 0]), int(state.time[0, 0])
+        edge = GOLD if clicked else (150, 152, 160)
+        if time > 0:
+            _draw_film(canvas, 16, 176, state.last[0, 0].tolist(), edge)
+        _draw_face(canvas, 16 + 1.5 * CARD, 236, clicked)
+        canvas.box(16 + 2 * CARD, 176, 16 + 4 * CARD - 16, 296, (34, 38, 50), radius=8)
+        wishes = [float(wish[0, 0]) / 1.5 for wish in task]
+        _draw_bars(canvas, 8 + 3 * CARD, 184, 84, wishes)
+        canvas.box(16, 310, width - 16, 318, (222, 220, 212), radius=4)
+        for many, colour in ((time, (150, 152, 160)), (float(state.clicks[0, 0]), GOLD)):
+            canvas.box(16, 310, 16 + (width - 32) * many / self.horizon, 318, colour, radius=4)
+        return canvas.array()
+
+
+def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Colour) -> None:
+    """A piece of film strip, 104 x 120 pixels, its left upper corner at (x, y)."""
+    canvas.box(x, y, x + 104, y + 120, edge, radius=8)
+    for i in range(8):
+        for hole in (y + 5, y + 107):
+            canvas.box(x + 7 + 12 * i, hole, x + 14 + 12 * i, hole + 8, (240, 238, 230), radius=2)
+    canvas.box(x + 5, y + 18, x + 99, y + 102, (250, 250, 248), radius=4)
+    _draw_bars(canvas, x + 52, y + 20, 42, film)
+
+
+def _draw_bars(canvas: Canvas, x: float, y: float, reach: float, values: list[float]) -> None:
+    """One bar in [-1, 1] under the other, each `reach` pixels long at most, from a line at x."""
+    pitch = 80 / TRAITS if len(values) == TRAITS else 104 / len(values)
+    for i, (value, colour) in enumerate(zip(values, HUES, strict=False)):
+        end = x + reach * value
+        top = y + pitch * i + 0.15 * pitch
+        canvas.box(min(x, end), top, max(x, end), top + 0.7 * pitch, colour, radius=2)
+    canvas.box(x - 1, y, x + 1, y + pitch * len(values), (150, 152, 160))
+
+
+def _draw_face(canvas: Canvas, x: float, y: float, happy: bool) -> None:
+    canvas.disc(x, y, 40, (246, 205, 160))
+    for side in (-1, 1):
+        canvas.disc(x + 14 * side, y - 10, 5, (34, 38, 50))
+    lift = -8 if happy else 3  # of the corners of the mouth
+    for side in (-1, 1):
+        canvas.line((x, y + 18), (x + 9 * side, y + 16 + lift / 4), 4, (150, 60, 60))
+        canvas.line(
+            (x + 9 * side, y + 16 + lift / 4), (x + 18 * side, y + 14 + lift), 4, (150, 60, 60)
+        )
