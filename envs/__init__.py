@@ -31,7 +31,9 @@ from envs.recommender import Recommender
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 from envs.tabular_mdp import TabularMDP
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole, Bandit, TabularMDP, Recommender)}
+FAMILIES: dict[str, type[Any]] = {
+    f.name: f for f in (Forager, PointNavigation, CartPole, Bandit, TabularMDP, Recommender)
+}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")

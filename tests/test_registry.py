@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import draw
+from reference import draw, splits
 from torch.testing import assert_close
 
 from envs import (
@@ -78,6 +78,8 @@ def test_make_task_takes_the_usual_value_of_what_is_not_given():
 @pytest.mark.parametrize("split", ["train", "extrapolate"])
 def test_make_task_takes_back_every_task_that_can_be_drawn(family, split):
     """Though tasks are single precision, and their bounds are not."""
+    if split not in splits(family):
+        pytest.skip("nothing lies beyond its ranges")
     task = draw(family, 20, split)
     for n in range(20):
         again = make_task(family, **{k: x[n].item() for k, x in task._asdict().items()})
