@@ -15,7 +15,6 @@ from torch import Tensor
 from envs.errors import UsageError
 from envs.family import Parameter, Range
 
-
 PITCH = 84  # pixels from machine to machine in pictures
 
 
@@ -159,4 +158,4 @@ def _parameters(arms: int, gaussian: bool) -> dict[str, Parameter]:
 
 @lru_cache
 def _task_type(arms: int) -> type:
-    return namedtuple("Task", [f"arm_{i}" for i in range(arms)])  # type: ignore[misc]
+    return namedtuple("Task", [f"arm_{i}" for i in range(arms)])

@@ -54,10 +54,11 @@ class Recommender:
     Reward: 1 for a click. Its log-odds are `keenness` times (taste . film - variety film . last).
     Start: nothing has been shown; last is 0.
     End: after `horizon` films.
-    Anchors: half a click a film, so 10.0 by default, without adapting, whatever the policy: for each
-        user there is another with the opposite wishes, who clicks just when that one doesn't. The
-        oracle shows the film most likely to be clicked now (it doesn't plan what the film after
-        that will be compared with) and gets ORACLE on average over users.
+    Anchors: half a click a film, so 10.0 by default, without adapting, whatever the policy: for
+        each user there is another with the opposite wishes, who clicks just when that one doesn't.
+        The oracle shows the film most likely to be clicked now, though the best would also plan
+        what to be compared with next: 17.2 on average over users. Blind to the wish for variety
+        it would get 15.9.
     Source: the setting of Li et al. 2010 (arXiv:1003.0146), a linear contextual bandit, with a
         logistic user (Chapelle and Li 2011) and the variety that makes a session of it.
     """
@@ -128,7 +129,8 @@ class Recommender:
     def _odds(self, last: Tensor, task: Task, films: Tensor) -> Tensor:
         """Log-odds of a click on each of films (N, B, F, TRAITS); (N, B, F)."""
         wish = torch.stack(task[:TRAITS], dim=-1) - task.variety.unsqueeze(-1) * last
-        return self.keenness * (films * wish.unsqueeze(-2)).sum(-1)
+        odds: Tensor = self.keenness * (films * wish.unsqueeze(-2)).sum(-1)
+        return odds
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
         """Above, the films on offer; below, the film shown last, the user and what the user likes.

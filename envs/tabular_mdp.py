@@ -220,4 +220,4 @@ def _parameters(states: int, actions: int) -> dict[str, Parameter]:
 
 @lru_cache
 def _task_type(states: int, actions: int) -> type:
-    return namedtuple("Task", list(_parameters(states, actions)))  # type: ignore[misc]
+    return namedtuple("Task", list(_parameters(states, actions)))

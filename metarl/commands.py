@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import FAMILIES, RunError, UsageError, gymnasium_id, make_family, parameters
+from envs import FAMILIES, RunError, UsageError, folded, gymnasium_id, make_family, parameters
 from envs.family import allowed
 from metarl.bench import bench as measure
 from metarl.config import RunConfig, TrainConfig
@@ -225,8 +225,8 @@ def families(command: Families) -> int:
         table = Table()
         for column in ("parameter", "unit", "train range", "allowed"):
             table.add_column(column)
-        for k, p in record["parameters"].items():
-            table.add_row(k, p["unit"], p["train"], p["allowed"])
+        for k, parameter in folded(parameters(make_family(record["name"]))).items():
+            table.add_row(k, parameter.unit, str(parameter), allowed(parameter))
         console.print(table)
     return 0
 

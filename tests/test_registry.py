@@ -10,7 +10,9 @@ from envs import (
     Choice,
     PointNavigation,
     Range,
+    TabularMDP,
     UsageError,
+    folded,
     gymnasium_id,
     make_family,
     make_task,
@@ -66,6 +68,17 @@ def test_wrong_parameter_says_what_to_give(family, values, parts):
         make_task(make_family(family), **values)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_many_parameters_alike_are_told_as_one():
+    names = list(parameters(TabularMDP(states=2, actions=2)))
+    assert list(folded(parameters(TabularMDP(states=2, actions=2)))) == names, "twelve in two kinds"
+    shown = folded(parameters(TabularMDP()))
+    assert list(shown) == ["reward_0_0 ... reward_9_4", "move_0_0_0 ... move_9_4_9"]
+    with pytest.raises(
+        UsageError, match=r"'x': give one of reward_0_0 \.{3} reward_9_4 in \[0, 1\]"
+    ):
+        make_task(TabularMDP(), x=1.0)
 
 
 def test_make_task_takes_the_usual_value_of_what_is_not_given():
