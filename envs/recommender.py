@@ -124,7 +124,8 @@ class Recommender:
         return self._odds(state.last, task, state.films).argmax(-1)
 
     def _films(self, noise: Tensor) -> Tensor:
-        return (math.pi * (noise - 0.5)).sin().unflatten(-1, (self.choices, TRAITS))
+        films: Tensor = (math.pi * (noise - 0.5)).sin().unflatten(-1, (self.choices, TRAITS))
+        return films
 
     def _odds(self, last: Tensor, task: Task, films: Tensor) -> Tensor:
         """Log-odds of a click on each of films (N, B, F, TRAITS); (N, B, F)."""
