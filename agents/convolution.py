@@ -43,7 +43,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
 
 
 class CNN(Policy):
-    """Convolutions over planes (C, H, W), a dense layer of `hidden[-1]` units, all with ReLU.
+    """Convolutions over planes (C, H, W), a dense layer of `hidden[-1]` units, all with tanh.
 
     Boards, with a side shorter than `BIG`: 16 filters of 3 x 3 at every other cell. Anything
     larger: 16 filters of 8 x 8 at every fourth pixel, then 32 of 4 x 4 at every other.
@@ -84,7 +84,7 @@ class CNN(Policy):
         x = as_input(obs, last.weight.dtype)  # type: ignore[arg-type]
         x = self._board(x) if self.small else self._picture(x)
         for layer in hidden:
-            x = affine(x, layer.weight, layer.bias).relu()  # type: ignore[arg-type]
+            x = affine(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
         return self.head(affine(x, last.weight, last.bias))  # type: ignore[arg-type]
 
     def _board(self, x: Tensor) -> Tensor:
@@ -93,11 +93,11 @@ class CNN(Policy):
         That is in a second-order step, where conv2d's own second derivative is slow.
         """
         (layer,) = self.filters
-        y = affine(patches(x), layer.weight, layer.bias).relu()  # type: ignore[arg-type]
+        y = affine(patches(x), layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
         return y.view(*x.shape[:2], -1)
 
     def _picture(self, x: Tensor) -> Tensor:
         """(N, M, 32 * h * w). Windows as rows would take 4 times the memory, and longer."""
         for layer, stride in zip(self.filters, (4, 2), strict=True):
-            x = convolve(x, layer.weight, layer.bias, stride).relu()  # type: ignore[arg-type]
+            x = convolve(x, layer.weight, layer.bias, stride).tanh()  # type: ignore[arg-type]
         return x.flatten(2)

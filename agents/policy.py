@@ -120,7 +120,8 @@ def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
 
 def as_input(obs: Tensor, dtype: torch.dtype) -> Tensor:
     """Numbers of the weights' type; bytes, which rollouts keep to save memory, become 0 to 1."""
-    return obs.to(dtype) / 255 if obs.dtype == torch.uint8 else obs
+    x = obs.to(dtype)
+    return x / 255 if obs.dtype == torch.uint8 else x
 
 
 def observation_shape(space: Space) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ def observation_features(obs: Tensor) -> Tensor:
         # One time at a time, so that rollouts of bytes never become numbers of 4 bytes all at once.
         means = [_image_means(x, side) for x in obs.unbind(dim=1)]
         return torch.stack(means, dim=1).double()
-    x = as_input(obs, torch.float64).flatten(3).clamp(-10, 10).double()
+    x = as_input(obs, torch.float64).flatten(3).clamp(-10, 10)
     if count > 512:
         return nn.functional.adaptive_avg_pool1d(x.flatten(0, 1), 512).view(*x.shape[:3], -1)
     return x if obs.dim() > 4 else torch.cat((x, x.square()), dim=-1)
@@ -83,7 +83,8 @@ def observation_features(obs: Tensor) -> Tensor:
 
 def _image_means(x: Tensor, side: int) -> Tensor:
     """Means over side x side cells of each channel of clipped images (N, B, ..., H, W)."""
-    images = as_input(x, torch.get_default_dtype()).clamp(-10, 10)
+    kind = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    images = as_input(x, kind).clamp(-10, 10)
     planes = images.reshape(math.prod(x.shape[:2]), -1, *x.shape[-2:])
     cells = (min(side, x.shape[-2]), min(side, x.shape[-1]))
     return nn.functional.adaptive_avg_pool2d(planes, cells).view(*x.shape[:2], -1)

@@ -10,7 +10,7 @@ from agents_reference import (
     task_row,
     torch_distribution,
 )
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch.testing import assert_close
 
 from agents.adapt import per_task
@@ -24,11 +24,17 @@ from envs import PointNavigation, sample_tasks
 N, M = 3, 6
 
 
-@pytest.fixture(params=["gaussian", "categorical"])
+SPACES = {
+    "gaussian": Box(-0.5, 0.5, (2,)),
+    "categorical": Discrete(3),
+    "several": MultiDiscrete([3, 2]),
+}
+
+
+@pytest.fixture(params=SPACES)
 def setup(request):
     """A policy, the weights that collected the data (each task its own), and the data."""
-    space = Box(-0.5, 0.5, (2,)) if request.param == "gaussian" else Discrete(3)
-    policy = MLP(Box(-1, 1, (2,)), space, (3,))
+    policy = MLP(Box(-1, 1, (2,)), SPACES[request.param], (3,))
     gen = torch.Generator().manual_seed(0)
     params = random_params(policy, gen, (N,))
     return policy, params, random_batch(policy, params, gen)
