@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 ABSENT = -1e9  # logit of what can't be chosen; an infinite one would make the 0 * inf of a KL
 
 

@@ -26,7 +26,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class Policy(nn.Module):
     """From the numbers of the last layer to a distribution of actions; and the first weights.
 
-    A subclass ends in `layers`, the last of which has `out` units, and calls `head` with its output.
+    A subclass ends in `layers`, the last of which has `out` units, and `head` takes its output.
 
     Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last, zero
     biases, so that the first policy is near to uniform, or to a centred normal whose standard

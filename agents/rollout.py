@@ -12,7 +12,6 @@ from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
 from envs import Family, RunError, simulate, task_values
 
-
 NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
 
 

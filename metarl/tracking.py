@@ -29,7 +29,7 @@ TIME_COLUMNS = ("time/seconds", "time/env_steps_per_second")  # the only ones th
 
 
 def columns(eval_steps: int, success: bool = False) -> tuple[str, ...]:
-    """The header of `metrics.csv`; `success` where the family says of episodes if they succeeded."""
+    """The header of `metrics.csv`; `success` where simulators say which episodes succeeded."""
     train = (*TRAIN_COLUMNS, *(SUCCESS_COLUMNS if success else ()))
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
     return ("iteration", "env_steps", *train, *returns, *TIME_COLUMNS)

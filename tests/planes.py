@@ -20,11 +20,14 @@ class LampState(NamedTuple):
     clock: Tensor  # (N, B) steps taken
 
 
+WIRINGS = Choice((0.0, 1.0, 2.0, 3.0))
+
+
 @dataclass(frozen=True)
 class Lamp:
     """One quarter of the picture is lit; the key for it, shifted by the wiring, is paid."""
 
-    wiring: Choice = Choice((0.0, 1.0, 2.0, 3.0))
+    wiring: Choice = WIRINGS
     size: int = 8
     bytes: bool = False
     several: bool = False  # two binary digits of the key instead of the key

@@ -37,7 +37,9 @@ def setup(shape, action_space=None, lead=(N,)):
 
 def network_of_one_task(p, obs):
     """Logits at obs (M, C, H, W) under weights without a task axis, by torch's conv2d alone."""
-    if p["filters.0.weight"].dim() == 2:  # 3 x 3 windows, row by row, all channels of a cell together
+    if (
+        p["filters.0.weight"].dim() == 2
+    ):  # 3 x 3 windows, row by row, all channels of a cell together
         weight = p["filters.0.weight"].view(16, 3, 3, obs.shape[1]).permute(0, 3, 1, 2)
         x = conv2d(obs, weight, p["filters.0.bias"], stride=2, padding=1).tanh()
         x = x.permute(0, 2, 3, 1)
@@ -98,7 +100,9 @@ def test_patches_are_the_windows_around_every_other_cell():
     padded = torch.zeros(2, 7, 6)
     padded[:, 1:-1, 1:-1] = x[0, 0]
     want = [
-        padded[:, i : i + 3, j : j + 3].permute(1, 2, 0).flatten() for i in (0, 2, 4) for j in (0, 2)
+        padded[:, i : i + 3, j : j + 3].permute(1, 2, 0).flatten()
+        for i in (0, 2, 4)
+        for j in (0, 2)
     ]
     assert_close(patches(x)[0], torch.stack(want), rtol=0, atol=0)
 
@@ -163,7 +167,7 @@ def test_the_network_is_chosen_by_the_shape_of_the_observation(shape, kind, netw
 
 
 def test_what_is_no_image_is_refused_with_advice():
-    with pytest.raises(UsageError, match="is no image .*--policy mlp"):
+    with pytest.raises(UsageError, match=r"is no image .*--policy mlp"):
         CNN(Box(0, 1, (8, 8)), Discrete(3))
     with pytest.raises(UsageError, match="is no image"):
         new_agent(preset("cartpole", policy="cnn"), make_family("cartpole"))

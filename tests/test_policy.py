@@ -157,7 +157,11 @@ def test_bits_are_observations_too():
         (Discrete(5), Discrete(2), "Box or MultiBinary"),
         (Box(-1, 1, ()), Discrete(2), "at least one axis"),
         (Dict(x=PLANE), Discrete(2), "Box or MultiBinary"),
-        (PLANE, MultiDiscrete([[2, 3]]), "with one axis .* a MultiDiscrete from 0 or a MultiBinary"),
+        (
+            PLANE,
+            MultiDiscrete([[2, 3]]),
+            "with one axis .* a MultiDiscrete from 0 or a MultiBinary",
+        ),
         (PLANE, MultiDiscrete([2, 3], start=[0, 1]), "a MultiDiscrete from 0"),
         (PLANE, MultiBinary((2, 2)), "with one axis .* a MultiBinary"),
         (PLANE, Discrete(3, start=1), "give a Discrete from 0"),
