@@ -140,7 +140,14 @@ class TrainConfig:
     inner_kl: Annotated[
         float, *number("weight of the KL of the policies before each inner step", 0)
     ] = 5e-4
-    hidden: Annotated[tuple[int, ...], *number("units in each hidden layer", 1, 16_384)] = (64, 64)
+    policy: Annotated[
+        Literal["auto", "mlp", "cnn"],
+        arg(help="network; auto: cnn for images (C, H, W) of 8 x 8 or more, else mlp"),
+    ] = "auto"
+    hidden: Annotated[
+        tuple[int, ...],
+        *number("units in each hidden layer; a cnn has one such layer, the last", 1, 16_384),
+    ] = (64, 64)
     log_std_init: Annotated[
         float, *number("first log standard deviation, in half action boxes", -10, 3)
     ] = 0.0
