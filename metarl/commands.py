@@ -118,6 +118,11 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
             before, after = m["train/return_before"], m["train/return_after"]
             gain = f"return {before:.1f} -> {after:.1f} after adaptation"
             progress.update(bar, completed=state.iteration, gain=gain)
+            if m["train/diverged"]:
+                progress.console.print(
+                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended as the "
+                    "simulator gave no finite number"
+                )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
                     f"iteration {state.iteration}: meta-gradient not finite, update skipped"
