@@ -215,6 +215,14 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+# The same for all of a suite, by the beginning of the name: what fits in memory.
+SUITE_SETTINGS: dict[str, dict[str, Any]] = {
+    "ALE/": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "atari-": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "metaworld-": {"tasks": 10, "episodes": 10, "iterations": 100},
+}
+
+
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
     """The shipped settings of a family and an algorithm, and what is given instead of them.
 
@@ -223,7 +231,9 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     """
     if algo not in ALGORITHMS:
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
-    shipped = {**FAMILY_SETTINGS.get(family, {}), **ALGORITHMS[algo]}
+    suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
+    own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
+    shipped = {**own, **ALGORITHMS[algo]}
     return TrainConfig(family=family, algo=algo, **{**shipped, **settings})  # type: ignore[arg-type]
 
 
