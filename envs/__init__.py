@@ -26,9 +26,18 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.point_navigation import PointNavigation
+from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
+FAMILIES: dict[str, type[Any]] = {
+    f.name: f
+    for f in (
+        Forager,
+        PointNavigation,
+        CartPole,
+        RepeatedRPS,
+    )
+}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
@@ -112,6 +121,7 @@ __all__ = [
     "Family",
     "GymView",
     "Range",
+    "RepeatedRPS",
     "RunError",
     "Simulator",
     "Split",
