@@ -28,6 +28,7 @@ from envs.gym_view import GymView
 from envs.point_navigation import PointNavigation
 from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
+from envs.word_guess import WordGuess
 
 FAMILIES: dict[str, type[Any]] = {
     f.name: f
@@ -36,6 +37,7 @@ FAMILIES: dict[str, type[Any]] = {
         PointNavigation,
         CartPole,
         RepeatedRPS,
+        WordGuess,
     )
 }
 
@@ -127,6 +129,7 @@ __all__ = [
     "Split",
     "TensorSimulator",
     "UsageError",
+    "WordGuess",
     "gymnasium_id",
     "make_family",
     "make_task",
