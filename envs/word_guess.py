@@ -15,25 +15,24 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.family import Choice, Split
-from envs.words import CONSONANTS, VOWELS, WORDS
+from envs.words import CONSONANTS, LETTERS, VOWELS, WORDS
 
 LENGTH = 4  # letters of a word
-LETTERS = 26
 SPLIT_OF: tuple[Split, ...] = ("train", "train", "train", "test", "extrapolate")
 
 
 class Task(NamedTuple):
     """Lexicons of N games. Every field: (N, 1)."""
 
-    vowel: Tensor  # index into VOWELS
+    vowels: Tensor  # index into VOWELS
     consonants: Tensor  # index into CONSONANTS
 
 
 class State(NamedTuple):
     """B episodes of each of N games."""
 
-    secret: Tensor  # (N, B, LENGTH) letters, a is 0
-    tried: Tensor  # (N, B, LETTERS) bool
+    secret: Tensor  # (N, B, LENGTH) indices into LETTERS
+    tried: Tensor  # (N, B, len(LETTERS)) bool
     misses: Tensor  # (N, B)
 
 
@@ -41,12 +40,13 @@ class State(NamedTuple):
 class WordGuess:
     """Guess a word letter by letter; the words that it may be are hidden.
 
-    A lexicon is the `size` words that keep most to one favourite vowel and six favourite
-    consonants: 125 lexicons, 75 for training, 25 held out for test, and 25 for extrapolation whose
+    A lexicon is the `size` words that keep most to two favourite vowels and five favourite
+    consonants: 100 lexicons, 60 for training, 20 held out for test, and 20 for extrapolation whose
     words are in no other.
 
-    Action: a letter, 0 is a. Observation: (5, 26) bits: a row for each place of the word with the
-    letter that stands there, once it is found, and a row with the letters tried. Reward: 1 for each
+    Action: one of 20 letters, in the alphabet's order. Observation: (5, 20) bits: a row for each
+    place of the word with the letter that stands there, once it is found, and a row with the
+    letters tried. Reward: 1 for each
     place that the letter is found in, -1 if it is found in none or was tried before. Start: a
     word of the lexicon, each as likely. End: the word is found, or `misses` misses.
 
@@ -56,7 +56,7 @@ class WordGuess:
     Source: the game of hangman; words and lexicons are this project's own.
     """
 
-    vowel: Choice = Choice(tuple(float(i) for i in range(len(VOWELS))))
+    vowels: Choice = Choice(tuple(float(i) for i in range(len(VOWELS))))
     consonants: Choice = Choice(tuple(float(i) for i in range(len(CONSONANTS))))
     size: int = 8  # words of a lexicon
     misses: int = 6  # the last of which ends the game
@@ -81,11 +81,11 @@ class WordGuess:
 
     @property
     def observation_space(self) -> MultiBinary:
-        return MultiBinary((LENGTH + 1, LETTERS))
+        return MultiBinary((LENGTH + 1, len(LETTERS)))
 
     @property
     def action_space(self) -> Discrete:
-        return Discrete(LETTERS)
+        return Discrete(len(LETTERS))
 
     def members(self, split: Split, device: torch.device | str = "cpu") -> Task:
         """Every lexicon of a split, fields (M, 1)."""
@@ -95,11 +95,11 @@ class WordGuess:
         lexicon = self._lexicon(task)
         drawn = (noise * self.size).long().clamp(max=self.size - 1)
         secret = lexicon.gather(1, drawn.expand(*noise.shape[:2], LENGTH))
-        tried = torch.zeros(*noise.shape[:2], LETTERS, dtype=torch.bool, device=noise.device)
+        tried = torch.zeros(*noise.shape[:2], len(LETTERS), dtype=torch.bool, device=noise.device)
         return State(secret, tried, torch.zeros_like(drawn[..., 0]))
 
     def observe(self, state: State) -> Tensor:
-        letters = torch.arange(LETTERS, device=state.secret.device)
+        letters = torch.arange(len(LETTERS), device=state.secret.device)
         found = state.tried.gather(-1, state.secret).unsqueeze(-1)
         places = (state.secret.unsqueeze(-1) == letters) & found
         every = torch.cat((places, state.tried.unsqueeze(-2)), dim=-2)
@@ -114,7 +114,7 @@ class WordGuess:
         tried = state.tried.scatter(-1, act, True)
         nxt = State(state.secret, tried, state.misses + missed)
         solved = tried.gather(-1, state.secret).all(-1)
-        rew = torch.where(missed, -1, found).to(task.vowel.dtype)
+        rew = torch.where(missed, -1, found).to(task.vowels.dtype)
         return nxt, rew, solved | (nxt.misses >= self.misses)
 
     def oracle(self, state: State, task: Task) -> Tensor:
@@ -125,16 +125,16 @@ class WordGuess:
         found = state.tried.gather(-1, state.secret).unsqueeze(2)
         same = lexicon.unsqueeze(1) == state.secret.unsqueeze(2)
         fits = torch.where(found, same, ~tried).all(-1)  # (N, B, size)
-        letters = torch.arange(LETTERS, device=lexicon.device)
-        has = (lexicon.unsqueeze(-1) == letters).any(-2).to(task.vowel.dtype)  # (N, size, LETTERS)
+        letters = torch.arange(len(LETTERS), device=lexicon.device)
+        has = (lexicon.unsqueeze(-1) == letters).any(-2).to(task.vowels.dtype)  # (N, size, letters)
         count = fits.to(has.dtype) @ has
         guess: Tensor = count.masked_fill(state.tried, -1).argmax(-1)
         return guess
 
     def _lexicon(self, task: Task) -> Tensor:
         """(N, size, LENGTH)."""
-        table = _lexicons(self.size, task.vowel.device)
-        return table[task.vowel.long().squeeze(-1), task.consonants.long().squeeze(-1)]
+        table = _lexicons(self.size, task.vowels.device)
+        return table[task.vowels.long().squeeze(-1), task.consonants.long().squeeze(-1)]
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
         """Gallows and word above; the alphabet with what was found and what was missed below."""
@@ -149,16 +149,16 @@ class WordGuess:
             canvas.box(x - 24, 40, x + 24, 100, (255, 255, 255), radius=6)
             canvas.line((x - 18, 92), (x + 18, 92), 3, (70, 74, 84))
             if tried[letter]:
-                canvas.text(x, 66, chr(97 + letter).upper(), 40, (40, 90, 200))
-        for letter in range(LETTERS):
-            x, y = 26 + 30.5 * (letter % 13), 190 + 38 * (letter // 13)
+                canvas.text(x, 66, LETTERS[letter].upper(), 40, (40, 90, 200))
+        for letter, sign in enumerate(LETTERS):
+            x, y = 30 + 40 * (letter % 10), 190 + 40 * (letter // 10)
             colour, ink = (255, 255, 255), (70, 74, 84)
             if tried[letter]:
                 colour, ink = (214, 84, 72), (255, 255, 255)
                 if letter in secret:
                     colour = (60, 160, 100)
-            canvas.box(x - 13, y - 16, x + 13, y + 16, colour, radius=5)
-            canvas.text(x, y, chr(97 + letter).upper(), 18, ink)
+            canvas.box(x - 17, y - 17, x + 17, y + 17, colour, radius=6)
+            canvas.text(x, y, sign.upper(), 20, ink)
         return canvas.array()
 
 
@@ -185,13 +185,13 @@ def _lead(state: State) -> torch.Size:
     return state.misses.shape
 
 
-def words_of(vowel: int, consonants: int, size: int) -> list[str]:
+def words_of(vowels: int, consonants: int, size: int) -> list[str]:
     """The lexicon: the words with most places, then most letters, that are favourites.
 
     One word in three is kept for the lexicons of extrapolation.
     """
-    favourites = {VOWELS[vowel], *CONSONANTS[consonants]}
-    reserved = SPLIT_OF[(vowel + consonants) % len(SPLIT_OF)] == "extrapolate"
+    favourites = {*VOWELS[vowels], *CONSONANTS[consonants]}
+    reserved = SPLIT_OF[(vowels + consonants) % len(SPLIT_OF)] == "extrapolate"
     pool = [word for word in WORDS if (_lot(word) % 3 == 0) == reserved]
 
     def rank(word: str) -> tuple[int, int, int]:
@@ -208,10 +208,10 @@ def _lot(text: str) -> int:
 
 @lru_cache
 def _lexicons(size: int, device: torch.device) -> Tensor:
-    """(vowels, sets of consonants, size, LENGTH)."""
+    """(pairs of vowels, sets of consonants, size, LENGTH)."""
     table = [
         [
-            [[ord(letter) - ord("a") for letter in word] for word in words_of(v, k, size)]
+            [[LETTERS.index(letter) for letter in word] for word in words_of(v, k, size)]
             for k in range(len(CONSONANTS))
         ]
         for v in range(len(VOWELS))

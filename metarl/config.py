@@ -158,8 +158,15 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # A move bears on this round and a little on the next.
     "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
-    "word-guess": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 150},
+    # A guess shows at once whether it was good, and hardly bears on the next.
+    "word-guess": {
+        "inner_lr": 5.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "iterations": 250,
+    },
 }
 
 
