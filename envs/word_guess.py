@@ -51,8 +51,9 @@ class WordGuess:
     word of the lexicon, each as likely. End: the word is found, or `misses` misses.
 
     Anchors: one who knows every lexicon but not which it is, and guesses the letter that is
-    likeliest given what is seen, gets -0.3 on the held-out lexicons (greedy, so perhaps not the
-    best that never adapts). The oracle is told the lexicon and does the same: 3.38.
+    likeliest given what is seen, gets 0.9 on the held-out lexicons (greedy, so perhaps not the
+    best that never adapts; one who knows the training lexicons only gets 0.4). The oracle is told
+    the lexicon and does the same: 3.47, greedy too, within 0.2 of the best possible on each.
     Source: the game of hangman; words and lexicons are this project's own.
     """
 
@@ -148,8 +149,8 @@ class WordGuess:
             x = 190 + 58 * i
             canvas.box(x - 24, 40, x + 24, 100, (255, 255, 255), radius=6)
             canvas.line((x - 18, 92), (x + 18, 92), 3, (70, 74, 84))
-            if tried[letter]:
-                canvas.text(x, 66, LETTERS[letter].upper(), 40, (40, 90, 200))
+            ink = (40, 90, 200) if tried[letter] else (226, 228, 232)
+            canvas.text(x, 66, LETTERS[letter].upper(), 40, ink)
         for letter, sign in enumerate(LETTERS):
             x, y = 30 + 40 * (letter % 10), 190 + 40 * (letter // 10)
             colour, ink = (255, 255, 255), (70, 74, 84)
