@@ -117,18 +117,19 @@ class RepeatedRPS:
 
         canvas = Canvas(400, 250, (38, 46, 60))
         joint, played = int(state.joint[0, 0]), int(state.played[0, 0])
-        moves = (None, None) if joint == START else (joint // 3, joint % 3)
-        won = 0 if joint == START else (moves[0] - moves[1] + 1) % 3 - 1
+        mine, its = joint // 3, joint % 3
+        won = 0 if joint == START else (mine - its + 1) % 3 - 1
         for x, move, wins, colour in (
-            (90, moves[0], won > 0, (70, 140, 230)),
-            (230, moves[1], won < 0, (225, 95, 80)),
+            (90, mine, won > 0, (70, 140, 230)),
+            (230, its, won < 0, (225, 95, 80)),
         ):
             canvas.disc(x, 95, 66, (250, 205, 70) if wins else (58, 68, 86))
             canvas.disc(x, 95, 60, colour)
-            _draw_move(canvas, x, 95, 1.0, move)
+            if joint != START:
+                _draw_move(canvas, x, 95, 1.0, move)
         chances = _next_move(state, task)[0, 0].tolist()
         for i, chance in enumerate(chances):
-            y = 45 + 50 * i
+            y = 45.0 + 50 * i
             canvas.box(318, y - 21, 388, y + 21, (58, 68, 86), radius=6)
             canvas.box(350, y - 7, 350 + 32, y + 7, (38, 46, 60), radius=3)
             canvas.box(350, y - 7, 350 + 32 * chance, y + 7, (225, 95, 80), radius=3)
@@ -139,8 +140,8 @@ class RepeatedRPS:
         canvas.box(min(tip, 200), 196, max(tip, 200), 210, colour)
         canvas.box(199, 190, 201, 216, (230, 230, 225))
         for k in range(self.horizon):
-            x = 20 + 360 * (k + 0.5) / self.horizon
-            canvas.disc(x, 232, 3.5, (230, 230, 225) if k < played else (80, 92, 112))
+            colour = (230, 230, 225) if k < played else (80, 92, 112)
+            canvas.disc(20 + 360 * (k + 0.5) / self.horizon, 232, 3.5, colour)
         return canvas.array()
 
 
@@ -166,8 +167,8 @@ def _next_move(state: State, task: Task) -> Tensor:
     return torch.where(state.joint.unsqueeze(-1) == START, 1 / 3, chances)
 
 
-def _draw_move(canvas: Any, x: float, y: float, scale: float, move: int | None) -> None:
-    """A stone, a sheet with lines, or open scissors; nothing before the first round."""
+def _draw_move(canvas: Any, x: float, y: float, scale: float, move: int) -> None:
+    """A stone, a sheet with lines, or open scissors."""
 
     def at(dx: float, dy: float) -> tuple[float, float]:
         return x + scale * dx, y + scale * dy
@@ -180,7 +181,7 @@ def _draw_move(canvas: Any, x: float, y: float, scale: float, move: int | None) 
         canvas.box(*at(-26, -34), *at(26, 34), (248, 246, 238), radius=4 * scale)
         for dy in (-18, -6, 6, 18):
             canvas.line(at(-16, dy), at(16, dy), 3 * scale, (170, 178, 192))
-    elif move == 2:
+    else:
         for side in (-1, 1):
             canvas.line(at(-14 * side, 20), at(17 * side, -36), 8 * scale, (232, 236, 240))
             canvas.disc(*at(-17 * side, 26), 14 * scale, (40, 44, 52))

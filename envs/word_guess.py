@@ -53,7 +53,7 @@ class WordGuess:
     Anchors: one who knows every lexicon but not which it is, and guesses the letter that is
     likeliest given what is seen, gets 0.9 on the held-out lexicons (greedy, so perhaps not the
     best that never adapts; one who knows the training lexicons only gets 0.4). The oracle is told
-    the lexicon and does the same: 3.47, greedy too, within 0.2 of the best possible on each.
+    the lexicon and does the same: 3.46, greedy too, within 0.2 of the best possible on each.
     Source: the game of hangman; words and lexicons are this project's own.
     """
 

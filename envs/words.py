@@ -18,15 +18,15 @@ WORDS: tuple[str, ...] = tuple(
     kelp kick knee knot lace lake lamb lamp lane lark last late leaf leak lean left life lift lime
     limp line lion list lock loft long look loop loud luck lump lung make mall malt mare mark mast
     meal meat melt menu milk mill mind mine mint mist mood moon moss moth mule name near neat neck
-    nest news nine noon nose note oath odor page paid pair palm park part path pear peel pier pile
-    pink pint pipe plan plot plow plug plum polo pond pool pork port post pour pull pulp pump race
-    raft rage ramp rank rare rate read reef rent rest rice ride riot ripe roll roof room rush rust
-    safe salt scan seal seat sell shut sick sign sing sink site skin slip slow snap snow sock soft
-    soil song soon soup spot spur star stem step stir stop sunk surf swan tale tall tame tank tape
-    task team tear term test than thin tide tile time toll tomb tool trap trim trip tuna tune turf
-    turn twig upon wage wake walk wall want warn wash weak week well wide wife wild will wind wine
-    wing wire wise wolf wood wool
-    """.split()
+    nest news nine noon nose note oath page paid pair palm park part path pear peel pier pile pink
+    pint pipe plan plot plug plum polo pond pool pork port post pour pull pulp pump race raft rage
+    ramp rank rare rate read reef rent rest rice ride riot ripe roll roof room rush rust safe salt
+    scan seal seat sell shut sick sign sing sink site skin slip slow snap snow sock soft soil song
+    soon soup spot spur star stem step stir stop sunk surf swan tale tall tame tank tape task team
+    tear term test than thin tide tile time toll tomb tool trap trim trip tuna tune turf turn twig
+    upon wage wake walk wall want warn wash weak week well wide wife wild will wind wine wing wire
+    wise wolf wood wool
+    """.split()  # noqa: SIM905 - a word list is read more easily so
 )
 
 VOWELS = ("ae", "ei", "io", "ou", "ua")
@@ -36,5 +36,5 @@ CONSONANTS: tuple[str, ...] = tuple(
     """
     flpst cklmp bdlnw flmrt mprst hnrst bdfgl bdlmt bchkl cfrst dknpr fglrw glnsw glmpw dhprt
     bklpw cknst bdmnr cfglp lmnpt
-    """.split()
+    """.split()  # noqa: SIM905 - a word list is read more easily so
 )
