@@ -162,9 +162,10 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
     # A guess shows at once whether it was good, and hardly bears on the next.
     "word-guess": {
-        "inner_lr": 5.0,
+        "inner_lr": 2.0,
         "gamma": 0.0,
         "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
         "iterations": 250,
     },
 }
