@@ -96,7 +96,7 @@ class RepeatedRPS:
         strength = strength.expand(*ended.shape[:2], 3).gather(-1, ended).squeeze(-1)
         u = noise.squeeze(-1)
         off = (u >= strength).long() + (u >= (1 + strength) / 2)
-        uniform = (3 * u).long().clamp(max=2)
+        uniform = (3 * u).long()
         its = torch.where(state.joint == START, uniform, (its + habit.long() + off) % 3)
         rew = ((act - its + 1) % 3 - 1).to(strength.dtype)
         nxt = State(3 * act + its, state.played + 1, state.score + rew)

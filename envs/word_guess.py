@@ -94,7 +94,7 @@ class WordGuess:
 
     def reset(self, task: Task, noise: Tensor) -> State:
         lexicon = self._lexicon(task)
-        drawn = (noise * self.size).long().clamp(max=self.size - 1)
+        drawn = (noise * self.size).long()
         secret = lexicon.gather(1, drawn.expand(*noise.shape[:2], LENGTH))
         tried = torch.zeros(*noise.shape[:2], len(LETTERS), dtype=torch.bool, device=noise.device)
         return State(secret, tried, torch.zeros_like(drawn[..., 0]))

@@ -145,6 +145,14 @@ def test_each_word_of_a_lexicon_is_as_likely():
     assert often == dict.fromkeys(lexicon(make_task(FAMILY)), 100)
 
 
+@pytest.mark.parametrize("size", [3, 8, 12, 100])
+def test_the_greatest_luck_draws_the_last_word(size):
+    family = WordGuess(size=size)
+    luck = torch.tensor([1 - 1e-6, 1.0]).nextafter(torch.tensor(0.0)).view(1, 2, 1)
+    other, last = family.reset(make_task(family), luck).secret[0].tolist()
+    assert other == last
+
+
 def fits(word, secret, tried):
     return all(
         (x == y) if y in tried else x not in tried for x, y in zip(word, secret, strict=True)
