@@ -46,14 +46,15 @@ class WordGuess:
 
     Action: one of 20 letters, in the alphabet's order. Observation: (5, 20) bits: a row for each
     place of the word with the letter that stands there, once it is found, and a row with the
-    letters tried. Reward: 1 for each
-    place that the letter is found in, -1 if it is found in none or was tried before. Start: a
-    word of the lexicon, each as likely. End: the word is found, or `misses` misses.
+    letters tried. Reward: 1 for each place that the letter is found in, -1 if it is found in none
+    or was tried before. Start: a word of the lexicon, each as likely. End: the word is found, or
+    `misses` misses.
 
     Anchors: one who knows every lexicon but not which it is, and guesses the letter that is
     likeliest given what is seen, gets 0.9 on the held-out lexicons (greedy, so perhaps not the
     best that never adapts; one who knows the training lexicons only gets 0.4). The oracle is told
-    the lexicon and does the same: 3.46, greedy too, within 0.2 of the best possible on each.
+    the lexicon and does the same: 3.46, greedy too, within 0.2 of the best possible on each of
+    the five lexicons for which a test computes it.
     Source: the game of hangman; words and lexicons are this project's own.
     """
 
