@@ -30,9 +30,11 @@ from envs.gymnasium_family import GymnasiumFamily
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.recommender import Recommender
+from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
 from envs.suites import SUITES, metaworld_one
 from envs.tabular_mdp import TabularMDP
+from envs.word_guess import WordGuess
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     family.name: family
@@ -43,6 +45,8 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         Bandit,
         TabularMDP,
         Recommender,
+        RepeatedRPS,
+        WordGuess,
     )
 } | SUITES
 

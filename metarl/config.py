@@ -212,6 +212,16 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     },
     # Where an action leads is soon forgotten, since transitions are random.
     "tabular-mdp": {"inner_lr": 5.0, "gae_lambda": 0.3, "meta_lr": 3e-3, "iterations": 100},
+    # A move bears on this round and a little on the next.
+    "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
+    # A guess shows at once whether it was good, and hardly bears on the next.
+    "word-guess": {
+        "inner_lr": 2.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
+        "iterations": 250,
+    },
 }
 
 
