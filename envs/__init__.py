@@ -26,8 +26,22 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
+from envs.locomotion import (
+    AntDir,
+    AntDir2D,
+    AntGoal,
+    AntVel,
+    HalfCheetahDamping,
+    HalfCheetahDir,
+    HalfCheetahFriction,
+    HalfCheetahGravity,
+    HalfCheetahMass,
+    HalfCheetahVel,
+    HumanoidDir,
+)
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
+from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
 from envs.tabular_mdp import TabularMDP
@@ -41,6 +55,19 @@ FAMILIES: dict[str, type[Any]] = {
         Bandit,
         TabularMDP,
         Recommender,
+        HalfCheetahDir,
+        HalfCheetahVel,
+        AntDir,
+        AntDir2D,
+        AntVel,
+        AntGoal,
+        HumanoidDir,
+        Walker2dRandParams,
+        HopperRandParams,
+        HalfCheetahMass,
+        HalfCheetahFriction,
+        HalfCheetahDamping,
+        HalfCheetahGravity,
     )
 }
 
@@ -107,6 +134,8 @@ def gymnasium_id(family: Family) -> str:
 
 def _register() -> None:
     for cls in FAMILIES.values():
+        if hasattr(cls, "simulate"):  # Gymnasium has an environment of its own for these
+            continue
         family = cls()
         if gymnasium_id(family) not in gymnasium.registry:
             gymnasium.register(
