@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import importlib.util
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -66,6 +68,19 @@ def refresh(model: Any) -> None:
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MuJoCo's warnings from standard output, and from a log in the working folder."""
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 class Rolls:
     """`mujoco.rollout`: no Python between the steps, so any number of threads is of use.
 
@@ -120,9 +135,7 @@ class Threads:
         self.data = [mujoco.MjData(models[0]) for _ in range(threads)]
         self.pool = ThreadPoolExecutor(threads)
         state = mujoco.mjtState
-        self.spec = int(
-            state.mjSTATE_FULLPHYSICS | state.mjSTATE_WARMSTART | state.mjSTATE_CTRL
-        )
+        self.spec = int(state.mjSTATE_FULLPHYSICS | state.mjSTATE_WARMSTART | state.mjSTATE_CTRL)
         self.memory = np.zeros((len(models), mujoco.mj_stateSize(models[0], self.spec)))
         self.rows = list(self.memory)  # views
         self.centres = np.zeros((len(models), models[0].nbody, 3))
@@ -198,7 +211,8 @@ class MujocoSimulator:
         clock = torch.ones(*self.shape, 1, dtype=torch.float64)
         whole = torch.cat((clock, self._place, self._speed), -1)
         self.state = whole.flatten(0, 1).numpy()  # (N * B, 1 + nq + nv)
-        self.batch.begin(self.state)
+        with quiet():
+            self.batch.begin(self.state)
         self.physics = self._physics()
         self._ended = torch.zeros(self.shape, dtype=torch.bool)
         self._diverged = self._ended.clone()
@@ -236,7 +250,8 @@ class MujocoSimulator:
     def _advance(self, rows: Array, control: Array) -> None:
         """Move these episodes on; those whose simulation breaks down stay where they were."""
         body, start = self.family.body, self.state[rows]
-        stop = self.batch.advance(rows, start, control)
+        with quiet():
+            stop = self.batch.advance(rows, start, control)
         late = start[:, 0] + (body.frame_skip - 0.5) * self.model.opt.timestep
         good = (stop[:, 0] > late) & np.isfinite(stop).all(1) & np.isfinite(control).all(1)
         self.state[rows[good]] = stop[good]
@@ -246,7 +261,7 @@ class MujocoSimulator:
         """A copy, as the batch goes on in the same memory."""
 
         def copied(x: Array) -> Tensor:
-            return torch.from_numpy(x.copy()).unflatten(0, self.shape)
+            return torch.from_numpy(x.copy()).view(*self.shape, *x.shape[1:])
 
         state, nq = copied(self.state), self.model.nq
         contact = copied(self.batch.contact).nan_to_num(0, 0, 0)
