@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -44,9 +45,10 @@ from envs.point_navigation import PointNavigation
 from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
+from envs.suites import SUITES, metaworld_one
 from envs.tabular_mdp import TabularMDP
 
-FAMILIES: dict[str, type[Any]] = {
+FAMILIES: dict[str, Callable[[], Any]] = {
     family.name: family
     for family in (
         Forager,
@@ -69,22 +71,23 @@ FAMILIES: dict[str, type[Any]] = {
         HalfCheetahDamping,
         HalfCheetahGravity,
     )
-}
+} | SUITES
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
 TENSOR_FAMILY_NEEDS = ("reset_noise", "step_noise", "reset", "observe", "step")
 
 
-def make_family(name: str) -> Family:
+def make_family(name: str) -> Any:
     """A family by its name, or a user's own by `module:Class`.
 
     Raises:
         UsageError: no such family, module or class.
     """
     if name in FAMILIES:
-        family: Family = FAMILIES[name]()
-        return family
+        return FAMILIES[name]()
+    if name.startswith("metaworld-ml1-"):
+        return metaworld_one(name.removeprefix("metaworld-ml1-"))
     module, colon, cls = name.partition(":")
     if not (module and colon and cls):
         raise UsageError(
@@ -134,8 +137,8 @@ def gymnasium_id(family: Family) -> str:
 
 def _register() -> None:
     for cls in FAMILIES.values():
-        if hasattr(cls, "simulate"):  # Gymnasium has an environment of its own for these
-            continue
+        if not hasattr(cls, "task_type") or hasattr(cls, "simulate"):
+            continue  # Gymnasium has environments of its own for these
         family = cls()
         if gymnasium_id(family) not in gymnasium.registry:
             gymnasium.register(

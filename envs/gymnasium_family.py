@@ -35,12 +35,11 @@ class GymnasiumFamily:
         functions: for names that nothing else has: called with (env, value) before each reset.
         workers: processes; 0 is one for each thread of torch.
         step_timeout: seconds after which a step that isn't done is taken for hung.
+        name, source, about: for people: what it is called, where it comes from, one sentence.
     Raises:
         UsageError: unknown environment or parameter, one that changes nothing, unsupported spaces,
             no time limit, or a variant that can't be made. Found when first used.
     """
-
-    source = "Gymnasium"
 
     def __init__(
         self,
@@ -50,6 +49,8 @@ class GymnasiumFamily:
         fixed: Mapping[str, Any] | None = None,
         functions: Mapping[str, Setter] | None = None,
         name: str | None = None,
+        source: str = "Gymnasium",
+        about: str = "",
         workers: int = 0,
         step_timeout: float = STEP_TIMEOUT,
     ) -> None:
@@ -64,6 +65,7 @@ class GymnasiumFamily:
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
         self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}))
         self.vary = dict(vary)
+        self.source, self.about = source, about or f"Variants of {spec.id}."
         self.workers, self.step_timeout = workers, step_timeout
         self._pool: Pool | None = None
         self._found: dict[str, Any] = {}
@@ -100,6 +102,8 @@ class GymnasiumFamily:
             fixed=constants,
             functions=self.recipe.functions,
             name=self.name,
+            source=self.source,
+            about=self.about,
         )
 
     def settings(self, values: Mapping[str, float]) -> Settings:

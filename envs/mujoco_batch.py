@@ -232,6 +232,11 @@ class MujocoSimulator:
         return obs, self._out(rew), self._ended.to(self.device), self._never
 
     @property
+    def over(self) -> bool:
+        """Whether all episodes have ended."""
+        return bool(self._ended.all())
+
+    @property
     def diverged(self) -> Tensor:
         """Episodes whose simulation broke down, (N, B) bool."""
         return self._diverged.to(self.device)

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from envs.atari import atari_spec
 from envs.errors import UsageError
+from envs.grid_levels import grid_spec
 
-# Beginning of an id -> module that registers it, extra that installs it.
+
+class Suite(NamedTuple):
+    """A package of environments."""
+
+    packages: tuple[str, ...]  # the first registers the ids
+    extra: str  # what installs them
+    spec: Callable[[str], EnvSpec]  # how an environment is shown to an agent
+
+
+# By the beginning of an id.
 SUITES = {
-    "ALE/": ("ale_py", "atari"),
-    "MiniGrid-": ("minigrid", "minigrid"),
-    "BabyAI-": ("minigrid", "minigrid"),
-    "Meta-World/": ("metaworld", "metaworld"),
+    "ALE/": Suite(("ale_py", "cv2"), "atari", atari_spec),
+    "MiniGrid-": Suite(("minigrid",), "minigrid", grid_spec),
+    "BabyAI-": Suite(("minigrid",), "minigrid", grid_spec),
+    "Meta-World/": Suite(("metaworld",), "metaworld", gymnasium.spec),
 }
 
 # Beginning of an entry point -> module that it needs, extra that installs it.
@@ -58,23 +69,25 @@ def environment_class(name: str) -> EnvSpec | None:
 
 def _registered(name: str) -> EnvSpec:
     module, _, plain = name.rpartition(":")
-    for start, (package, extra) in SUITES.items():
-        if plain.startswith(start):
-            module = package
-            _need(name, package, extra)
+    suite = next((s for start, s in SUITES.items() if plain.startswith(start)), None)
+    for package in suite.packages if suite else ():
+        need(name, package, suite.extra)  # type: ignore[union-attr]
+    module = suite.packages[0] if suite else module
     try:
         if module:
             importlib.import_module(module)
-        spec = gymnasium.spec(plain)
+        spec = gymnasium.spec(plain)  # complains where there is none
+        spec = suite.spec(plain) if suite else spec
     except Exception as error:  # gymnasium's own, and whatever a user's module raises
         raise UsageError(f"unknown environment '{name}': {error}") from error
     for start, (package, extra) in PACKAGES.items():
         if str(spec.entry_point).startswith(start):
-            _need(name, package, extra)
+            need(name, package, extra)
     return spec
 
 
-def _need(name: str, package: str, extra: str) -> None:
+def need(name: str, package: str, extra: str) -> None:
+    """Raise UsageError with the command that installs it, unless a package is there."""
     if importlib.util.find_spec(package) is None:
         raise UsageError(missing(name, extra))
 

@@ -121,7 +121,7 @@ class Stage:
         for slot, setting, seed in zip(slots, settings, seeds, strict=True):
             self.show_progress(slot)
             try:
-                made = self.playing[slot] = self.take(setting, len(slots), render)
+                made = self.playing[slot] = self.take(setting, 2 * len(slots), render)
                 obs = made.begin(setting, seed)
                 self.shared["obs"][slot] = self.encoding.observe(obs)
             except UsageError:
@@ -209,6 +209,7 @@ def find_knobs(recipe: Recipe, setting: Settings) -> tuple[dict[str, Knob], Enco
         for k in every
     }
     limit = env.spec.max_episode_steps if env.spec else None
+    limit = limit or getattr(env.unwrapped, "max_steps", None)  # MiniGrid has one of its own
     try:
         return knobs, encode(env.observation_space, env.action_space), limit
     finally:

@@ -88,7 +88,7 @@ def _about(family: Family) -> str:
 def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("family", "hidden", "unseen tasks", "source"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "family")
     for record in records:
         if "needs" in record:
             table.add_row(record["name"], record["needs"], "", "")

@@ -1,0 +1,149 @@
+"""The well-known suites as families, each with tasks that training never sees.
+
+Their packages are extras, looked for when a family is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from envs.errors import UsageError
+from envs.gymnasium_family import GymnasiumFamily
+from envs.metaworld_tasks import GOALS, metaworld_spec, set_goal, task_names
+from envs.parameter import Choice, Range
+from envs.specs import need
+
+LEVELS = 1000  # of a MiniGrid environment; the last 200 are held out
+
+
+def lunar_lander() -> GymnasiumFamily:
+    """Gravity, wind and turbulence; what is outside the ranges of training is for extrapolation."""
+    return GymnasiumFamily(
+        "LunarLander-v3",
+        {
+            "gravity": Range(-11.0, -5.0, "m/s^2", beyond=(-11.9, -2.0)),
+            "wind_power": Range(0.0, 15.0, beyond=(0.0, 20.0)),
+            "turbulence_power": Range(0.0, 1.5, beyond=(0.0, 2.0)),
+        },
+        name="lunar-lander",
+        source="Gymnasium LunarLander-v3",
+        about="Land on the pad in unknown gravity, wind and turbulence.",
+    )
+
+
+def atari_game(
+    name: str, game: str, modes: tuple[int, ...], held_out: tuple[int, ...], difficulties: int
+) -> GymnasiumFamily:
+    """Modes and difficulties of one game, some modes held out."""
+
+    def numbers(values: tuple[int, ...]) -> tuple[float, ...]:
+        return tuple(map(float, values))
+
+    return GymnasiumFamily(
+        f"ALE/{game}-v5",
+        {
+            "mode": Choice(numbers(modes), held_out=numbers(held_out)),
+            "difficulty": Choice(numbers(tuple(range(difficulties)))),
+        },
+        name=name,
+        source="ALE; Machado et al. 2018 (arXiv:1709.06009)",
+        about=f"{game} in an unknown mode and difficulty.",
+    )
+
+
+def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
+    """Levels of one MiniGrid environment, a fifth of them held out."""
+    levels = Range(0, LEVELS - 1, integer=True, held_out=(0.8 * LEVELS, LEVELS - 1))
+    return GymnasiumFamily(
+        environment,
+        {"level": levels},
+        name=name,
+        source="MiniGrid; Chevalier-Boisvert et al. 2023 (arXiv:2306.13831)",
+        about=about,
+    )
+
+
+def metaworld_one(task: str) -> GymnasiumFamily:
+    """ML1: 50 goals of one task for training, 50 for test.
+
+    Raises:
+        UsageError: Meta-World isn't installed, or has no such task.
+    """
+    name = f"metaworld-ml1-{task}"
+    need(name, "metaworld", "metaworld")
+    import metaworld
+
+    if f"{task}-v3" not in metaworld.ALL_V3_ENVIRONMENTS:
+        known = ", ".join(k.removesuffix("-v3") for k in metaworld.ALL_V3_ENVIRONMENTS)
+        raise UsageError(f"unknown family '{name}': give metaworld-ml1- and one of {known}.")
+    goals = tuple(float(g) for g in range(2 * GOALS))
+    return GymnasiumFamily(
+        metaworld_spec(name, f"{task}-v3"),
+        {"goal": Choice(goals, held_out=goals[GOALS:])},
+        functions={"goal": set_goal},
+        name=name,
+        source="Meta-World ML1; Yu et al. 2019 (arXiv:1910.10897)",
+        about=f"A robot arm's {task} with a hidden goal.",
+    )
+
+
+def metaworld_many(benchmark: str) -> GymnasiumFamily:
+    """ML10, ML25 or ML45: 50 goals of each task; five tasks are held out."""
+    name = f"metaworld-{benchmark}"
+    need(name, "metaworld", "metaworld")
+    train, test = task_names(benchmark)
+    tasks = tuple(float(i) for i in range(len(train) + len(test)))
+    return GymnasiumFamily(
+        metaworld_spec(name, train[0]),
+        {
+            "task": Choice(tasks, held_out=tasks[len(train) :], labels=train + test),
+            "goal": Choice(tuple(float(g) for g in range(GOALS))),
+        },
+        functions={"goal": set_goal},
+        name=name,
+        source=f"Meta-World {benchmark.upper()}; Yu et al. 2019 (arXiv:1910.10897)",
+        about=f"{len(train)} tasks of a robot arm for training, {len(test)} others for test.",
+    )
+
+
+SUITES: dict[str, Callable[[], GymnasiumFamily]] = {
+    "lunar-lander": lunar_lander,
+    "atari-freeway": partial(atari_game, "atari-freeway", "Freeway", tuple(range(8)), (5, 6, 7), 2),
+    "atari-breakout": partial(
+        atari_game, "atari-breakout", "Breakout", tuple(range(0, 48, 4)), (32, 36, 40, 44), 2
+    ),
+    "atari-pong": partial(atari_game, "atari-pong", "Pong", (0, 1), (1,), 4),
+    "atari-space-invaders": partial(
+        atari_game,
+        "atari-space-invaders",
+        "SpaceInvaders",
+        tuple(range(16)),
+        (12, 13, 14, 15),
+        2,
+    ),
+    "minigrid-go-to-door": partial(
+        minigrid,
+        "minigrid-go-to-door",
+        "MiniGrid-GoToDoor-5x5-v0",
+        "Stop at the one door of four that counts; nobody says which.",
+    ),
+    "minigrid-door-key": partial(
+        minigrid,
+        "minigrid-door-key",
+        "MiniGrid-DoorKey-5x5-v0",
+        "Fetch a key, open a door and reach the goal, in one level.",
+    ),
+    "minigrid-four-rooms": partial(
+        minigrid,
+        "minigrid-four-rooms",
+        "MiniGrid-FourRooms-v0",
+        "Find the goal of one level of four rooms.",
+    ),
+    "metaworld-ml1-reach": partial(metaworld_one, "reach"),
+    "metaworld-ml1-push": partial(metaworld_one, "push"),
+    "metaworld-ml1-pick-place": partial(metaworld_one, "pick-place"),
+    "metaworld-ml10": partial(metaworld_many, "ml10"),
+    "metaworld-ml25": partial(metaworld_many, "ml25"),
+    "metaworld-ml45": partial(metaworld_many, "ml45"),
+}
