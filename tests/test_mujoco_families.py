@@ -10,10 +10,21 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import FAMILIES, UsageError, make_family, parameters, sample_tasks, simulate, task_values
+from envs import (
+    FAMILIES,
+    UsageError,
+    make_family,
+    parameters,
+    sample_tasks,
+    simulate,
+    task_values,
+    unseen,
+)
 from envs.locomotion import Locomotion
 from envs.mujoco_batch import load
 from envs.parameter import Choice
+from metarl.config import TrainConfig
+from metarl.meta_train import meta_train
 
 mujoco = pytest.importorskip("mujoco")
 NAMES = [name for name, cls in FAMILIES.items() if hasattr(cls, "body")]
@@ -448,3 +459,29 @@ def test_film_shows_the_first_episode():
     assert (first.shape, str(first.dtype)) == ((240, 320, 3), "uint8")
     simulator.step(torch.ones(2, 2, 6))
     assert (simulator.frame() != first).any()
+
+
+@pytest.mark.parametrize("name", ["half-cheetah-vel", "hopper-rand-params"])
+def test_training_resumed_equals_training_that_never_stopped(name):
+    cfg = TrainConfig(family=name, iterations=2, tasks=2, episodes=2, hidden=(8,))
+    family = type(make_family(name))(horizon=20)
+    whole = list(meta_train(cfg, family))
+    half = next(meta_train(cfg, family))
+    (rest,) = meta_train(cfg, family, half)
+    assert rest.metrics == whole[-1].metrics
+    assert_close(rest.agent.params, whole[-1].agent.params, rtol=0, atol=0)
+
+
+def test_a_two_way_family_has_no_unseen_tasks():
+    for name in ("half-cheetah-dir", "ant-dir"):
+        assert unseen(make_family(name)) == "none: training sees every task"
+    assert unseen(make_family("ant-dir-2d")) == "an independent stream of draws"
+
+
+def test_it_says_when_all_episodes_are_over():
+    _, simulator, _ = started(make_family("humanoid-dir"), 2, 2)
+    for act in random_acts(simulator.family, (200, 2, 2)):
+        assert not simulator.over
+        if simulator.step(act)[2].all():
+            break
+    assert simulator.over
