@@ -12,12 +12,23 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from envs.family import make_task, task_values
-from envs.mujoco_batch import Body, MujocoSimulator, Physics, load, need_mujoco, refresh, variants
+from envs.mujoco_batch import (
+    Body,
+    MujocoSimulator,
+    Physics,
+    can_draw,
+    load,
+    need_mujoco,
+    refresh,
+    variants,
+)
 from envs.parameter import Choice, Range
 
-CHEETAH = Body("HalfCheetah-v5", "half_cheetah.xml", 5, 0.05, 17, 6, 1.0, 0.1, True, 1)
-ANT = Body("Ant-v5", "ant.xml", 5, 0.05, 27, 8, 1.0, 0.1, True, 2, forces=True)
-HUMANOID = Body("Humanoid-v5", "humanoid.xml", 5, 0.015, 45, 17, 0.4, 0.01, False, 2, forces=True)
+CHEETAH = Body("HalfCheetah-v5", "half_cheetah.xml", 5, 0.05, 17, 6, 1.0, 0.1, True, 1, 2.8)
+ANT = Body("Ant-v5", "ant.xml", 5, 0.05, 27, 8, 1.0, 0.1, True, 2, 3.3, forces=True)
+HUMANOID = Body(
+    "Humanoid-v5", "humanoid.xml", 5, 0.015, 45, 17, 0.4, 0.01, False, 2, 3.1, forces=True
+)
 
 
 class Direction(NamedTuple):
@@ -126,8 +137,6 @@ class Locomotion:
             self.body.environment,
             max_episode_steps=self.horizon,
             render_mode="rgb_array" if render else None,
-            width=320,
-            height=240,
             **self.settings,
         )
         model = env.unwrapped.model  # type: ignore[attr-defined]
@@ -137,12 +146,7 @@ class Locomotion:
 
     def can_be_filmed(self) -> bool:
         """Whether MuJoCo can draw here: it needs OpenGL, or MUJOCO_GL=egl or osmesa."""
-        try:
-            env = self.make_env(render=True)
-            env.reset()
-            return env.render() is not None
-        except Exception:  # whatever a graphics driver may raise
-            return False
+        return can_draw()
 
 
 def squares(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch import Tensor
 from envs.errors import UsageError
 
 Array = np.ndarray[Any, Any]
+PICTURE = (240, 320)  # pixels, rows and columns
 
 
 class Body(NamedTuple):
@@ -33,6 +35,7 @@ class Body(NamedTuple):
     noise: float  # of the first positions (uniform) and speeds
     normal_speeds: bool  # else uniform
     hides: int  # leading positions that the agent doesn't see
+    eye: float  # m, how far away the camera is
     speed_limit: float = float("inf")  # that observed speeds are clipped to, rad/s or m/s
     forces: bool = False  # whether rewards ask for contact forces
 
@@ -59,6 +62,23 @@ def load(xml: str) -> Any:
 
     place = importlib.resources.files("gymnasium.envs").joinpath("mujoco", "assets", xml)
     return mujoco.MjModel.from_xml_path(str(place))
+
+
+@lru_cache
+def can_draw() -> bool:
+    """Whether there is an OpenGL to draw with."""
+    import mujoco
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a window system that isn't there
+        try:
+            context = mujoco.GLContext(8, 8)
+            context.make_current()
+            mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 0).free()
+            context.free()
+        except Exception:  # whatever a graphics driver may raise
+            return False
+    return True
 
 
 def refresh(model: Any) -> None:
@@ -243,13 +263,18 @@ class MujocoSimulator:
 
     def frame(self) -> Array:
         """(H, W, 3) uint8 picture of the first episode of the first task."""
-        if not hasattr(self, "_view"):
-            values = {k: x[0].item() for k, x in self.task._asdict().items()}
-            self._view = self.family.make_env(render=True, **values).unwrapped
-            self._view.reset()
-        qpos, qvel = self.physics.qpos[0, 0].numpy(), self.physics.qvel[0, 0].numpy()
-        self._view.set_state(qpos, qvel)
-        picture: Array = self._view.render()
+        import mujoco
+
+        if not hasattr(self, "_renderer"):
+            self._renderer = mujoco.Renderer(self.model, *PICTURE)
+            self._drawn, self._camera = mujoco.MjData(self.model), mujoco.MjvCamera()
+            self._camera.distance = self.family.body.eye
+            self._camera.azimuth, self._camera.elevation = 90, -14
+        self._drawn.qpos[:] = self.physics.qpos[0, 0]
+        mujoco.mj_forward(self.model, self._drawn)
+        self._camera.lookat[:] = self._drawn.subtree_com[1]
+        self._renderer.update_scene(self._drawn, self._camera)
+        picture: Array = self._renderer.render()
         return picture
 
     def _advance(self, rows: Array, control: Array) -> None:

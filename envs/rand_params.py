@@ -12,8 +12,8 @@ from envs.locomotion import Locomotion, squares
 from envs.mujoco_batch import Body, Physics
 from envs.parameter import Range
 
-WALKER = Body("Walker2d-v5", "walker2d_v5.xml", 4, 0.008, 17, 6, 1.0, 5e-3, False, 1, 10.0)
-HOPPER = Body("Hopper-v5", "hopper.xml", 4, 0.008, 11, 3, 1.0, 5e-3, False, 1, 10.0)
+WALKER = Body("Walker2d-v5", "walker2d_v5.xml", 4, 0.008, 17, 6, 1.0, 5e-3, False, 1, 3.5, 10.0)
+HOPPER = Body("Hopper-v5", "hopper.xml", 4, 0.008, 11, 3, 1.0, 5e-3, False, 1, 3.8, 10.0)
 SIDE = ("thigh", "leg", "foot")
 LEFT = ("thigh_left", "leg_left", "foot_left")
 
