@@ -27,8 +27,22 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
+from envs.locomotion import (
+    AntDir,
+    AntDir2D,
+    AntGoal,
+    AntVel,
+    HalfCheetahDamping,
+    HalfCheetahDir,
+    HalfCheetahFriction,
+    HalfCheetahGravity,
+    HalfCheetahMass,
+    HalfCheetahVel,
+    HumanoidDir,
+)
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
+from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
 from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
@@ -47,6 +61,19 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         Recommender,
         RepeatedRPS,
         WordGuess,
+        HalfCheetahDir,
+        HalfCheetahVel,
+        AntDir,
+        AntDir2D,
+        AntVel,
+        AntGoal,
+        HumanoidDir,
+        Walker2dRandParams,
+        HopperRandParams,
+        HalfCheetahMass,
+        HalfCheetahFriction,
+        HalfCheetahDamping,
+        HalfCheetahGravity,
     )
 } | SUITES
 
@@ -113,7 +140,10 @@ def gymnasium_id(family: Family) -> str:
 
 
 def _register() -> None:
-    for family in (cls() for cls in FAMILIES.values() if hasattr(cls, "task_type")):
+    for cls in FAMILIES.values():
+        if not hasattr(cls, "task_type") or hasattr(cls, "simulate"):
+            continue  # Gymnasium has environments of its own for these
+        family = cls()
         if gymnasium_id(family) not in gymnasium.registry:
             gymnasium.register(
                 gymnasium_id(family),

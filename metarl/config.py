@@ -222,6 +222,9 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr_of_steps": 1e-2,
         "iterations": 250,
     },
+    # MuJoCo is most of the time: fewer episodes, and more updates on each of them.
+    "half-cheetah-dir": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
+    "half-cheetah-vel": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
 }
 
 

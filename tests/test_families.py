@@ -3,12 +3,12 @@
 import pytest
 import torch
 from gymnasium.spaces import Box
-from reference import draw, play, random_acts, splits
+from reference import TENSOR, draw, play, random_acts, splits
 from torch.testing import assert_close
 
-from envs import FAMILIES, SPLITS, Choice, make_family, make_task, parameters, task_values
+from envs import SPLITS, Choice, make_family, make_task, parameters, task_values
 
-EVERY = [cls() for cls in FAMILIES.values()]
+EVERY = [cls() for cls in TENSOR.values()]
 FINITE = [family for family in EVERY if hasattr(family, "members")]
 # A few episodes can't show all: whether an arm pays is luck, and a process has 550 parameters, most
 # of them of transitions that don't come about. Their own tests look at each parameter.
