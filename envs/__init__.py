@@ -24,11 +24,12 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
+from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
+FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole, Maze)}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")

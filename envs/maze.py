@@ -1,0 +1,230 @@
+"""A maze with a goal that is never shown, in the light or in the dark."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete, MultiBinary
+from torch import Tensor
+
+from envs.errors import UsageError
+from envs.parameter import Choice
+
+MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # rows, columns: stay, up, right, down, left
+
+
+class Task(NamedTuple):
+    """Mazes of N tasks. Every field: (N, 1)."""
+
+    layout: Tensor  # number of the maze's walls
+    goal: Tensor  # cell, row * size + column
+
+
+class State(NamedTuple):
+    """B episodes of each of N tasks. Every field: (N, B)."""
+
+    layout: Tensor
+    cell: Tensor  # where the agent is
+
+
+@dataclass(frozen=True)
+class Maze:
+    """Find a hidden place in a maze, and stay there.
+
+    Action: stay, up, right, down or left; a wall stops. Observation: (3, size, size) bits: a wall
+    right of each cell, a wall below each cell, the agent; in the `dark` only the walls of the cells
+    within `reach`. Reward: 1 on the goal and -`cost` elsewhere, and `hint` for each cell of way
+    that the step saved (or minus, that it added): warmer, colder. Start: any cell alike, or
+    `start`. End: after `horizon` steps.
+
+    A layout is a random spanning tree of the cells, with a share `loops` of its walls taken out.
+    In the light the agent sees the layout, so that the goal alone is hidden; in the dark both are.
+    Test: 30 layouts of 100, with whatever goal, that training never sees.
+
+    Anchors: a policy that never adapts cannot know the goal; the best, by exact dynamic programming
+    over all goals, gets BOUND on the test layouts. The oracle takes a shortest way, which is
+    optimal: ORACLE.
+    Source: GridNavi of VariBAD (arXiv:1910.08348), with walls, any start and hints; it is
+    `gridnavi()`.
+    """
+
+    layout: Choice = Choice(
+        tuple(float(i) for i in range(100)), held_out=tuple(float(i) for i in range(70, 100))
+    )
+    goal: Choice = Choice(tuple(float(i) for i in range(36)))
+    dark: bool = False  # the agent sees the walls near to it alone
+    reach: int = 1  # rows and columns that it sees around its own in the dark
+    size: int = 6  # cells along each side
+    loops: float = 0.3  # of the walls that a tree leaves, how many are taken out; 1 leaves none
+    cost: float = 0.1  # of each step that does not end on the goal
+    hint: float = 0.1  # for each cell nearer
+    start: int | None = None  # cell where every episode starts
+    horizon: int = 30  # steps
+
+    name: ClassVar[str] = "maze"
+    source: ClassVar[str] = "GridNavi of VariBAD, arXiv:1910.08348, with walls"
+    task_type: ClassVar[type] = Task
+    reset_noise: ClassVar[int] = 1
+    step_noise: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        cells = self.size**2
+        if self.size < 2 or not (0 <= self.loops <= 1 and self.reach >= 0):
+            raise UsageError(
+                f"Maze(size={self.size}, loops={self.loops}, reach={self.reach}): give size >= 2, "
+                "loops in [0, 1] and reach >= 0."
+            )
+        for what, cell in (("goal", max(self.goal.values)), ("start", self.start or 0)):
+            if not 0 <= cell < cells:
+                raise UsageError(
+                    f"Maze(size={self.size}): {what} {cell:g} is no cell: give cells in "
+                    f"[0, {cells - 1}]."
+                )
+
+    @property
+    def observation_space(self) -> MultiBinary:
+        return MultiBinary((3, self.size, self.size))
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(len(MOVES))
+
+    def reset(self, task: Task, noise: Tensor) -> State:
+        cell = (noise[..., 0] * self.size**2).long()
+        if self.start is not None:
+            cell = torch.full_like(cell, self.start)
+        return State(task.layout.long().expand_as(cell), cell)
+
+    def observe(self, state: State) -> Tensor:
+        """Bits (N, B, 3, size, size) from a table: nothing but the agent ever moves."""
+        view = self._tables(state.cell.device).view
+        seen: Tensor = view[state.layout, state.cell].to(torch.get_default_dtype())
+        return seen.unflatten(-1, (3, self.size, self.size))
+
+    def step(
+        self, state: State, act: Tensor, task: Task, noise: Tensor
+    ) -> tuple[State, Tensor, Tensor]:
+        tables, goal = self._tables(state.cell.device), task.goal.long()
+        cell = tables.leads[state.layout, state.cell, act]
+        before, after = (tables.way[state.layout, c, goal] for c in (state.cell, cell))
+        saved = (before - after).to(task.goal.dtype)
+        rew = self.hint * saved + torch.where(after == 0, 1.0, -self.cost)
+        return State(state.layout, cell), rew, torch.zeros_like(cell, dtype=torch.bool)
+
+    def oracle(self, state: State, task: Task) -> Tensor:
+        """The first move of a shortest way to the goal, or to stay there; optimal; (N, B)."""
+        tables = self._tables(state.cell.device)
+        reached = tables.leads[state.layout, state.cell]  # (N, B, 5)
+        way = tables.way[state.layout.unsqueeze(-1), reached, task.goal.long().unsqueeze(-1)]
+        return way.argmin(-1)
+
+    def _tables(self, device: torch.device) -> Tables:
+        count = int(max(self.layout.values)) + 1
+        return _tables(count, self.size, self.loops, self.reach if self.dark else None, device)
+
+    def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
+        """The maze from above with its flag; in the dark, what the agent doesn't see is dim."""
+        from envs.drawing import Canvas
+
+        n, side, edge = self.size, 324 // self.size, 6
+        layout, at = int(state.layout[0, 0]), int(state.cell[0, 0])
+        right, below = walls(layout, n, self.loops)
+        near = _near(n, self.reach)[at].reshape(n, n) if self.dark else np.ones((n, n), bool)
+        canvas = Canvas(n * side + 2 * edge, n * side + 2 * edge, (52, 58, 78))
+
+        def corner(cell: int) -> tuple[int, int]:
+            return edge + cell % n * side, edge + cell // n * side
+
+        for i, j in product(range(n), repeat=2):
+            x, y = corner(i * n + j)
+            canvas.box(x, y, x + side, y + side, (246, 240, 226) if near[i, j] else (150, 150, 160))
+        for i, j in product(range(n), repeat=2):
+            x, y = corner(i * n + j)
+            dark = (52, 58, 78) if near[i, j] else (104, 106, 122)
+            if right[i, j] and j < n - 1:
+                canvas.line((x + side, y - 2), (x + side, y + side + 2), 5, dark)
+            if below[i, j] and i < n - 1:
+                canvas.line((x - 2, y + side), (x + side + 2, y + side), 5, dark)
+        x, y = corner(int(task.goal[0, 0]))
+        canvas.line((x + side * 0.3, y + side * 0.12), (x + side * 0.3, y + side * 0.9), 4, FLAG[0])
+        canvas.box(x + side * 0.3, y + side * 0.12, x + side * 0.8, y + side * 0.45, FLAG[1])
+        x, y = (c + side / 2 for c in corner(at))
+        canvas.disc(x, y, side * 0.27, (40, 90, 200))
+        for dx in (-0.1, 0.1):
+            canvas.disc(x + dx * side, y - 0.05 * side, side * 0.06, (255, 255, 255))
+        return canvas.array()
+
+
+FLAG = ((90, 70, 60), (214, 64, 60))
+
+
+def gridnavi() -> Maze:
+    """VariBAD's own: 5 x 5 cells without walls, from a corner to one of 21 cells not near to it."""
+    far = tuple(float(c) for c in range(25) if c not in (0, 1, 5, 6))
+    return Maze(Choice((0.0,)), Choice(far), size=5, loops=1.0, hint=0.0, start=0, horizon=15)
+
+
+def walls(layout: int, size: int, loops: float) -> tuple[np.ndarray[Any, Any], ...]:
+    """Whether there is a wall right of each cell, and below each cell: two (size, size) bool.
+
+    Inner walls are visited in a random order (Kruskal's algorithm); one that parts two regions is
+    taken out, and of all others a share `loops`.
+    """
+    luck = random.Random(layout)  # its random() is the same in all versions of Python
+    right, below = np.ones((size, size), bool), np.ones((size, size), bool)
+    inner = [(i, j, 0, 1) for i in range(size) for j in range(size - 1)]
+    inner += [(i, j, 1, 0) for i in range(size - 1) for j in range(size)]
+    region = np.arange(size * size).reshape(size, size)
+    for _, _, (i, j, down, across) in sorted((luck.random(), k, w) for k, w in enumerate(inner)):
+        here, there = region[i, j], region[i + down, j + across]
+        if here != there or luck.random() < loops:
+            (below if down else right)[i, j] = False
+        region[region == there] = here
+    return right, below
+
+
+class Tables(NamedTuple):
+    """Of L layouts with C cells."""
+
+    leads: Tensor  # (L, C, 5) the cell to which each action leads
+    way: Tensor  # (L, C, C) steps of the shortest way between two cells
+    view: Tensor  # (L, C, 3 * C) bits that an agent on each cell sees
+
+
+@lru_cache
+def _tables(
+    count: int, size: int, loops: float, reach: int | None, device: torch.device
+) -> Tables:
+    cells = size * size
+    planes = np.stack([np.stack(walls(k, size, loops)) for k in range(count)])  # (L, 2, n, n)
+    right, below = planes.reshape(count, 2, cells).transpose(1, 0, 2)
+    here = np.arange(cells)
+    leads = np.broadcast_to(here[:, None], (count, cells, len(MOVES))).copy()
+    leads[..., 2] += ~right
+    leads[..., 3] += size * ~below
+    leads[:, 1:, 4] -= ~right[:, :-1]
+    leads[:, size:, 1] -= size * ~below[:, :-size]
+
+    way = np.full((count, cells, cells), -1)
+    way[:, here, here] = 0
+    for length in range(1, cells):
+        found = (way[np.arange(count)[:, None, None], leads] == length - 1).any(-2)
+        way[(way < 0) & found] = length
+
+    near = np.ones((cells, cells), bool) if reach is None else _near(size, reach)
+    seen = planes.reshape(count, 1, 2, cells) & near[:, None]
+    agent = np.broadcast_to(np.eye(cells, dtype=bool)[:, None], (count, cells, 1, cells))
+    view = np.concatenate((seen, agent), axis=2).reshape(count, cells, 3 * cells)
+    return Tables(*(torch.from_numpy(x).to(device) for x in (leads, way, view)))
+
+
+def _near(size: int, reach: int) -> np.ndarray[Any, Any]:
+    """(C, C) bool: cells at most `reach` rows and columns away."""
+    row, column = np.divmod(np.arange(size * size), size)
+    return np.maximum(abs(row[:, None] - row), abs(column[:, None] - column)) <= reach  # type: ignore[no-any-return]
