@@ -28,8 +28,11 @@ from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
+from envs.snake import Snake
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole, Maze)}
+FAMILIES: dict[str, type[Any]] = {
+    f.name: f for f in (Forager, PointNavigation, CartPole, Maze, Snake)
+}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")

@@ -198,9 +198,7 @@ class Tables(NamedTuple):
 
 
 @lru_cache
-def _tables(
-    count: int, size: int, loops: float, reach: int | None, device: torch.device
-) -> Tables:
+def _tables(count: int, size: int, loops: float, reach: int | None, device: torch.device) -> Tables:
     cells = size * size
     planes = np.stack([np.stack(walls(k, size, loops)) for k in range(count)])  # (L, 2, n, n)
     right, below = planes.reshape(count, 2, cells).transpose(1, 0, 2)
