@@ -37,9 +37,9 @@ class State(NamedTuple):
 class Maze:
     """Find a hidden place in a maze, and stay there.
 
-    Action: stay, up, right, down or left; a wall stops. Observation: (3, size, size) bits: a wall
-    right of each cell, a wall below each cell, the agent; in the `dark` only the walls of the cells
-    within `reach`. Reward: 1 on the goal and -`cost` elsewhere, and `hint` for each cell of way
+    Action: stay, up, right, down or left; a wall stops. Observation: three planes of bits, the agent
+    in the middle: a wall right of each cell, a wall below each cell, the cells of the maze (from
+    which the agent knows where it is); in the `dark` walls further than `reach` are not seen. Reward: 1 on the goal and -`cost` elsewhere, and `hint` for each cell of way
     that the step saved (or minus, that it added): warmer, colder. Start: any cell alike, or
     `start`. End: after `horizon` steps.
 
@@ -57,15 +57,15 @@ class Maze:
     layout: Choice = Choice(
         tuple(float(i) for i in range(100)), held_out=tuple(float(i) for i in range(70, 100))
     )
-    goal: Choice = Choice(tuple(float(i) for i in range(36)))
+    goal: Choice = Choice(tuple(float(i) for i in range(25)))
     dark: bool = False  # the agent sees the walls near to it alone
     reach: int = 1  # rows and columns that it sees around its own in the dark
-    size: int = 6  # cells along each side
+    size: int = 5  # cells along each side
     loops: float = 0.3  # of the walls that a tree leaves, how many are taken out; 1 leaves none
     cost: float = 0.1  # of each step that does not end on the goal
     hint: float = 0.1  # for each cell nearer
     start: int | None = None  # cell where every episode starts
-    horizon: int = 30  # steps
+    horizon: int = 25  # steps
 
     name: ClassVar[str] = "maze"
     source: ClassVar[str] = "GridNavi of VariBAD, arXiv:1910.08348, with walls"
@@ -89,7 +89,7 @@ class Maze:
 
     @property
     def observation_space(self) -> MultiBinary:
-        return MultiBinary((3, self.size, self.size))
+        return MultiBinary((3, 2 * self.size - 1, 2 * self.size - 1))
 
     @property
     def action_space(self) -> Discrete:
@@ -102,10 +102,9 @@ class Maze:
         return State(task.layout.long().expand_as(cell), cell)
 
     def observe(self, state: State) -> Tensor:
-        """Bits (N, B, 3, size, size) from a table: nothing but the agent ever moves."""
+        """Bits from a table: nothing but the agent ever moves."""
         view = self._tables(state.cell.device).view
-        seen: Tensor = view[state.layout, state.cell].to(torch.get_default_dtype())
-        return seen.unflatten(-1, (3, self.size, self.size))
+        return view[state.layout, state.cell].to(torch.get_default_dtype())
 
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
@@ -194,7 +193,7 @@ class Tables(NamedTuple):
 
     leads: Tensor  # (L, C, 5) the cell to which each action leads
     way: Tensor  # (L, C, C) steps of the shortest way between two cells
-    view: Tensor  # (L, C, 3 * C) bits that an agent on each cell sees
+    view: Tensor  # (L, C, 3, 2 * size - 1, 2 * size - 1) bits that an agent on each cell sees
 
 
 @lru_cache
@@ -215,11 +214,25 @@ def _tables(count: int, size: int, loops: float, reach: int | None, device: torc
         found = (way[np.arange(count)[:, None, None], leads] == length - 1).any(-2)
         way[(way < 0) & found] = length
 
-    near = np.ones((cells, cells), bool) if reach is None else _near(size, reach)
-    seen = planes.reshape(count, 1, 2, cells) & near[:, None]
-    agent = np.broadcast_to(np.eye(cells, dtype=bool)[:, None], (count, cells, 1, cells))
-    view = np.concatenate((seen, agent), axis=2).reshape(count, cells, 3 * cells)
+    view = _views(planes, cells if reach is None else reach)
     return Tables(*(torch.from_numpy(x).to(device) for x in (leads, way, view)))
+
+
+def _views(planes: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any, Any]:
+    """(L, C, 3, 2n - 1, 2n - 1) bits that are seen from each cell. Args: planes (L, 2, n, n)."""
+    count, _, n, _ = planes.shape
+    far = n - 1
+    world = np.zeros((count, 3, n + 2 * far, n + 2 * far), bool)
+    inside = slice(far, far + n)
+    world[:, :2, inside, inside] = planes
+    world[:, 0, inside, far - 1] = True  # the outer wall, left of and above the first cells
+    world[:, 1, far - 1, inside] = True
+    world[:, 2, inside, inside] = True
+    windows = np.lib.stride_tricks.sliding_window_view(world, (n + far, n + far), axis=(2, 3))
+    away = abs(np.arange(-far, n))
+    lit = np.maximum(away[:, None], away) <= reach
+    seen = np.moveaxis(windows, 1, 3) & np.stack((lit, lit, np.ones_like(lit)))
+    return seen.reshape(count, n * n, 3, n + far, n + far)
 
 
 def _near(size: int, reach: int) -> np.ndarray[Any, Any]:
