@@ -18,6 +18,7 @@ from envs.parameter import Choice, Range
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns: up, right, down, left
 KINDS = 3
 BORN = 3  # cells of a new snake
+EDGE = 8  # pixels around the picture of the largest board
 
 
 class Task(NamedTuple):
@@ -43,40 +44,41 @@ class State(NamedTuple):
 class Snake:
     """Eat what is good, grow, and bump into nothing, on a board whose rules are hidden.
 
-    Three kinds of food, `count` of each; in every game each is worth something else, below 0 is
-    poison. All make the snake a cell longer, up to `longest`. The board is a square in the
-    middle of the plane; its edge kills, or leads to the opposite side.
+    Three kinds of food, two of each; in every game each is worth something else, and is poison
+    below 0. All make the snake a cell longer, up to `longest`. The board is a square in the middle
+    of the plane; its edge kills, or leads to the opposite side.
 
-    Action: up, right, down, left; to turn back is to go straight on. Observation: five planes. As
-    seen from the head, which is in the middle: apples, berries, plums, the snake (share of its
-    longest life that each cell has left); then where on the plane the head is. Nothing marks the
-    edge, and nothing is seen across it. Reward: worth of what is eaten; it grows again on a random
-    empty cell. -1 for death. Start: in the middle, heading right, food on random cells.
-    End: the snake hits itself or a wall, or after `horizon` steps.
-
-    Anchors: a policy that never adapts can't beat 0: its path does not depend on what the foods are
-    worth, and for each game there is one with the opposite worths. The oracle goes greedily to
-    food by worth and distance, and avoids cells without a way out: ORACLE. It isn't optimal.
-    Source: Snake (Gremlin's Blockade, 1976).
+    Action: up, right, down, left; to turn back is to go straight on.
+    Observation: five planes. As seen from the head, which is in the middle: apples, berries, plums,
+    and the snake (steps that it still stays on a cell, as a share of `longest`); then, as seen from
+    above, where the head is. Nothing marks the edge, and nothing is seen across it.
+    Reward: worth of what is eaten; it grows again on a random empty cell. -1 for death.
+    Start: in the middle, heading right; food on random other cells.
+    End: when the snake hits itself or a wall, or after `horizon` steps.
+    Anchors: who never adapts can't beat 0, since its path does not depend on what the foods are
+    worth, and for each game there is one with the opposite worths. The oracle is greedy, for
+    worth by distance, and avoids cells without a way out: 8.6, which isn't the best possible.
+    Source: the arcade game, Blockade (Gremlin, 1976) and its heirs.
     """
 
     apple: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
     berry: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
     plum: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
-    size: Range = Range(5, 8, "cells", beyond=(4, 9), integer=True)
+    size: Choice = Choice((4.0, 5.0, 6.0, 7.0), "cells")
     wrap: Choice = Choice((0.0, 1.0))
-    plane: int = 9  # cells along each side of what the agent sees, odd
+    plane: int = 7  # cells along each side of what the agent sees, odd
     count: int = 2  # items of each kind of food
-    longest: int = 9  # cells of the snake
-    horizon: int = 50  # steps
+    longest: int = 7  # cells of the snake
+    horizon: int = 40  # steps
 
     name: ClassVar[str] = "snake"
-    source: ClassVar[str] = "the arcade game (Gremlin's Blockade, 1976)"
+    source: ClassVar[str] = "the arcade game (Blockade, Gremlin, 1976), with hidden rules"
     task_type: ClassVar[type] = Task
     step_noise: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        small, large = self.size.bounds
+        sizes = self.size.values + self.size.beyond
+        small, large = min(sizes), max(sizes)
         if self.plane % 2 == 0 or not 4 <= small <= large <= self.plane:
             raise UsageError(
                 f"Snake(plane={self.plane}, size={self.size}): give an odd plane, and sizes from "
@@ -188,22 +190,23 @@ class Snake:
         """The board from above; signs tell food from poison, bricks an edge that kills."""
         from envs.drawing import Canvas
 
-        side, n = 36, self.plane
-        canvas = Canvas(n * side, n * side, (38, 44, 56))
+        side, n = 44, self.plane
+        canvas = Canvas(n * side + 2 * EDGE, n * side + 2 * EDGE, (38, 44, 56))
         board = _tables(n, torch.device("cpu")).board[int(task.size[0, 0])].view(n, n).tolist()
         cells = state.cells[0, 0].view(n, n).tolist()
         worth = [float(t[0, 0]) for t in task[:KINDS]]
         inside = [(i, j) for i, j in product(range(n), repeat=2) if board[i][j]]
-        low, high = inside[0][0] * side, (inside[-1][0] + 1) * side
+        low, high = EDGE + inside[0][0] * side, EDGE + (inside[-1][0] + 1) * side
         _draw_edge(canvas, low, high, bool(task.wrap[0, 0]))
         for i, j in inside:
-            x, y = j * side, i * side
+            x, y = EDGE + j * side, EDGE + i * side
             grass = (170, 206, 120) if (i + j) % 2 else (160, 198, 112)
             canvas.box(x, y, x + side, y + side, grass)
         for i, j in inside:
             if cells[i][j] < 0:
                 kind = round(-cells[i][j])
-                _draw_food(canvas, (j + 0.5) * side, (i + 0.5) * side, kind, worth[kind - 1])
+                x, y = EDGE + (j + 0.5) * side, EDGE + (i + 0.5) * side
+                _draw_food(canvas, x, y, kind, worth[kind - 1])
         _draw_snake(canvas, state, n, side)
         return canvas.array()
 
@@ -221,33 +224,32 @@ def _draw_edge(canvas: Any, low: int, high: int, wraps: bool) -> None:
 def _draw_food(canvas: Any, x: float, y: float, kind: int, worth: float) -> None:
     colour = ((214, 60, 52), (62, 90, 200), (140, 62, 150))[kind - 1]
     if kind == 2:
-        for dx, dy in ((-5, -3), (5, -3), (0, 5)):
-            canvas.disc(x + dx, y + dy, 7, colour)
+        for dx, dy in ((-6, -3), (6, -3), (0, 6)):
+            canvas.disc(x + dx, y + dy, 8, colour)
     else:
-        canvas.disc(x, y + 1, 12 if kind == 1 else 10, colour)
-        canvas.line((x, y - 8), (x + 4, y - 14), 3, (90, 64, 40))
-    canvas.line((x - 5, y + 1), (x + 5, y + 1), 2.5, (255, 255, 255))
+        canvas.disc(x, y + 1, 14 if kind == 1 else 12, colour)
+        canvas.line((x, y - 9), (x + 4, y - 17), 3, (90, 64, 40))
+    canvas.line((x - 6, y + 1), (x + 6, y + 1), 3, (255, 255, 255))
     if worth > 0:
-        canvas.line((x, y - 4), (x, y + 6), 2.5, (255, 255, 255))
+        canvas.line((x, y - 5), (x, y + 7), 3, (255, 255, 255))
 
 
 def _draw_snake(canvas: Any, state: State, n: int, side: int) -> None:
     body = state.cells[0, 0].tolist()
     order = sorted((cell for cell in range(n * n) if body[cell] > 0), key=lambda c: body[c])
-    points = [((c % n + 0.5) * side, (c // n + 0.5) * side) for c in order]
+    points = [(EDGE + (c % n + 0.5) * side, EDGE + (c // n + 0.5) * side) for c in order]
     for (x, y), (u, v) in pairwise(points):
         if abs(x - u) + abs(y - v) == side:  # not where it leaves at one side of the board
-            canvas.line((x, y), (u, v), 22, (58, 128, 72))
+            canvas.line((x, y), (u, v), 26, (58, 128, 72))
     for x, y in points:
-        canvas.disc(x, y, 11, (58, 128, 72))
-    head = int(state.head[0, 0])
-    x, y = (head % n + 0.5) * side, (head // n + 0.5) * side
+        canvas.disc(x, y, 13, (58, 128, 72))
+    x, y = points[-1]
     down, across = MOVES[int(state.heading[0, 0])]
-    canvas.disc(x, y, 14, (40, 104, 58))
+    canvas.disc(x, y, 17, (40, 104, 58))
     for sign in (-1, 1):
-        eye = x + 6 * across + 6 * sign * down, y + 6 * down + 6 * sign * across
-        canvas.disc(*eye, 4, (255, 255, 255))
-        canvas.disc(eye[0] + across, eye[1] + down, 2, (20, 20, 20))
+        eye = x + 7 * across + 7 * sign * down, y + 7 * down + 7 * sign * across
+        canvas.disc(*eye, 5, (255, 255, 255))
+        canvas.disc(eye[0] + across, eye[1] + down, 2.5, (20, 20, 20))
 
 
 class Tables(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import Range, UsageError, make_task
+from envs import Choice, UsageError, make_task
 from envs.snake import Snake
 
 FAMILY = Snake()
@@ -94,20 +94,22 @@ def alone(state, *food):
     """The same without food but for (row, column, kind) on the plane."""
     cells = state.cells.clamp(min=0)
     for row, column, kind in food:
-        cells[..., row * 9 + column] = -kind
+        cells[..., row * 7 + column] = -kind
     return state._replace(cells=cells)
 
 
 @pytest.mark.parametrize(
-    ("family", "split"),
-    [(FAMILY, "train"), (FAMILY, "extrapolate"), (replace(FAMILY, longest=4, count=1), "test")],
+    "family",
+    [FAMILY, replace(FAMILY, plane=9, longest=4, count=1)],
 )
-def test_every_step_is_that_of_the_definition(family, split):
+def test_every_step_is_that_of_the_definition(family):
     """The oracle and chance take turns, so that snakes grow long, and die in every way."""
-    task, gen = draw(family, 24, split), torch.Generator().manual_seed(0)
+    task, gen = draw(family, 24), torch.Generator().manual_seed(0)
     state, acts = begin(task, 2, family), random_acts(family, (60, 24, 2))
     rows = [(n, b) for n in range(24) for b in range(2)]
-    games = {(n, b): SnakeByDefinition(family, task, n, state.cells[n, b].tolist()) for n, b in rows}
+    games = {
+        (n, b): SnakeByDefinition(family, task, n, state.cells[n, b].tolist()) for n, b in rows
+    }
     grown = 0
     for t, act in enumerate(acts):
         noise = torch.rand(24, 2, 1, generator=gen)
@@ -130,45 +132,45 @@ def test_food_lies_on_distinct_empty_cells_of_the_board_each_alike():
     state = begin(task, 6000)
     kinds = torch.stack([(state.cells == -k).sum(-1) for k in (1, 2, 3)])
     assert (kinds == 2).all()
-    often = (state.cells < 0).sum((0, 1)).view(9, 9)
-    assert (often[1:7, 1:7] > 0).sum() == 33 == (often > 0).sum()  # 36 without the snake's three
+    often = (state.cells < 0).sum((0, 1)).view(7, 7)
+    assert (often[:6, :6] > 0).sum() == 33 == (often > 0).sum()  # 36 without the snake's three
     mean, spread = 6000 * 6 / 33, (6000 * 6 / 33 * (1 - 6 / 33)) ** 0.5
     assert ((often[often > 0] - mean).abs() < 5 * spread).all()
     body = state.cells.clamp(min=0)
     assert (body == body[:, :1]).all()
-    assert body[0, 0].view(9, 9)[4].tolist() == [0, 0, 1, 2, 3, 0, 0, 0, 0]
+    assert body[0, 0].view(7, 7)[3].tolist() == [0, 1, 2, 3, 0, 0, 0]
 
 
-@pytest.mark.parametrize("size", [5, 6, 7, 8])
+@pytest.mark.parametrize("size", [4, 5, 6, 7])
 @pytest.mark.parametrize("key", [UP, RIGHT, DOWN])
 def test_the_edge_kills_or_leads_to_the_other_side(size, key):
-    first = (9 - size) // 2
-    free = 4 - first if key == UP else first + size - 5  # cells between the middle and the edge
+    first = (7 - size) // 2
+    free = 3 - first if key == UP else first + size - 4  # cells between the middle and the edge
     task = make_task(FAMILY, size=size, wrap=0)
     got, _ = go(alone(begin(task, 1)), task, *[key] * (free + 1))
     assert got == [(0.0, False)] * free + [(-1.0, True)]
     task = make_task(FAMILY, size=size, wrap=1)
     got, state = go(alone(begin(task, 1)), task, *[key] * size)
     assert got == [(0.0, False)] * size
-    assert state.head.item() == 4 * 9 + 4  # once around
+    assert state.head.item() == 3 * 7 + 3  # once around
 
 
 def test_turning_back_is_going_straight_on():
-    task = make_task(FAMILY, size=8)
+    task = make_task(FAMILY, size=7)
     got, state = go(alone(begin(task, 1)), task, LEFT)
     assert got == [(0.0, False)]
-    assert (state.head.item(), state.heading.item()) == (4 * 9 + 5, RIGHT)
+    assert (state.head.item(), state.heading.item()) == (3 * 7 + 4, RIGHT)
 
 
 def test_a_snake_of_four_may_follow_its_tail_and_one_of_five_hits_itself():
-    task = make_task(FAMILY, size=8, apple=0.5, berry=-0.5, wrap=0)
+    task = make_task(FAMILY, size=7, apple=0.5, berry=-0.5, wrap=0)
     circle = (DOWN, LEFT, UP, RIGHT, DOWN, LEFT, UP)
-    got, state = go(alone(begin(task, 1), (4, 5, 1)), task, RIGHT, noise=0.99)
+    got, state = go(alone(begin(task, 1), (3, 4, 1)), task, RIGHT, noise=0.99)
     assert got == [(0.5, False)]
     assert state.length.item() == 4
     got, _ = go(alone(state), task, *circle)
     assert got == [(0.0, False)] * 7
-    got, state = go(alone(begin(task, 1), (4, 5, 1), (4, 6, 2)), task, RIGHT, RIGHT, noise=0.99)
+    got, state = go(alone(begin(task, 1), (3, 4, 1), (3, 5, 2)), task, RIGHT, RIGHT, noise=0.99)
     assert got == [(0.5, False), (-0.5, False)]
     got, _ = go(alone(state), task, *circle)
     assert got[:3] == [(0.0, False), (0.0, False), (-1.0, True)]
@@ -176,7 +178,7 @@ def test_a_snake_of_four_may_follow_its_tail_and_one_of_five_hits_itself():
 
 def test_what_is_eaten_grows_again_on_each_empty_cell_alike():
     task = make_task(FAMILY, size=5)
-    state = alone(begin(task, 1), (4, 5, 3), (6, 6, 1))
+    state = alone(begin(task, 1), (3, 4, 3), (5, 5, 1))
     empty = 25 - 4 - 1  # the snake of four, the apple
     many = type(state)(*(x.expand(1, empty, *x.shape[2:]) for x in state))
     noise = ((torch.arange(empty) + 0.5) / empty).view(1, empty, 1)
@@ -197,8 +199,8 @@ def test_without_adapting_no_policy_gets_more_than_nothing():
     def same(*shape):  # luck that both share
         return torch.rand(30, *shape, generator=gen).repeat(2, *[1] * len(shape))
 
-    state, alive = FAMILY.reset(both, same(8, 81)), torch.ones(60, 8, dtype=torch.bool)
-    weights, total = torch.randn(5 * 81, 4, generator=gen), torch.zeros(60, 8)
+    state, alive = FAMILY.reset(both, same(8, 49)), torch.ones(60, 8, dtype=torch.bool)
+    weights, total = torch.randn(5 * 49, 4, generator=gen), torch.zeros(60, 8)
     for _ in range(FAMILY.horizon):
         act = (FAMILY.observe(state).flatten(2) @ weights + 9 * same(8, 4)).argmax(-1)
         state, rew, dies = FAMILY.step(state, act, both, same(8, 1))
@@ -211,22 +213,19 @@ def test_without_adapting_no_policy_gets_more_than_nothing():
 
 def oracle_return(task, told=None):
     actor = FAMILY.oracle if told is None else lambda state, _: FAMILY.oracle(state, told)
-    return play(FAMILY, task, actor, episodes=10)[1].sum(0).mean(-1)
+    return play(FAMILY, task, actor, episodes=5)[1].sum(0).mean(-1)
 
 
 def test_oracle_return_is_the_one_in_the_docstring():
     task = draw(FAMILY, 400, "test")
-    assert_close(oracle_return(task).mean().item(), 8.8, rtol=0, atol=0.35)
-    assert (oracle_return(task) > -0.7).all()  # where all is poison, it stays alive
+    assert_close(oracle_return(task).mean().item(), 8.6, rtol=0, atol=0.35)
 
 
-@pytest.mark.parametrize(
-    ("hidden", "lost"), [("apple", 1.0), ("size", 0.5), ("wrap", 1.0)]
-)
+@pytest.mark.parametrize(("hidden", "lost"), [("apple", 1.0), ("size", 0.5), ("wrap", 1.0)])
 def test_who_believes_something_false_does_worse(hidden, lost):
     """So each hidden rule has to be found out."""
     task = draw(FAMILY, 200, "test")
-    other = {"apple": -task.apple, "size": 13 - task.size, "wrap": 1 - task.wrap}[hidden]
+    other = {"apple": -task.apple, "size": 11 - task.size, "wrap": 1 - task.wrap}[hidden]
     told = task._replace(**{hidden: other})
     assert (oracle_return(task) - oracle_return(task, told)).mean() > lost
 
@@ -235,8 +234,8 @@ def test_who_believes_something_false_does_worse(hidden, lost):
     ("wrong", "words"),
     [
         ({"plane": 8}, "odd plane"),
-        ({"size": Range(5, 8, beyond=(4, 11), integer=True)}, "sizes from 4 to plane"),
-        ({"count": 3}, "empty"),
+        ({"size": Choice((4.0, 8.0))}, "sizes from 4 to plane"),
+        ({"count": 4}, "empty"),
         ({"longest": 2}, "3 cells or more"),
     ],
 )
@@ -247,19 +246,19 @@ def test_constants_that_make_no_game_are_told(wrong, words):
 
 def test_frame_shows_head_food_and_edge_where_they_are():
     wall, wrap = (make_task(FAMILY, apple=1, size=5, wrap=w) for w in (0, 1))
-    state = alone(begin(wall, 1), (2, 2, 1), (6, 6, 2), (2, 6, 3))
+    state = alone(begin(wall, 1), (1, 1, 1), (5, 5, 2), (1, 5, 3))
     picture = torch.from_numpy(FAMILY.frame(state, wall).copy())
 
     def cells_with(colour):
-        there = (picture == torch.tensor(colour)).all(-1).nonzero() // 36
-        return {tuple(x) for x in there.tolist()}
+        there = (picture == torch.tensor(colour)).all(-1).nonzero() - 8  # pixels of the margin
+        return {tuple(x) for x in there.div(44, rounding_mode="floor").tolist()}
 
-    assert cells_with((214, 60, 52)) == {(2, 2)}
-    assert cells_with((62, 90, 200)) == {(6, 6)}
-    assert cells_with((140, 62, 150)) == {(2, 6)}
-    assert cells_with((40, 104, 58)) == {(4, 4)}
-    assert {(4, 2), (4, 3)} <= cells_with((58, 128, 72)) <= {(4, 2), (4, 3), (4, 4)}
-    brick = {(r, c) for r in range(1, 8) for c in range(1, 8) if {r, c} & {1, 7}}
-    assert cells_with((178, 84, 60)) == brick
+    assert cells_with((214, 60, 52)) == {(1, 1)}
+    assert cells_with((62, 90, 200)) == {(5, 5)}
+    assert cells_with((140, 62, 150)) == {(1, 5)}
+    assert cells_with((40, 104, 58)) == {(3, 3)}
+    assert {(3, 1), (3, 2)} <= cells_with((58, 128, 72)) <= {(3, 1), (3, 2), (3, 3)}
+    ring = {(r, c) for r in range(7) for c in range(7) if {r, c} & {0, 6}}
+    assert cells_with((178, 84, 60)) == ring  # around a board of five cells a side
     picture = torch.from_numpy(FAMILY.frame(state, wrap).copy())
     assert not cells_with((178, 84, 60))
