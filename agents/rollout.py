@@ -19,7 +19,7 @@ class Rollout(NamedTuple):
     After an episode's end everything is 0, so that no padding can leak in as a NaN.
     """
 
-    obs: Tensor  # (N, T, B, *obs) seen before acting
+    obs: Tensor  # (N, T, B, *obs) seen before acting; T is the horizon, or where all were over
     act: Tensor  # (N, T, B, A) or (N, T, B), before the environment clips it
     logp: Tensor  # (N, T, B) log pi(act | obs) in nats when collected; constant
     rew: Tensor  # (N, T, B)
@@ -57,6 +57,8 @@ def collect(
         nxt, rew, terminated, truncated = simulator.step(act)
         steps.append((obs, act, rew, alive, dist[0]))
         obs, alive = nxt, alive & ~(terminated | truncated)
+        if getattr(simulator, "over", False):  # known on the host: the rest would be padding
+            break
     obs, act, rew, alive, first = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
 
     def living(x: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from typing import Any
 
 import gymnasium
 
+from envs.bandit import Bandit
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
     Family,
     describe,
+    folded,
     make_task,
     parameters,
     sample_tasks,
@@ -27,11 +29,23 @@ from envs.gymnasium_family import GymnasiumFamily
 from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
+from envs.recommender import Recommender
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
 from envs.snake import Snake
+from envs.tabular_mdp import TabularMDP
 
 FAMILIES: dict[str, type[Any]] = {
-    f.name: f for f in (Forager, PointNavigation, CartPole, Maze, Snake)
+    family.name: family
+    for family in (
+        Forager,
+        PointNavigation,
+        CartPole,
+        Bandit,
+        TabularMDP,
+        Recommender,
+        Snake,
+        Maze,
+    )
 }
 
 
@@ -124,6 +138,7 @@ __all__ = [
     "UsageError",
     "can_be_filmed",
     "describe",
+    "folded",
     "gymnasium_id",
     "make_family",
     "make_task",

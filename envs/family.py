@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -103,13 +104,27 @@ def check_parameter(owner: str, known: Mapping[str, Parameter], name: str, value
     if name not in known:
         raise UsageError(
             f"{owner} has no parameter '{name}': give one of "
-            + ", ".join(f"{k} in {allowed(p)}" for k, p in known.items())
+            + ", ".join(f"{k} in {allowed(p)}" for k, p in folded(known).items())
             + "."
         )
     if not known[name].allows(value):
         raise UsageError(
             f"{owner}: {name}={value:g} is out of bounds: give a value in {allowed(known[name])}."
         )
+
+
+def folded(known: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """For people: more than ten alike, told apart by numbers alone, as one `x_0 ... x_99`."""
+
+    def alike(item: tuple[str, Parameter]) -> tuple[str, str, str]:
+        return item[0].rstrip("_0123456789"), str(item[1]), allowed(item[1])
+
+    shown: dict[str, Parameter] = {}
+    for _, run in groupby(known.items(), alike):
+        items = list(run)
+        (first, parameter), (last, _) = items[0], items[-1]
+        shown |= {f"{first} ... {last}": parameter} if len(items) > 10 else dict(items)
+    return shown
 
 
 def allowed(parameter: Parameter) -> str:
@@ -123,12 +138,14 @@ def allowed(parameter: Parameter) -> str:
 
 
 def describe(family: Any, values: Mapping[str, float]) -> str:
-    """A task as a person reads it: `gravity=-9.8, map=4x4`."""
+    """A task as a person reads it: `gravity=-9.8, map=4x4`, the first ten of many parameters."""
     known = parameters(family)
-    return ", ".join(
+    shown = [
         f"{k}={p.show(v) if isinstance(p := known[k], Choice) else f'{v:g}'}"
         for k, v in values.items()
-    )
+    ]
+    more = [f"and {len(shown) - 10} more"] if len(shown) > 10 else []
+    return ", ".join([*shown[:10], *more])
 
 
 def unseen(family: Family) -> str:

@@ -53,6 +53,11 @@ class RemoteSimulator:
         if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
             pool.share(_fields(family, len(self._seeds)))
 
+    @property
+    def over(self) -> bool:
+        """Whether every episode has ended."""
+        return not self._alive.any()
+
     def reset(self) -> Tensor:
         """First observations, (N, B, *obs)."""
         self._ask(self._start, range(len(self._seeds)))

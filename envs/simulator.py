@@ -14,7 +14,8 @@ from envs.family import Family, sample_tasks
 class Simulator(Protocol):
     """All episodes of a rollout, advanced together; none restarts by itself.
 
-    One that knows more has `diverged`, (N, B) bool, episodes that ended as a number wasn't finite;
+    One that is told each step what has ended has `over`, true once all episodes have. One that
+    knows more has `diverged`, (N, B) bool, episodes that ended as a number wasn't finite;
     `success`, (N, B) 0 or 1; `frame()`, an (H, W, 3) uint8 picture of the first episode.
     """
 

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from envs.atari import atari_spec
 from envs.errors import UsageError
 
 # Beginning of an id -> module that registers it, extra that installs it.
@@ -62,10 +63,14 @@ def _registered(name: str) -> EnvSpec:
         if plain.startswith(start):
             module = package
             _need(name, package, extra)
+            if start == "ALE/":
+                _need(name, "cv2", extra)
     try:
         if module:
             importlib.import_module(module)
         spec = gymnasium.spec(plain)
+        if plain.startswith("ALE/"):
+            spec = atari_spec(plain)
     except Exception as error:  # gymnasium's own, and whatever a user's module raises
         raise UsageError(f"unknown environment '{name}': {error}") from error
     for start, (package, extra) in PACKAGES.items():

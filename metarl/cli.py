@@ -107,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if "" not in sys.path:
         sys.path.append("")  # a user's `module:Class` lies in the folder where metarl is started
+    # Environments draw their pictures without a screen, and would complain that there is none.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     try:
         return run(parse(words))
     except UsageError as error:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import RunError, UsageError, make_family
+from envs import RunError, UsageError, make_family, parameters
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
 from metarl.config import RunConfig, TrainConfig
@@ -65,8 +65,10 @@ def train(command: Train) -> int:
     if (folder / "episode.gif").exists():
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
     console.print("Next:")
+    known = parameters(job.family)
+    outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
     for line in (
-        f"metarl evaluate {name} --split extrapolate",
+        f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
         f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
         f"tensorboard --logdir {quote(str(folder.parent))}",
     ):

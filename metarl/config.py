@@ -194,6 +194,17 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # A pull, or a film, changes little of what comes after it: credit it with its own reward alone.
+    "bandit": {"inner_lr": 5.0, "gamma": 0.0, "iterations": 40},
+    "recommender": {
+        "inner_lr": 5.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
+        "iterations": 200,
+    },
+    # Where an action leads is soon forgotten, since transitions are random.
+    "tabular-mdp": {"inner_lr": 5.0, "gae_lambda": 0.3, "meta_lr": 3e-3, "iterations": 100},
 }
 
 

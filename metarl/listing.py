@@ -10,7 +10,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from envs import FAMILIES, Family, UsageError, gymnasium_id, make_family, parameters, unseen
+from envs import (
+    FAMILIES,
+    Family,
+    UsageError,
+    folded,
+    gymnasium_id,
+    make_family,
+    parameters,
+    unseen,
+)
 from envs.family import allowed
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
         if "needs" in record:
             table.add_row(record["name"], record["needs"], "", "")
             continue
-        hidden = list(record["parameters"])
+        hidden = list(folded(parameters(make_family(record["name"]))))
         shown = ", ".join(hidden) if len(hidden) <= MANY else f"{len(hidden)} parameters"
         table.add_row(record["name"], shown, record["unseen"], record["source"])
     console.print(table)
@@ -101,6 +110,6 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("parameter", "unit", "train range", "allowed"):
         table.add_column(column)
-    for k, p in record["parameters"].items():
-        table.add_row(k, p["unit"], p["train"], p["allowed"])
+    for k, p in folded(parameters(make_family(record["name"]))).items():
+        table.add_row(k, p.unit, str(p), allowed(p))
     console.print(table)

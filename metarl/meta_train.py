@@ -36,7 +36,7 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
     policy = MLP(family.observation_space, family.action_space, cfg.hidden, cfg.log_std_init)
     params = policy.initial(stream(cfg.seed, "weights"))
     inner_lr = {
-        k: torch.full(p.shape if cfg.step_size == "per-weight" else (), cfg.inner_lr)
+        k: torch.full(p.shape if cfg.step_size == "per-weight" else (), float(cfg.inner_lr))
         for k, p in params.items()
     }
     return Agent(policy, params, inner_lr, cfg.gamma, cfg.gae_lambda).to(device)

@@ -6,11 +6,17 @@ from itertools import permutations, product
 import torch
 from gymnasium.spaces import Discrete
 
-from envs import sample_tasks, simulate
+from envs import SPLITS, parameters, sample_tasks, simulate
 
 
 def draw(family, n=4, split="train", seed=0):
     return sample_tasks(family, n, torch.Generator().manual_seed(seed), split)
+
+
+def splits(family):
+    """Those that the family has: not every world has an outside."""
+    outside = hasattr(family, "members") or any(p.beyond for p in parameters(family).values())
+    return SPLITS if outside else ("train", "test")
 
 
 def random_acts(family, shape, seed=0):

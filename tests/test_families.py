@@ -3,13 +3,16 @@
 import pytest
 import torch
 from gymnasium.spaces import Box
-from reference import draw, play, random_acts
+from reference import draw, play, random_acts, splits
 from torch.testing import assert_close
 
 from envs import FAMILIES, SPLITS, Choice, make_family, make_task, parameters, task_values
 
 EVERY = [cls() for cls in FAMILIES.values()]
 FINITE = [family for family in EVERY if hasattr(family, "members")]
+# A few episodes can't show all: whether an arm pays is luck, and a process has 550 parameters, most
+# of them of transitions that don't come about. Their own tests look at each parameter.
+LIFE_HIDDEN_BY_LUCK = {"bandit", "tabular-mdp"}
 
 
 def ids(family):
@@ -36,6 +39,8 @@ class TestContract:
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_observations_lie_in_their_space(self, family, split):
+        if split not in splits(family):
+            pytest.skip("nothing lies beyond its ranges")
         obs, _, _ = play(family, draw(family, 20, split), episodes=2)
         for each in obs.flatten(0, 2).numpy().astype(family.observation_space.dtype):
             assert family.observation_space.contains(each), each
@@ -63,10 +68,11 @@ class TestContract:
             *[(4, 3, family.step_noise)] * family.horizon,
         ]
         every = torch.cat([noise.flatten() for noise in used])
-        assert len(every.unique()) == len(every)
+        # A pair of 2^24 numbers is equal by chance now and then.
+        assert len(every) - len(every.unique()) <= 1 + 2 * len(every) ** 2 / 2**25
 
     def test_parameters_are_drawn_independently(self, family):
-        related = torch.stack([x.flatten() for x in draw(family, 2000)]).corrcoef().triu(1)
+        related = torch.stack([x.flatten() for x in draw(family, 5000)]).corrcoef().triu(1)
         if family.name == "forager":
             related[:3, :3] = 0  # of its items one is always food, one poison, one nothing
         assert related.abs().max() < 0.1
@@ -80,11 +86,13 @@ class TestContract:
     @pytest.mark.parametrize("split", SPLITS)
     def test_tasks_lie_in_their_ranges(self, family, split):
         """Extrapolation lies outside the training range, on both sides, where there is one."""
+        if split not in splits(family):
+            pytest.skip("nothing lies beyond its ranges")
         for name, column in draw(family, 2000, split)._asdict().items():
             known = parameters(family)[name]
             assert all(known.allows(value) for value in column.flatten().tolist())
             if isinstance(known, Choice):
-                assert set(column.flatten().tolist()) == set(known.values)
+                assert set(column.flatten().tolist()) == set(known.members(split))
                 continue
             low, high, width = known.low, known.high, known.high - known.low
             if split == "extrapolate":
@@ -96,13 +104,15 @@ class TestContract:
 
     def test_every_parameter_is_live(self, family):
         """Move one parameter alone: what the agent sees or gets must change (no dead knobs)."""
+        if family.name in LIFE_HIDDEN_BY_LUCK:
+            pytest.skip("its own tests look at each parameter")
         task = draw(family)
-        before = play(family, task)
+        before = play(family, task, episodes=12)
         for name, known in parameters(family).items():
             old = getattr(task, name)
             for value in known.values if isinstance(known, Choice) else known.bounds:
                 moved = task._replace(**{name: torch.full_like(old, value)})
-                after = play(family, moved)
+                after = play(family, moved, episodes=12)
                 for n in range(4):
                     same = all(
                         torch.equal(x[:, n], y[:, n]) for x, y in zip(before, after, strict=True)

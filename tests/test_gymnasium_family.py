@@ -112,6 +112,16 @@ class TestEpisodes:
         assert out[3][0][0, 0, 1, 3].tolist() == [200] * 10
         assert out[3][1].tolist() == [[2.0] * 3]
 
+    def test_a_rollout_ends_with_its_last_episode(self, made):
+        family = made("gym_worlds:Spaces-v0", {"goal": Range(1.0, 2.0)})
+        simulator, _ = play(family, make_task(family), acts=torch.zeros(6, 1, 3, 2).long())
+        assert simulator.over
+        family = made("CartPole-v1", {"masspole": Range(0.1, 0.9)})
+        policy = MLP(family.observation_space, family.action_space, (4,))
+        task, gen = make_task(family), torch.Generator().manual_seed(0)
+        data = collect(policy, policy.initial(gen), family, task, 3, gen)
+        assert data.alive.shape[1] == data.alive.sum(1).max() < 200
+
     def test_an_agent_plays_in_them(self, made):
         family = made(COUNTER, GAIN)
         policy = MLP(family.observation_space, family.action_space, (4,))

@@ -1,5 +1,6 @@
 """README's blocks and commands do what it says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -73,3 +74,53 @@ def test_every_linked_file_exists(doc):
 def test_nothing_is_left_to_fill_in():
     for doc in DOCS:
         assert not re.search(r"\b(OUTPUT|RESULTS|TABLE|FERRY)\b", doc.read_text()), doc.name
+
+
+MINE = """
+import gymnasium
+from envs.point_navigation import PointNavigation
+from envs.gym_view import GymView
+
+
+class MyEnv(GymView):
+    def __init__(self, friction=0.5, render_mode=None):
+        super().__init__(PointNavigation(), render_mode)
+        self.friction = friction
+
+    def step(self, action):
+        return super().step(action * (1 - self.friction / 2))
+
+
+gymnasium.register("MyEnv-v0", "my_package.my_env:MyEnv", max_episode_steps=20)
+"""
+NEEDS = {"LunarLander": "Box2D", "ALE/": "ale_py", "MiniGrid": "minigrid", "half-cheetah": "mujoco"}
+TRAININGS = [
+    line
+    for doc in DOCS
+    for block in blocks(doc.read_text(), "bash")
+    for line in block.splitlines()
+    if line.startswith("metarl train") and "--vary" in line
+]
+
+
+@pytest.mark.parametrize("line", TRAININGS)
+def test_trainings_in_the_docs_start(line, tmp_path):
+    """Two iterations of a few short episodes each."""
+    for start, package in NEEDS.items():
+        if start in line:
+            pytest.importorskip(package)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_env.py").write_text(MINE)
+    size = "--iterations 2 --tasks 2 --episodes 2 --eval-steps 1 --hidden 8 --quiet"
+    if "max_episode_steps" not in line:
+        size += " --set max_episode_steps=20"
+    words = [*line.split()[1:], *size.split(), "--run", "out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "metarl", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "evaluation.json").exists()

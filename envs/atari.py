@@ -1,0 +1,66 @@
+"""Atari games as the Arcade Learning Environment's own vector environment shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TransformReward
+
+FIRE = 1
+MAX_NOOPS = 30
+STEPS = 200  # of 4 frames each, 13 s of play: what a rollout of pictures leaves room for
+
+
+class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """FIRE, in games that wait for it, then up to 30 frames of no action."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        obs, info = self.env.reset(seed=seed, options=options)
+        bare: Any = self.env.unwrapped
+        waits = bare.get_action_meanings()[FIRE] == "FIRE"
+        noops = int(bare.np_random.integers(MAX_NOOPS + 1))
+        for action in [FIRE] * waits + [0] * noops:
+            obs, _, terminated, truncated, info = self.env.step(action)
+            if terminated or truncated:
+                obs, info = self.env.reset(options=options)
+        return obs, info
+
+
+def atari(
+    environment: str,
+    mode: int = 0,
+    difficulty: int = 0,
+    repeat_action_probability: float = 0.0,
+    clip_reward: bool = True,
+    render_mode: str | None = None,
+) -> gymnasium.Env[Any, Any]:
+    """Four frames a step, the last two pooled, grey, 84 x 84, the last four stacked.
+
+    Rewards are clipped to -1, 0, 1; an action is never repeated by chance; a life lost is no end.
+    Source: the defaults of `ale_py.vector_env.AtariVectorEnv` 0.12; a test compares every frame.
+    """
+    import ale_py
+
+    gymnasium.register_envs(ale_py)
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner from each worker
+    env = gymnasium.make(
+        environment,
+        frameskip=1,
+        mode=mode,
+        difficulty=difficulty,
+        repeat_action_probability=repeat_action_probability,
+        render_mode=render_mode,
+    )
+    seen = AtariPreprocessing(Start(env), noop_max=0, frame_skip=4)
+    stacked = FrameStackObservation(seen, 4, padding_type="zero")
+    return TransformReward(stacked, lambda r: float(np.sign(float(r)))) if clip_reward else stacked
+
+
+def atari_spec(name: str) -> EnvSpec:
+    """`ALE/Freeway-v5` with this preprocessing and a time limit."""
+    return EnvSpec(
+        name, entry_point="envs.atari:atari", kwargs={"environment": name}, max_episode_steps=STEPS
+    )
