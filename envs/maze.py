@@ -155,10 +155,11 @@ class Maze:
         x, y = corner(int(task.goal[0, 0]))
         canvas.line((x + side * 0.3, y + side * 0.12), (x + side * 0.3, y + side * 0.9), 4, FLAG[0])
         canvas.box(x + side * 0.3, y + side * 0.12, x + side * 0.8, y + side * 0.45, FLAG[1])
-        x, y = (c + side / 2 for c in corner(at))
-        canvas.disc(x, y, side * 0.27, (40, 90, 200))
-        for dx in (-0.1, 0.1):
-            canvas.disc(x + dx * side, y - 0.05 * side, side * 0.06, (255, 255, 255))
+        middle = [c + side / 2 for c in corner(at)]
+        canvas.disc(middle[0], middle[1], side * 0.27, (40, 90, 200))
+        for eye in (-0.1, 0.1):
+            spot = middle[0] + eye * side, middle[1] - 0.05 * side
+            canvas.disc(*spot, side * 0.06, (255, 255, 255))
         return canvas.array()
 
 
@@ -240,4 +241,6 @@ def _views(planes: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any, Any]:
 def _near(size: int, reach: int) -> np.ndarray[Any, Any]:
     """(C, C) bool: cells at most `reach` rows and columns away."""
     row, column = np.divmod(np.arange(size * size), size)
-    return np.maximum(abs(row[:, None] - row), abs(column[:, None] - column)) <= reach  # type: ignore[no-any-return]
+    far = np.maximum(abs(row[:, None] - row), abs(column[:, None] - column))
+    near: np.ndarray[Any, Any] = far <= reach
+    return near
