@@ -242,5 +242,4 @@ def _near(size: int, reach: int) -> np.ndarray[Any, Any]:
     """(C, C) bool: cells at most `reach` rows and columns away."""
     row, column = np.divmod(np.arange(size * size), size)
     far = np.maximum(abs(row[:, None] - row), abs(column[:, None] - column))
-    near: np.ndarray[Any, Any] = far <= reach
-    return near
+    return np.asarray(far <= reach)
