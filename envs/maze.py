@@ -235,7 +235,7 @@ def _views(planes: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any, Any]:
     away = abs(np.arange(-far, n))
     lit = np.maximum(away[:, None], away) <= reach
     seen = np.moveaxis(windows, 1, 3) & np.stack((lit, lit, np.ones_like(lit)))
-    return seen.reshape(count, n * n, 3, n + far, n + far)
+    return np.asarray(seen.reshape(count, n * n, 3, n + far, n + far))
 
 
 def _near(size: int, reach: int) -> np.ndarray[Any, Any]:
