@@ -270,3 +270,15 @@ def test_frame_shows_head_food_and_edge_where_they_are():
     assert cells_with((178, 84, 60)) == ring  # around a board of five cells a side
     picture = torch.from_numpy(FAMILY.frame(state, wrap).copy())
     assert not cells_with((178, 84, 60))
+
+
+def test_frame_shows_where_the_snake_is_heading():
+    """Its eyes: the white of the head's cell lies on the side to which it goes."""
+    task = make_task(FAMILY, size=7)
+    state, middle = alone(begin(task, 1)), 8 + 3 * 44 + 22
+    for heading, (down, right) in STEPS.items():
+        turned = state._replace(heading=torch.full_like(state.heading, heading))
+        picture = torch.from_numpy(FAMILY.frame(turned, task).copy())
+        head = picture[middle - 20 : middle + 20, middle - 20 : middle + 20]
+        at = (head > 240).all(-1).nonzero().float().mean(0) - 19.5
+        assert (at * torch.tensor([down, right])).sum() > 4
