@@ -66,7 +66,7 @@ class Maze:
     loops: float = 0.3  # of the walls that a tree leaves, how many are taken out; 1 leaves none
     cost: float = 0.1  # of each step that does not end on the goal
     hint: float = 0.1  # for each cell nearer
-    start: int | None = None  # cell where every episode starts
+    start: int = -1  # cell where every episode starts; -1 is any
     horizon: int = 25  # steps
 
     name: ClassVar[str] = "maze"
@@ -82,7 +82,7 @@ class Maze:
                 f"Maze(size={self.size}, loops={self.loops}, reach={self.reach}): give size >= 2, "
                 "loops in [0, 1] and reach >= 0."
             )
-        for what, cell in (("goal", max(self.goal.values)), ("start", self.start or 0)):
+        for what, cell in (("goal", max(self.goal.values)), ("start", max(self.start, 0))):
             if not 0 <= cell < cells:
                 raise UsageError(
                     f"Maze(size={self.size}): {what} {cell:g} is no cell: give cells in "
@@ -99,7 +99,7 @@ class Maze:
 
     def reset(self, task: Task, noise: Tensor) -> State:
         cell = (noise[..., 0] * self.size**2).long()
-        if self.start is not None:
+        if self.start >= 0:
             cell = torch.full_like(cell, self.start)
         return State(task.layout.long().expand_as(cell), cell)
 
