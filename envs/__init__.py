@@ -40,12 +40,14 @@ from envs.locomotion import (
     HalfCheetahVel,
     HumanoidDir,
 )
+from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
 from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
 from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
+from envs.snake import Snake
 from envs.suites import SUITES, metaworld_one
 from envs.tabular_mdp import TabularMDP
 from envs.word_guess import WordGuess
@@ -74,6 +76,8 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         HalfCheetahFriction,
         HalfCheetahDamping,
         HalfCheetahGravity,
+        Snake,
+        Maze,
     )
 } | SUITES
 

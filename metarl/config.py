@@ -201,6 +201,23 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
+    "maze": {
+        "inner_lr": 1.5,
+        "gamma": 0.5,
+        "gae_lambda": 0.7,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 0.02,
+        "iterations": 120,
+    },
+    "snake": {
+        "inner_lr": 2.0,
+        "gamma": 0.7,
+        "gae_lambda": 0.7,
+        "meta_lr": 5e-3,
+        "meta_lr_of_steps": 0.01,
+        "iterations": 100,
+    },
     # A pull, or a film, changes little of what comes after it: credit it with its own reward alone.
     "bandit": {"inner_lr": 5.0, "gamma": 0.0, "iterations": 40},
     "recommender": {

@@ -38,11 +38,17 @@ def test_gymnasium_id_names_the_class():
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("maze", ("'maze'", "forager, point-navigation, cartpole", "module:Class")),
-        ("no_module:Maze", ("'no_module:Maze'", "start where the module can be imported")),
-        ("envs:Maze", ("'envs:Maze'", "has no attribute 'Maze'", "check the class name")),
-        (":Maze", ("':Maze'", "module:Class")),
-        (".maze:Maze", ("'.maze:Maze'", "module:Class")),
+        ("labyrinth", ("'labyrinth'", "forager, point-navigation, cartpole", "module:Class")),
+        (
+            "no_module:Labyrinth",
+            ("'no_module:Labyrinth'", "start where the module can be imported"),
+        ),
+        (
+            "envs:Labyrinth",
+            ("'envs:Labyrinth'", "has no attribute 'Labyrinth'", "check the class name"),
+        ),
+        (":Labyrinth", ("':Labyrinth'", "module:Class")),
+        (".labyrinth:Labyrinth", ("'.labyrinth:Labyrinth'", "module:Class")),
     ],
 )
 def test_unknown_family_says_what_to_give(name, parts):
