@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.breakout import Breakout
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
@@ -28,7 +29,7 @@ from envs.gym_view import GymView
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
+FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole, Breakout)}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")

@@ -158,6 +158,14 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # A key matters until the ball comes down, some ten steps later at most.
+    "breakout": {
+        "inner_lr": 2.0,
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "meta_lr": 3e-3,
+        "iterations": 80,
+    },
 }
 
 
