@@ -30,7 +30,9 @@ from envs.point_navigation import PointNavigation
 from envs.pong import Pong
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole, Breakout, Pong)}
+FAMILIES: dict[str, type[Any]] = {
+    f.name: f for f in (Forager, PointNavigation, CartPole, Breakout, Pong)
+}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
