@@ -158,13 +158,27 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
-    # A key matters until the ball comes down, some ten steps later at most.
+    # A key matters until the ball comes down, some ten steps later at most. Two steps in training
+    # keep the third from overshooting; fewer tasks pay for the second.
     "breakout": {
         "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
         "gamma": 0.9,
         "gae_lambda": 0.9,
-        "meta_lr": 3e-3,
-        "iterations": 80,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
+    # A shot is worth something only when the opponent misses it, eight steps later.
+    "pong": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.95,
+        "meta_lr": 5e-3,
+        "iterations": 60,
     },
 }
 
