@@ -195,35 +195,41 @@ def test_oracle_catches_every_ball_that_some_keys_catch():
     assert 0 < sum(catchable) < 200
 
 
-@pytest.mark.parametrize(("weak", "spin"), [(0.8, 0.5), (-0.8, 0.5), (0.5, -1.0), (-0.5, -1.0)])
-def test_oracle_shoots_where_the_opponent_misses_by_most(weak, spin):
-    """Against every shot of the nine, played out; the goal is the place where its keys rest."""
-    state, task = rally(left=2, weak=weak, spin=spin, paddle=0.32, skill=0.03)
-    gaps = {}
+def margins(state, task):
+    """By how much the opponent misses each of the nine shots at a straight ball, played out."""
+    found = {}
     for offset in (0.828125 * torch.linspace(-1, 1, 9)).tolist():
         one = ByDefinition(state, rules(task), 0, 0)
-        one.run()
-        one.run()
+        for _ in range(int(one.left)):
+            one.run()
         one.away = 1
         one.hit(offset)
         for _ in range(8):
             one.run()
             one.fly()
-        if abs(offset) * 0.16 < 0.05 * 2.5:  # else too far for two steps
-            gaps[offset] = abs(one.y - one.foe)
-    best = max(gaps, key=gaps.get)
-    assert (
-        gaps[best] > gaps[-best if -best in gaps else min(gaps, key=lambda o: abs(o + best))] + 0.05
-    )
-    rest = [
-        me
-        for me in torch.arange(0.3, 0.7, 0.005).tolist()
-        if FAMILY.oracle(state._replace(me=torch.full((1, 1), me)), task).item() == 1
-    ]
-    reachable = [me for me in rest if abs(0.5 - best * 0.16 - me) <= 0.026]
-    assert reachable
-    key = FAMILY.oracle(state, task).item()
-    assert key == (1 if abs(best * 0.16) <= 0.025 else 0 if best > 0 else 2)
+        found[offset] = abs(one.y - one.foe)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("weak", "spin", "left", "me", "foe", "want"),
+    [
+        (0.8, 0.5, 3, 0.5, 0.5, 2),  # a shot up, off the paddle's upper half, beats it
+        (-0.8, 0.5, 3, 0.5, 0.5, 0),
+        (0.5, -1.0, 3, 0.5, 0.5, 0),  # curves back: a shot down ends above
+        (-0.5, -1.0, 3, 0.5, 0.5, 2),
+        (-0.6, 0.5, 8, 0.5, 0.95, 0),  # low now, the opponent will be back in the middle
+        (0.3, 0.5, 1, 0.368, 0.5, 1),  # the shot up is out of reach, the shot down needs no move
+    ],
+)
+def test_oracle_shoots_where_the_opponent_misses_by_most(weak, spin, left, me, foe, want):
+    state, task = rally(left=left, me=me, foe=foe, weak=weak, spin=spin, paddle=0.32, skill=0.04)
+    missed = margins(state, task)
+    near = {o: m for o, m in missed.items() if abs(0.5 - 0.16 * o - me) <= 0.05 * (left + 0.5)}
+    move = 0.5 - 0.16 * max(near, key=near.get) - me
+    assert want == (1 if abs(move) <= 0.025 else 2 if move > 0 else 0)
+    assert FAMILY.oracle(state, task).item() == want
+    assert (max(missed, key=missed.get) in near) == (left > 1)
 
 
 def test_oracle_plays_inverted_keys_inverted():
