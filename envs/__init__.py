@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 
 from envs.bandit import Bandit
+from envs.breakout import Breakout
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
@@ -43,6 +44,7 @@ from envs.locomotion import (
 from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
+from envs.pong import Pong
 from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
 from envs.repeated_rps import RepeatedRPS
@@ -78,6 +80,8 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         HalfCheetahGravity,
         Snake,
         Maze,
+        Breakout,
+        Pong,
     )
 } | SUITES
 

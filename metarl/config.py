@@ -242,6 +242,28 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # MuJoCo is most of the time: fewer episodes, and more updates on each of them.
     "half-cheetah-dir": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
     "half-cheetah-vel": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
+    # A key matters until the ball comes down, some ten steps later at most. Two steps in training
+    # keep the third from overshooting; fewer tasks pay for the second.
+    "breakout": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
+    # A shot is worth something only when the opponent misses it, eight steps later.
+    "pong": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.95,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
 }
 
 
