@@ -14,7 +14,7 @@ from small import TINY, files, metarl
 
 from envs import FAMILIES, make_family, parameters, unseen
 from metarl.cli import COMMANDS, parse
-from metarl.config import preset
+from metarl.presets import preset
 
 ROOT = Path(__file__).parent.parent
 POSITIONAL = {"train": "family", "evaluate": "run", "bench": "workload", "families": "names"}
