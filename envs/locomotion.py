@@ -172,7 +172,7 @@ class HalfCheetahDir(HalfCheetah):
     Action: torques of six joints, in [-1, 1] and clipped to it. Observation: height m, pitch and
     six joint angles rad, and the speeds of all and of x, m/s and rad/s. Reward: speed m/s in the
     direction asked for, less 0.05 |action|^2. Start: Gymnasium's, noise of 0.1. End: after
-    `horizon` steps of 0.05 s.
+    `horizon` steps of 0.05 s, never before.
 
     Anchors: standing still gets 0, and so does, on average, running one way for ever. Training sees
     both tasks, so there are no unseen ones, and the gain shows adaptation, not generalisation. No
@@ -195,19 +195,21 @@ class HalfCheetahDir(HalfCheetah):
 class HalfCheetahVel(HalfCheetah):
     """Run at a speed that is not told, between standing and 3 m/s.
 
-    Action, observation, start and end: as half-cheetah-dir, 200 steps. Reward: less the difference
-    from the speed asked for, m/s, less 0.05 |action|^2.
+    Action, observation, start and end: as half-cheetah-dir. Reward: less the difference from the
+    speed asked for, m/s, less 0.05 |action|^2.
 
-    Anchors: with 200 steps, standing still gets -300 on average, and the best single speed, 1.5
-    m/s, at most -150. No oracle is known. Source: Rakelly et al. 2019, PEARL (arXiv:1903.08254),
-    whose 130 fixed tasks are a stream of draws here; on Gymnasium's HalfCheetah-v5. Finn et al.
-    2017 (arXiv:1703.03400) have speeds in [0, 2] and steps of 0.01 s.
+    Anchors: standing still gets about -150 on average; the best single speed, 1.5 m/s, at most -75.
+    No oracle is known. Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), on Gymnasium's
+    HalfCheetah-v5. Rakelly et al. 2019, PEARL (arXiv:1903.08254) have the same for 200 steps, so
+    returns twice as far below 0; Finn et al. 2017 (arXiv:1703.03400) speeds in [0, 2], 200 steps
+    of 0.01 s.
     """
 
     velocity: Range = Range(0.0, 3.0, "m/s", beyond=(0.0, 4.0))
+    horizon: int = 100
 
     name: ClassVar[str] = "half-cheetah-vel"
-    source: ClassVar[str] = "PEARL (arXiv:1903.08254), Gymnasium HalfCheetah-v5"
+    source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Velocity
 
     def reward(self, before: Physics, after: Physics, act: Tensor, task: Velocity) -> Tensor:
