@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
 from envs.bandit import Bandit
 from envs.breakout import Breakout
 from envs.cartpole import CartPole
@@ -28,19 +29,14 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
-from envs.locomotion import (
-    AntDir,
-    AntDir2D,
-    AntGoal,
-    AntVel,
+from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from envs.half_cheetah_body import (
     HalfCheetahDamping,
-    HalfCheetahDir,
     HalfCheetahFriction,
     HalfCheetahGravity,
     HalfCheetahMass,
-    HalfCheetahVel,
-    HumanoidDir,
 )
+from envs.humanoid import HumanoidDir
 from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
