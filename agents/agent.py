@@ -6,16 +6,33 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from agents.adapt import inner_update, per_task
+from agents.convolution import CNN
 from agents.losses import make_batch, surrogate
-from agents.policy import Params, act_dist
+from agents.policy import MLP, Params, Policy, act_dist
 from agents.rollout import Rollout, collect
 from envs import Family
+
+PolicyKind = Literal["auto", "mlp", "cnn"]
+
+
+def make_policy(
+    family: Family, kind: PolicyKind, hidden: tuple[int, ...], log_std_init: float
+) -> Policy:
+    """The policy for a family's spaces; `auto` is a CNN for planes (C, H, W) of 8 x 8 or more.
+
+    Raises:
+        UsageError: spaces that no policy here, or not this one, can take.
+    """
+    shape = family.observation_space.shape or ()
+    image = len(shape) == 3 and min(shape[1:]) >= 8
+    policy = CNN if kind == "cnn" or (kind == "auto" and image) else MLP
+    return policy(family.observation_space, family.action_space, hidden, log_std_init)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+ABSENT = -1e9  # logit of what can't be chosen; an infinite one would make the 0 * inf of a KL
+
 
 class Gaussian(NamedTuple):
     """Diagonal normal; densities sum over the A action dimensions."""
@@ -72,4 +74,32 @@ class Categorical(NamedTuple):
         return (logp.exp() * (logp - other.logits.log_softmax(-1))).sum(-1)
 
 
-Distribution = Gaussian | Categorical
+class MultiCategorical(NamedTuple):
+    """A independent choices at once, each of up to `most`."""
+
+    logits: Tensor  # (..., A, most), ABSENT behind the last of a choice that has fewer
+
+    def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
+        """What `sample` needs for `lead` draws, (*lead, ..., A, 1) uniform in [0, 1)."""
+        return Categorical(self.logits).noise(*lead, gen=gen)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions (..., A) int64 from one draw of noise."""
+        # Rounding may leave the sum of all probabilities below the largest noise there is.
+        last = (self.logits > ABSENT / 2).sum(-1) - 1
+        return Categorical(self.logits).sample(noise).minimum(last)
+
+    def log_prob(self, act: Tensor) -> Tensor:
+        """Log probability in nats, (...)."""
+        return Categorical(self.logits).log_prob(act).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, (...)."""
+        return Categorical(self.logits).entropy().sum(-1)
+
+    def kl(self, other: MultiCategorical) -> Tensor:
+        """KL(self || other) in nats, (...)."""
+        return Categorical(self.logits).kl(Categorical(other.logits)).sum(-1)
+
+
+Distribution = Gaussian | Categorical | MultiCategorical

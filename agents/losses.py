@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     logp: Tensor  # (N, M) nats under the collecting weights, constant
     adv: Tensor  # (N, M)
     weight: Tensor  # (N, M) one over the task's living steps, 0 in the padding
-    dist: Distribution  # (N, M, A) what the actions were drawn from
+    dist: Distribution  # (N, M, ...) what the actions were drawn from
 
 
 def make_batch(data: Rollout, gamma: float, gae_lambda: float) -> Batch:
@@ -31,7 +31,7 @@ def make_batch(data: Rollout, gamma: float, gae_lambda: float) -> Batch:
     obs, act, logp, adv, weight = (
         x.flatten(1, 2) for x in (data.obs, data.act, data.logp, adv, weight)
     )
-    dist = type(data.dist)(*(x.flatten(1, 2) if x.dim() == 4 else x for x in data.dist))
+    dist = type(data.dist)(*(x.flatten(1, 2) if x.dim() >= 4 else x for x in data.dist))
     return Batch(obs, act, logp, adv, weight, dist)
 
 

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron policies whose weights may carry a task axis."""
+"""Policies whose weights may carry a task axis: what all of them share, and the perceptron."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from itertools import pairwise
 
 import torch
-from gymnasium.spaces import Box, Discrete, MultiBinary, Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from agents.distributions import Categorical, Distribution, Gaussian
+from agents.distributions import ABSENT, Categorical, Distribution, Gaussian, MultiCategorical
 from envs.errors import UsageError
 
 Params = dict[str, Tensor]
@@ -23,40 +23,44 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
-class MLP(nn.Module):
-    """tanh layers, then the mean of a Gaussian or the logits of a Categorical.
+class Policy(nn.Module):
+    """From the numbers of the last layer to a distribution of actions; and the first weights.
+
+    A subclass ends in `layers`, the last of which has `out` units, and `head` takes its output.
 
     Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last, zero
     biases, so that the first policy is near to uniform, or to a centred normal whose standard
     deviation is `exp(log_std_init)` of half the action box.
     """
 
-    act_scale: Tensor | None
+    act_scale: Tensor | None  # (A,) half the action box
+    absent: Tensor | None  # (A, most) where an action has fewer choices than the others
+    layers: nn.ModuleList
 
     def __init__(
-        self,
-        observation_space: Space,
-        action_space: Space,
-        hidden: tuple[int, ...] = (64, 64),
-        log_std_init: float = 0.0,
+        self, observation_space: Space, action_space: Space, log_std_init: float = 0.0
     ) -> None:
         super().__init__()
-        self.obs_ndim = len(_observation_shape(observation_space))
-        out, scale = _action_layout(action_space)
-        sizes = (math.prod(_observation_shape(observation_space)), *hidden, out)
-        # Weights are always passed in; drawing some here would move torch's own random stream.
-        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairwise(sizes))
+        self.obs_ndim = len(observation_shape(observation_space))
+        scale = absent = None
+        if isinstance(action_space, Discrete) and action_space.start == 0:
+            self.out = int(action_space.n)
+        elif counts := _choices(action_space):
+            absent = torch.arange(max(counts)) >= torch.tensor(counts).unsqueeze(-1)
+            self.out = absent.numel()
+        else:
+            scale = _half_box(action_space)
+            self.out = len(scale)
+            self.log_std = nn.Parameter(torch.full((self.out,), log_std_init))
         self.register_buffer("act_scale", scale, persistent=False)
-        if scale is not None:
-            self.log_std = nn.Parameter(torch.full((out,), log_std_init))
+        self.register_buffer("absent", absent, persistent=False)
 
-    def forward(self, obs: Tensor) -> Distribution:
-        """Distribution of the action at obs (N, M, *observation_space.shape)."""
-        x = obs.flatten(-self.obs_ndim)
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = affine(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
-        x = affine(x, last.weight, last.bias)  # type: ignore[arg-type]
+    def head(self, x: Tensor) -> Distribution:
+        """Distribution of the action from the last layer's output (N, M, out)."""
+        if self.absent is not None:
+            return MultiCategorical(
+                x.unflatten(-1, self.absent.shape).masked_fill(self.absent, ABSENT)
+            )
         if self.act_scale is None:
             return Categorical(x)
         # Acting in units of half the box keeps one step size right for boxes of all sizes.
@@ -75,6 +79,29 @@ class MLP(nn.Module):
         return params
 
 
+class MLP(Policy):
+    """tanh layers over the flattened observation."""
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        hidden: tuple[int, ...] = (64, 64),
+        log_std_init: float = 0.0,
+    ) -> None:
+        super().__init__(observation_space, action_space, log_std_init)
+        sizes = (math.prod(observation_shape(observation_space)), *hidden, self.out)
+        self.layers = dense(sizes)
+
+    def forward(self, obs: Tensor) -> Distribution:
+        """Distribution of the action at obs (N, M, *observation_space.shape)."""
+        *hidden, last = self.layers
+        x = as_input(obs, last.weight.dtype).flatten(-self.obs_ndim)  # type: ignore[arg-type]
+        for layer in hidden:
+            x = affine(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
+        return self.head(affine(x, last.weight, last.bias))  # type: ignore[arg-type]
+
+
 def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
     """The policy's distribution at obs (N, M, ...) under weights (...) or (N, ...)."""
     # strict: a weight that is missing would silently fall back to the module's own.
@@ -83,20 +110,44 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
     return dist
 
 
-def _observation_shape(space: Space) -> tuple[int, ...]:
+def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
+    """Layers between these sizes.
+
+    Their weights are always passed in; drawing some here would move torch's own random stream.
+    """
+    return nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairwise(sizes))
+
+
+def as_input(obs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers of the weights' type; bytes, which rollouts keep to save memory, become 0 to 1."""
+    x = obs.to(dtype)
+    return x / 255 if obs.dtype == torch.uint8 else x
+
+
+def observation_shape(space: Space) -> tuple[int, ...]:
+    """Shape of an observation that policies can take."""
     if isinstance(space, Box | MultiBinary) and space.shape:
         return space.shape
     raise UsageError(
-        f"observation space {space}: MLP takes Box or MultiBinary with at least one axis."
+        f"observation space {space}: give a Box or MultiBinary with at least one axis."
     )
 
 
-def _action_layout(space: Space) -> tuple[int, Tensor | None]:
-    """Size of the last layer, and half the box where there is one."""
-    if isinstance(space, Discrete) and space.start == 0:
-        return int(space.n), None
+def _choices(space: Space) -> list[int] | None:
+    """How many choices each of several discrete actions has, where the space is of such."""
+    if isinstance(space, MultiBinary) and len(space.shape) == 1:
+        return [2] * space.shape[0]
+    if isinstance(space, MultiDiscrete) and len(space.shape) == 1 and not space.start.any():
+        return [int(n) for n in space.nvec]
+    return None
+
+
+def _half_box(space: Space) -> Tensor:
     if isinstance(space, Box) and len(space.shape) == 1 and space.is_bounded():
         if (space.low != -space.high).any() or (space.high <= 0).any():
             raise UsageError(f"action space {space}: give a Box that is symmetric about 0.")
-        return space.shape[0], torch.as_tensor(space.high, dtype=torch.float32)
-    raise UsageError(f"action space {space}: give a Discrete from 0, or a bounded Box, one axis.")
+        return torch.as_tensor(space.high, dtype=torch.float32)
+    raise UsageError(
+        f"action space {space}: give a Discrete from 0, or with one axis a bounded Box, "
+        "a MultiDiscrete from 0 or a MultiBinary."
+    )

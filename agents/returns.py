@@ -6,9 +6,12 @@ whether the game ended it or its clock; the baseline sees the time, so that this
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
 
+import torch
+from torch import Tensor, nn
+
+from agents.policy import as_input
 from agents.rollout import Rollout
 
 
@@ -36,17 +39,16 @@ def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float
 def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5) -> Tensor:
     """Values (N, T, B) of the least-squares fit of `ret`, one for each task, in closed form.
 
-    Features: the observation, clipped to +-10, and its square (image planes are bits, their own
-    squares); t, t^2, t^3 in units of 100 steps; 1. Normal equations in float64, divided by the
-    number of living steps so that `ridge` means the same for long and short rollouts.
+    Features: those of `observation_features`; t, t^2, t^3 in units of 100 steps; 1. Normal
+    equations in float64, divided by the number of living steps so that `ridge` means the same for
+    long and short rollouts.
     Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
     """
     n, steps, episodes = ret.shape
-    x = obs.flatten(3).clamp(-10, 10).double()
+    x = observation_features(obs)
     t = torch.arange(steps, device=obs.device, dtype=x.dtype).view(1, steps, 1, 1) / 100
     clock = torch.cat((t, t**2, t**3, torch.ones_like(t)), dim=-1).expand(n, -1, episodes, -1)
-    square = () if obs.dim() > 4 else (x.square(),)
-    feature = torch.cat((x, *square, clock), dim=-1).flatten(1, 2)  # (N, T * B, F)
+    feature = torch.cat((x, clock), dim=-1).flatten(1, 2)  # (N, T * B, F)
     weight = (alive / alive.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
     weighted = (feature * weight).mT
     gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
@@ -55,6 +57,37 @@ def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5
         weighted @ ret.flatten(1, 2).unsqueeze(-1).to(x.dtype), factor
     )
     return (feature @ coefficient).view(ret.shape).to(ret.dtype)
+
+
+def observation_features(obs: Tensor) -> Tensor:
+    """What the baseline makes of observations (N, T, B, *obs), (N, T, B, F) float64.
+
+    Vectors: their numbers, clipped to +-10, and the squares. Images (two axes or more): the numbers
+    alone, since planes are often bits, their own squares. What has more numbers than that can be
+    solved for is averaged: images of more than 256 numbers over 4 x 4 equal cells of each channel
+    (fewer where channels are many: about 512 means in all), vectors of more than 512 over 512 equal
+    stretches, without squares. Bytes are scaled to [0, 1].
+    """
+    count = math.prod(obs.shape[3:])
+    if obs.dim() > 4 and count > 256:
+        channels = count // math.prod(obs.shape[-2:])
+        side = max(1, min(4, math.isqrt(512 // channels)))
+        # One time at a time, so that rollouts of bytes never become numbers of 4 bytes all at once.
+        means = [_image_means(x, side) for x in obs.unbind(dim=1)]
+        return torch.stack(means, dim=1).double()
+    x = as_input(obs, torch.float64).flatten(3).clamp(-10, 10)
+    if count > 512:
+        return nn.functional.adaptive_avg_pool1d(x.flatten(0, 1), 512).view(*x.shape[:3], -1)
+    return x if obs.dim() > 4 else torch.cat((x, x.square()), dim=-1)
+
+
+def _image_means(x: Tensor, side: int) -> Tensor:
+    """Means over side x side cells of each channel of clipped images (N, B, ..., H, W)."""
+    kind = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    images = as_input(x, kind).clamp(-10, 10)
+    planes = images.reshape(math.prod(x.shape[:2]), -1, *x.shape[-2:])
+    cells = (min(side, x.shape[-2]), min(side, x.shape[-1]))
+    return nn.functional.adaptive_avg_pool2d(planes, cells).view(*x.shape[:2], -1)
 
 
 def normalise(adv: Tensor, alive: Tensor) -> Tensor:

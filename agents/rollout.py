@@ -12,6 +12,8 @@ from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
 from envs import Family, RunError, describe, simulate, task_values
 
+NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
+
 
 class Rollout(NamedTuple):
     """B whole episodes of T steps in each of N tasks.
@@ -24,7 +26,8 @@ class Rollout(NamedTuple):
     logp: Tensor  # (N, T, B) log pi(act | obs) in nats when collected; constant
     rew: Tensor  # (N, T, B)
     alive: Tensor  # (N, T, B) 1.0 up to and with an episode's last step, then 0.0
-    dist: Distribution  # what the actions were drawn from, axes (N, T, B, A)
+    dist: Distribution  # what the actions were drawn from, axes (N, T, B, ...)
+    notes: dict[str, Tensor] = {}  # noqa: RUF012  # (N, B) each: `NOTES` that the simulator keeps
 
     def episode_return(self) -> Tensor:
         """Undiscounted return of each episode, (N, B)."""
@@ -68,7 +71,8 @@ def collect(
     whole = dist._replace(**{dist._fields[0]: first})
     if isinstance(whole, Gaussian) and whole.log_std.dim() == 3:
         whole = Gaussian(first, whole.log_std.unsqueeze(1))
-    return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole)
+    notes = {k: getattr(simulator, k).to(rew.dtype) for k in NOTES if hasattr(simulator, k)}
+    return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole, notes)
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:

@@ -63,7 +63,7 @@ class Family(Protocol):
         """Next state, reward (N, B), terminated (N, B) bool.
 
         Args:
-            act: (N, B, A) for a Box, (N, B) integers for a Discrete action space.
+            act: (N, B, A) for a Box, integers for others: (N, B) for a Discrete, else (N, B, A).
             noise: (N, B, step_noise).
         """
         ...

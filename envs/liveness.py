@@ -11,6 +11,7 @@ from envs.stage import Failure, Made, Settings, Stage, find_knobs, raised
 
 STEPS = 200  # of random play in which a parameter has to show itself
 SEEDS = (0, 1, 2)
+FEW = 16  # values of a set; of more, only those that are needed to see a difference are tried
 
 
 def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) -> dict[str, Any]:
@@ -32,19 +33,15 @@ def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) ->
             "self.np_random, and set everything anew in reset."
         )
     for name, settings in trials.items():
-        live = False
-        for seed in SEEDS:
-            traces = [_play(stage, setting, seed)[0] for setting in settings]
-            live = live or any(not _same(traces[0], other) for other in traces[1:])
-            if live:
-                break
-        if not live:
+        if not any(_live(stage, settings, seed) for seed in SEEDS):
             kind = stage.knobs[name].kind
             raise UsageError(
                 f"'{name}' ({kind}) changes nothing in {STEPS} steps of random play, be it "
                 f"{settings[0][name]} or {settings[-1][name]}: give another parameter, or with "
                 "--set what makes it count."
             )
+        for setting in settings if len(settings) <= FEW else ():
+            _play(stage, setting, SEEDS[0], steps=1)  # each can be made
     return {
         "observation_space": stage.encoding.observation_space,
         "action_space": stage.encoding.action_space,
@@ -67,12 +64,18 @@ def draws(stage: Stage, usual: Settings) -> bool:
         stage.put_by(made)
 
 
-def _play(stage: Stage, setting: Settings, seed: int) -> tuple[list[Any], bool]:
+def _live(stage: Stage, settings: list[Settings], seed: int) -> bool:
+    """Whether two of the variants differ in anything that an agent sees or gets."""
+    first, _ = _play(stage, settings[0], seed)
+    return any(not _same(first, _play(stage, other, seed)[0]) for other in settings[1:])
+
+
+def _play(stage: Stage, setting: Settings, seed: int, steps: int = STEPS) -> tuple[list[Any], bool]:
     """All that an agent sees and gets in random play, and whether success is told."""
     try:
         made = stage.take(setting, most=len(SEEDS))
         try:
-            return _trace(stage, made, setting, seed)
+            return _trace(stage, made, setting, seed, steps)
         finally:
             stage.put_by(made)
     except UsageError:
@@ -81,12 +84,14 @@ def _play(stage: Stage, setting: Settings, seed: int) -> tuple[list[Any], bool]:
         raise Failure(-1, raised(f"playing with {_show(setting)}", error)) from error
 
 
-def _trace(stage: Stage, made: Made, setting: Settings, seed: int) -> tuple[list[Any], bool]:
+def _trace(
+    stage: Stage, made: Made, setting: Settings, seed: int, steps: int
+) -> tuple[list[Any], bool]:
     space, encoding = stage.encoding.action_space, stage.encoding
     space.seed(seed)
     trace: list[Any] = [np.array(encoding.observe(made.begin(setting, seed)))]
     success = False
-    for _ in range(STEPS):
+    for _ in range(steps):
         stage.show_progress(-1)
         obs, rew, terminated, truncated, info = made.env.step(encoding.act(space.sample()))
         trace += [np.array(encoding.observe(obs)), rew, terminated]

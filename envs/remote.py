@@ -26,7 +26,7 @@ class RemoteSimulator:
 
     Attributes:
         diverged: (N, B) episodes that ended as an observation or reward wasn't finite.
-        success: (N, B) 1 where the environment said so in any step.
+        success: (N, B) 1 where the environment said so in any step; absent where it never does.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class RemoteSimulator:
         self._history: list[tuple[list[int], np.ndarray[Any, Any]]] = []
         self._replaced: set[int] = set()
         self.diverged = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
-        self.success: Tensor | None = None
+        if family.success:
+            self.success = torch.zeros(self._shape, device=self._device)
         if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
             pool.share(_fields(family, len(self._seeds)))
 

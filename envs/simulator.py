@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from envs.errors import UsageError
@@ -96,16 +98,19 @@ def probe(family: Family) -> None:
     try:
         simulator = TensorSimulator(family, task, 3, torch.Generator().manual_seed(0))
         obs = simulator.reset()
-        box = family.action_space.shape
-        act = torch.zeros(2, 3, *(box or ()), dtype=torch.float32 if box else torch.int64)
+        space = family.action_space
+        kind = torch.float32 if isinstance(space, Box) else torch.int64
+        act = torch.zeros(2, 3, *(space.shape or ()), dtype=kind)
         _, rew, terminated, _ = simulator.step(act)
     except Exception as error:  # whatever a user's family may raise
         raise UsageError(
             f"{family.name}: the first reset and step of 2 tasks x 3 episodes raised "
             f"{type(error).__name__}: {error}: see the example of a family in README."
         ) from error
+    seen = family.observation_space
+    number = torch.uint8 if seen.dtype == np.uint8 else torch.float32
     for what, x, shape, dtype in (
-        ("observe(state)", obs, (2, 3, *(family.observation_space.shape or ())), torch.float32),
+        ("observe(state)", obs, (2, 3, *(seen.shape or ())), number),
         ("the reward of step", rew, (2, 3), torch.float32),
         ("terminated of step", terminated, (2, 3), torch.bool),
     ):

@@ -118,6 +118,11 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
             before, after = m["train/return_before"], m["train/return_after"]
             gain = f"return {before:.1f} -> {after:.1f} after adaptation"
             progress.update(bar, completed=state.iteration, gain=gain)
+            if m["train/diverged"]:
+                progress.console.print(
+                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended as the "
+                    "simulator gave no finite number"
+                )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
                     f"iteration {state.iteration}: meta-gradient not finite, update skipped"
@@ -137,7 +142,9 @@ def _show_returns(console: Console, result: Evaluation) -> None:
         f"{result.episodes} episodes a step"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("steps", "return", "95 % interval", "IQM", "gain, 95 % interval"):
+    shares = None if result.success is None else result.success.mean(axis=0)
+    success = [] if shares is None else ["success"]
+    for name in ("steps", "return", "95 % interval", "IQM", *success, "gain, 95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     means = [*result.mean, *([] if result.oracle is None else [result.oracle.mean()])]
@@ -150,13 +157,12 @@ def _show_returns(console: Console, result: Evaluation) -> None:
     for k, mean in enumerate(result.mean):
         (a, b), (c, d) = mean_ci95[k], gain_ci95[k]
         gain = f"{mean - result.mean[0]:+.2f} [{c:.2f}, {d:.2f}]" if k else ""
-        table.add_row(
-            str(k), f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", gain, bar(mean)
-        )
+        share = [] if shares is None else [f"{shares[k]:.2f}"]
+        row = [f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", *share, gain]
+        table.add_row(str(k), *row, bar(mean))
     if result.oracle is not None:
-        table.add_row(
-            "oracle", f"{result.oracle.mean():.2f}", "", "", "", bar(result.oracle.mean())
-        )
+        best = result.oracle.mean()
+        table.add_row("oracle", f"{best:.2f}", "", "", *("" for _ in success), "", bar(best))
     console.print(table)
 
 

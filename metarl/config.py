@@ -140,7 +140,14 @@ class TrainConfig:
     inner_kl: Annotated[
         float, *number("weight of the KL of the policies before each inner step", 0)
     ] = 5e-4
-    hidden: Annotated[tuple[int, ...], *number("units in each hidden layer", 1, 16_384)] = (64, 64)
+    policy: Annotated[
+        Literal["auto", "mlp", "cnn"],
+        arg(help="network; auto: cnn for images (C, H, W) of 8 x 8 or more, else mlp"),
+    ] = "auto"
+    hidden: Annotated[
+        tuple[int, ...],
+        *number("units in each hidden layer; a cnn has one such layer, the last", 1, 16_384),
+    ] = (64, 64)
     log_std_init: Annotated[
         float, *number("first log standard deviation, in half action boxes", -10, 3)
     ] = 0.0
@@ -208,6 +215,14 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+# The same for all of a suite, by the beginning of the name: what fits in memory.
+SUITE_SETTINGS: dict[str, dict[str, Any]] = {
+    "ALE/": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "atari-": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "metaworld-": {"tasks": 10, "episodes": 10, "iterations": 100},
+}
+
+
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
     """The shipped settings of a family and an algorithm, and what is given instead of them.
 
@@ -216,7 +231,9 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     """
     if algo not in ALGORITHMS:
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
-    shipped = {**FAMILY_SETTINGS.get(family, {}), **ALGORITHMS[algo]}
+    suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
+    own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
+    shipped = {**own, **ALGORITHMS[algo]}
     return TrainConfig(family=family, algo=algo, **{**shipped, **settings})  # type: ignore[arg-type]
 
 

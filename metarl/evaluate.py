@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.agent import Agent
 from agents.rollout import check_finite
@@ -27,6 +28,7 @@ class Evaluation:
     params: list[dict[str, float]]  # M
     returns: Array  # (M, K + 1)
     oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
+    success: Array | None = None  # (M, K + 1) share of episodes, where the simulator notes it
 
     @property
     def mean(self) -> Array:
@@ -64,6 +66,7 @@ class Evaluation:
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
             "gain_ci95": self.gain_ci95.tolist(),
+            "success": None if self.success is None else self.success.mean(axis=0).tolist(),
             "oracle_mean": None if self.oracle is None else float(self.oracle.mean()),
             "per_task": [
                 {"params": p, "returns": r.tolist()}
@@ -92,7 +95,7 @@ def evaluate(
     device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)
-    columns = []
+    returns, success = [], []
     for step in range(steps + 1):
         data = agent.play(family, task, episodes, stream(seed, "evaluate episodes", step, device))
         check_finite(family, task, data)
@@ -101,12 +104,28 @@ def evaluate(
                 f"the agent's weights are not finite after {step} inner steps: "
                 "train again with a lower --inner-lr."
             )
-        columns.append(data.episode_return().mean(dim=1))
+        returns.append(data.episode_return().mean(dim=1))
+        if "success" in data.notes:
+            success.append(data.notes["success"].mean(dim=1))
         if step < steps:
             agent = agent.learn(data)
-    returns = torch.stack(columns, dim=1).cpu().double().numpy()
     oracle = oracle_return(family, task, episodes, stream(seed, "oracle", 0, device))
-    return Evaluation(family.name, split, seed, episodes, task_values(task), returns, oracle)
+    return Evaluation(
+        family.name,
+        split,
+        seed,
+        episodes,
+        task_values(task),
+        _table(returns),
+        oracle,
+        _table(success) if success else None,
+    )
+
+
+def _table(columns: list[Tensor]) -> Array:
+    """Columns (M,) side by side, on the host."""
+    table: Array = torch.stack(columns, dim=1).cpu().double().numpy()
+    return table
 
 
 @torch.no_grad()

@@ -37,9 +37,12 @@ def measure(
     values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
     values["train/meta_loss"] = losses[0]
     values["train/grad_norm"] = torch.stack(norms).mean()
-    values["env_steps"] = torch.stack([r.alive.sum() for d in data for r in d.rollouts]).sum()
+    rollouts = [r for d in data for r in d.rollouts]
+    diverged = [r.notes["diverged"].sum() for r in rollouts if "diverged" in r.notes]
+    values["train/diverged"] = torch.stack(diverged or [torch.zeros_like(losses[0])]).sum()
+    values["env_steps"] = torch.stack([r.alive.sum() for r in rollouts]).sum()
     values["finite"] = torch.stack(
-        [x.isfinite().all() for d in data for r in d.rollouts for x in (r.obs, r.rew)]
+        [x.isfinite().all() for r in rollouts for x in (r.obs, r.rew)]
     ).all()
     numbers = torch.stack([v.double() for v in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))
@@ -50,9 +53,14 @@ def _measure_chunk(agent: Agent, data: Experience) -> dict[str, Tensor]:
     played, query = data.support[0] if data.support else data.query, data.query
     with torch.no_grad():
         kl = mean_kl(act_dist(agent.policy, agent.params, played.obs), played).mean()
-    return {
-        "train/return_before": data.rollouts[0].episode_return().mean(),
-        "train/return_after": data.rollouts[-1].episode_return().mean(),
+    first, last = data.rollouts[0], data.rollouts[-1]
+    means = {
+        "train/return_before": first.episode_return().mean(),
+        "train/return_after": last.episode_return().mean(),
         "train/kl": kl,
         "train/entropy": (query.dist.entropy() * query.weight).sum(-1).mean(),
     }
+    if "success" in first.notes:
+        means["train/success_before"] = first.notes["success"].mean()
+        means["train/success_after"] = last.notes["success"].mean()
+    return means

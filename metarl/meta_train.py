@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.adapt import adapt, inner_update, per_task
-from agents.agent import Agent
+from agents.agent import Agent, make_policy
 from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl, surrogate
-from agents.policy import MLP, act_dist
+from agents.policy import act_dist
 from agents.rollout import Rollout, check_finite, collect
 from agents.streams import stream
 from envs import Family, RunError, probe, sample_tasks
@@ -33,7 +33,7 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
             here can take.
     """
     probe(family)
-    policy = MLP(family.observation_space, family.action_space, cfg.hidden, cfg.log_std_init)
+    policy = make_policy(family, cfg.policy, cfg.hidden, cfg.log_std_init)
     params = policy.initial(stream(cfg.seed, "weights"))
     inner_lr = {
         k: torch.full(p.shape if cfg.step_size == "per-weight" else (), float(cfg.inner_lr))

@@ -143,7 +143,8 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
     where = folder / "checkpoints"
     if state.iteration == 0:
         save_checkpoint(where, train.family, state)
-    csv = CsvTracker(folder / "metrics.csv", columns(run.eval_steps), state.iteration)
+    header = columns(run.eval_steps, success=getattr(job.family, "success", False))
+    csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
     board = TensorBoardTracker(folder, state.env_steps)
     saved, clock = state.iteration, time.perf_counter()
     began = clock

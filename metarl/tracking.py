@@ -22,14 +22,17 @@ TRAIN_COLUMNS = (
     "train/entropy",
     "train/grad_norm",
     "train/skipped_updates",
+    "train/diverged",
 )
+SUCCESS_COLUMNS = ("train/success_before", "train/success_after")
 TIME_COLUMNS = ("time/seconds", "time/env_steps_per_second")  # the only ones that vary between runs
 
 
-def columns(eval_steps: int) -> tuple[str, ...]:
-    """The header of `metrics.csv`."""
+def columns(eval_steps: int, success: bool = False) -> tuple[str, ...]:
+    """The header of `metrics.csv`; `success` where simulators say which episodes succeeded."""
+    train = (*TRAIN_COLUMNS, *(SUCCESS_COLUMNS if success else ()))
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
-    return ("iteration", "env_steps", *TRAIN_COLUMNS, *returns, *TIME_COLUMNS)
+    return ("iteration", "env_steps", *train, *returns, *TIME_COLUMNS)
 
 
 class CsvTracker:
@@ -39,10 +42,12 @@ class CsvTracker:
         kept = []
         if path.exists():
             with path.open(newline="", errors="replace") as file:
-                rows = list(csv.reader(file))[1:]
+                old, *rows = list(csv.reader(file)) or [[]]
             # A line that was being written when the power went has too few fields, or no number.
-            whole = [r for r in rows if len(r) == len(header) and r[0].isdecimal()]
-            kept = [r for r in whole if int(r[0]) <= iteration]
+            whole = [r for r in rows if len(r) == len(old) > 0 and r[0].isdecimal()]
+            named = [dict(zip(old, r, strict=True)) for r in whole if int(r[0]) <= iteration]
+            # An older metarl may have written fewer columns.
+            kept = [[row.get(name, "") for name in header] for row in named]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *kept])
         write_atomically(path, text.getvalue().encode())

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
-from agents.distributions import Distribution, Gaussian
+from agents.distributions import Distribution, Gaussian, MultiCategorical
 from agents.losses import Batch
 from agents.policy import Params, act_dist
 from envs.family import Range
@@ -47,6 +47,26 @@ def gae_by_definition(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, lam
     return adv
 
 
+def features_by_definition(obs: Tensor) -> np.ndarray[Any, Any]:
+    """What the baseline sees of one observation, without the clock."""
+    x = obs.double().numpy() / (255 if obs.dtype == torch.uint8 else 1)
+    x = np.clip(x, -10, 10)
+    if x.ndim == 1:
+        stretches = [x[a:b].mean() for a, b in equal_parts(len(x), 512)]
+        return np.array(stretches) if len(x) > 512 else np.concatenate([x, x**2])
+    planes = x.reshape(-1, *x.shape[-2:])
+    if x.size <= 256:
+        return x.flatten()
+    side = next(s for s in (4, 3, 2, 1) if s == 1 or len(planes) * s**2 <= 512)
+    rows, columns = (equal_parts(n, min(n, side)) for n in x.shape[-2:])
+    return np.array([p[a:b, c:d].mean() for p in planes for a, b in rows for c, d in columns])
+
+
+def equal_parts(n: int, parts: int) -> list[tuple[int, int]]:
+    """First and last + 1 of parts that cover n numbers, each as much of it as any touches."""
+    return [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+
+
 def baseline_by_lstsq(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float) -> Tensor:
     """Ridge regression of each task's living steps; the ridge enters as rows of data.
 
@@ -57,10 +77,9 @@ def baseline_by_lstsq(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float) -> 
         where = [(t, b) for t, b in np.ndindex(*ret.shape[1:]) if alive[n, t, b]]
         rows = []
         for t, b in where:
-            x = np.clip(obs[n, t, b].flatten().numpy(), -10, 10)
-            squares = [] if obs[n, t, b].dim() > 1 else [x**2]
             clock = t / 100
-            rows.append(np.concatenate([x, *squares, [clock, clock**2, clock**3, 1.0]]))
+            seen = features_by_definition(obs[n, t, b])
+            rows.append(np.concatenate([seen, [clock, clock**2, clock**3, 1.0]]))
         feature = np.stack(rows)
         target = np.array([ret[n, t, b].item() for t, b in where])
         scale, size = len(where) ** -0.5, feature.shape[1]
@@ -107,7 +126,9 @@ def torch_distribution(dist: Distribution) -> torch.distributions.Distribution:
     if isinstance(dist, Gaussian):
         mean, log_std = torch.broadcast_tensors(dist.mean, dist.log_std)
         return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
-    return torch.distributions.Categorical(logits=dist.logits)
+    each = torch.distributions.Categorical(logits=dist.logits)
+    several = isinstance(dist, MultiCategorical)
+    return torch.distributions.Independent(each, 1) if several else each
 
 
 def random_params(policy: nn.Module, gen: torch.Generator, lead: tuple[int, ...] = ()) -> Params:
@@ -155,7 +176,7 @@ class Walk:
     """A noisy walk whose episode b lasts `length + b` steps; then everything is NaN or infinite."""
 
     length: Range = ANY_LENGTH
-    discrete: bool = False
+    discrete: bool | str = False  # "several": two keys, one for each axis
     horizon: int = 6
 
     name: ClassVar[str] = "walk"
@@ -166,6 +187,8 @@ class Walk:
 
     @property
     def action_space(self) -> Any:
+        if self.discrete == "several":
+            return MultiDiscrete([3, 2])
         return Discrete(3) if self.discrete else Box(-0.5, 0.5, (2,))
 
     def reset(self, task: WalkTask, noise: Tensor) -> WalkState:
@@ -177,7 +200,8 @@ class Walk:
     def step(
         self, state: WalkState, act: Tensor, task: WalkTask, noise: Tensor
     ) -> tuple[WalkState, Tensor, Tensor]:
-        push = act.unsqueeze(-1) - 1.0 if self.discrete else act
+        push = act.unsqueeze(-1) if act.dim() == 2 else act
+        push = push - 1.0 if self.discrete else push
         last = task.length + torch.arange(state.clock.shape[1])
         over = state.clock >= last
         pos = (state.pos + push + noise).masked_fill(over.unsqueeze(-1), float("nan"))

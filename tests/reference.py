@@ -4,7 +4,7 @@ import math
 from itertools import permutations, product
 
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from envs import SPLITS, parameters, sample_tasks, simulate
 
@@ -24,6 +24,10 @@ def random_acts(family, shape, seed=0):
     gen, space = torch.Generator().manual_seed(seed), family.action_space
     if isinstance(space, Discrete):
         return torch.randint(int(space.n), shape, generator=gen)
+    if isinstance(space, MultiDiscrete):
+        return (
+            torch.rand(*shape, *space.shape, generator=gen) * torch.from_numpy(space.nvec)
+        ).long()
     low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
     return low + (high - low) * torch.rand(*shape, *space.shape, generator=gen)
 

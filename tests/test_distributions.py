@@ -5,14 +5,22 @@ import torch
 from agents_reference import torch_distribution
 from torch.testing import assert_close
 
-from agents.distributions import Categorical, Gaussian
+from agents.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
 
 N, M, A = 3, 5, 4
+COUNTS = (4, 1, 3)  # choices of several actions at once
 ALMOST_ONE = 0.99999994  # the largest float32 below 1, the largest uniform noise there is
 
 
 def gen():
     return torch.Generator().manual_seed(0)
+
+
+def several(logits):
+    """Choices among the first 4, 1 and 3 of A."""
+    return MultiCategorical(
+        logits.masked_fill(torch.arange(A) >= torch.tensor(COUNTS).unsqueeze(-1), ABSENT)
+    )
 
 
 def random_pair(kind):
@@ -25,12 +33,15 @@ def random_pair(kind):
     if kind == "categorical":
         act = torch.randint(A, (N, M), generator=g)
         return Categorical(3 * normal(N, M, A)), Categorical(3 * normal(N, M, A)), act
+    if kind == "several":
+        act = (torch.rand(N, M, len(COUNTS), generator=g) * torch.tensor(COUNTS)).long()
+        return several(normal(N, M, 3, A)), several(normal(N, M, 3, A)), act
     shape = {"shared": (A,), "per task": (N, 1, A), "per step": (N, M, A)}[kind]
     one = Gaussian(normal(N, M, A), normal(*shape))
     return one, Gaussian(normal(N, M, A), normal(*shape)), normal(N, M, A)
 
 
-KINDS = ["categorical", "shared", "per task", "per step"]
+KINDS = ["categorical", "several", "shared", "per task", "per step"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,12 +137,48 @@ def test_the_largest_noise_never_chooses_an_action_that_does_not_exist():
     assert_close(act, torch.full((1000,), 49))
 
 
-@pytest.mark.parametrize("kind", ["categorical", "per task"])
+@pytest.mark.parametrize("kind", ["categorical", "several", "per task"])
 def test_noise_has_the_shape_and_type_that_sample_needs(kind):
     dist, _, act = random_pair(kind)
     noise = dist.noise(7, gen=gen())
-    assert noise.shape == ((7, N, M, 1) if kind == "categorical" else (7, N, M, A))
+    last = {"categorical": (1,), "several": (3, 1), "per task": (A,)}[kind]
+    assert noise.shape == (7, N, M, *last)
     assert noise.dtype == torch.float64
     assert dist.sample(noise[0]).shape == act.shape
     assert dist.sample(noise[0]).dtype == act.dtype
     assert_close(noise, dist.noise(7, gen=gen()), rtol=0, atol=0)
+
+
+def test_several_actions_are_independent_categoricals():
+    dist, other, act = random_pair("several")
+    parts = [
+        (Categorical(d[..., i, :n]), Categorical(o[..., i, :n]), act[..., i])
+        for d, o in [(dist.logits, other.logits)]
+        for i, n in enumerate(COUNTS)
+    ]
+    assert_close(dist.log_prob(act), sum(d.log_prob(a) for d, _, a in parts))
+    assert_close(dist.entropy(), sum(d.entropy() for d, _, _ in parts))
+    assert_close(dist.kl(other), sum(d.kl(o) for d, o, _ in parts))
+    noise = dist.noise(gen=gen())
+    each = [d.sample(noise[..., i, :]) for i, (d, _, _) in enumerate(parts)]
+    assert_close(dist.sample(noise), torch.stack(each, -1))
+
+
+def test_several_actions_never_choose_what_is_absent():
+    """Rounding leaves some sums of all probabilities below the largest noise."""
+    logits = torch.randn(1000, 1, 50, generator=gen()).masked_fill(torch.arange(50) >= 40, ABSENT)
+    assert (logits.softmax(-1).cumsum(-1)[..., -1] <= ALMOST_ONE).any()
+    act = MultiCategorical(logits).sample(torch.full((1000, 1, 1), ALMOST_ONE))
+    assert_close(act, torch.full((1000, 1), 39))
+
+
+def test_gradients_are_zero_at_absent_choices_and_finite_everywhere():
+    dist, other, act = random_pair("several")
+    logits = dist.logits.requires_grad_()
+    both = MultiCategorical(logits)
+    total = both.log_prob(act).sum() + both.entropy().sum() + both.kl(other).sum()
+    (slope,) = torch.autograd.grad(total, logits, create_graph=True)
+    (second,) = torch.autograd.grad(slope.square().sum(), logits)
+    for g in (slope, second):
+        assert g.isfinite().all()
+        assert (g[logits == ABSENT] == 0).all()

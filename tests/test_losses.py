@@ -3,6 +3,7 @@
 import pytest
 import torch
 from agents_reference import (
+    Walk,
     finite_difference,
     gradient,
     random_batch,
@@ -10,7 +11,7 @@ from agents_reference import (
     task_row,
     torch_distribution,
 )
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch.testing import assert_close
 
 from agents.adapt import per_task
@@ -24,11 +25,17 @@ from envs import PointNavigation, sample_tasks
 N, M = 3, 6
 
 
-@pytest.fixture(params=["gaussian", "categorical"])
+SPACES = {
+    "gaussian": Box(-0.5, 0.5, (2,)),
+    "categorical": Discrete(3),
+    "several": MultiDiscrete([3, 2]),
+}
+
+
+@pytest.fixture(params=SPACES)
 def setup(request):
     """A policy, the weights that collected the data (each task its own), and the data."""
-    space = Box(-0.5, 0.5, (2,)) if request.param == "gaussian" else Discrete(3)
-    policy = MLP(Box(-1, 1, (2,)), space, (3,))
+    policy = MLP(Box(-1, 1, (2,)), SPACES[request.param], (3,))
     gen = torch.Generator().manual_seed(0)
     params = random_params(policy, gen, (N,))
     return policy, params, random_batch(policy, params, gen)
@@ -37,7 +44,7 @@ def setup(request):
 def moved(params):
     """Weights near by, so that ratios lie around 1 on both sides."""
     gen = torch.Generator().manual_seed(1)
-    return {k: p + 0.3 * torch.randn(p.shape, generator=gen).double() for k, p in params.items()}
+    return {k: p + 0.3 * torch.randn(p.shape, generator=gen).to(p.dtype) for k, p in params.items()}
 
 
 def each_step(policy, params, batch):
@@ -181,6 +188,24 @@ def test_a_batch_is_the_rollout_flattened_with_equal_weight_for_each_living_step
             assert_close(batch.weight[n, m], data.alive[n, t, b] / data.alive[n].sum())
     assert_close(batch.weight.sum(1), torch.ones(N))
     assert_close(batch.dist.log_prob(batch.act)[batch.weight > 0], batch.logp[batch.weight > 0])
+
+
+def test_a_batch_of_several_actions_keeps_their_distribution():
+    family = Walk(discrete="several")
+    policy = MLP(family.observation_space, family.action_space, (4,))
+    gen = torch.Generator().manual_seed(0)
+    params = {k: 9 * p for k, p in policy.initial(gen).items()}
+    data = collect(policy, params, family, sample_tasks(family, N, gen), 2, gen)
+    batch = make_batch(data, 0.9, 0.8)
+    assert batch.act.shape == (N, 12, 2)
+    assert batch.dist.logits.shape == (N, 12, 2, 3)
+    living = batch.weight > 0
+    assert_close(batch.dist.log_prob(batch.act)[living], batch.logp[living])
+    new = act_dist(policy, moved(params), batch.obs)
+    each = torch.distributions.kl_divergence(
+        torch_distribution(batch.dist), torch_distribution(new)
+    )
+    assert_close(mean_kl(new, batch), (each * batch.weight).sum(-1))
 
 
 def test_padding_cannot_overflow_the_ratio():

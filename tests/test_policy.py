@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from agents.adapt import per_task
-from agents.distributions import Categorical, Gaussian
+from agents.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
 from agents.policy import MLP, act_dist
 from envs.errors import UsageError
 
@@ -59,7 +59,29 @@ def test_each_task_is_acted_in_with_its_own_weights(observation_space, action_sp
             assert_close(log_std, (own["log_std"] + torch.tensor(HIGH).log()).expand(M, 2))
 
 
-@pytest.mark.parametrize("action_space", [SYMMETRIC, Discrete(3)])
+@pytest.mark.parametrize(
+    ("action_space", "counts"),
+    [(MultiDiscrete([3, 1, 2]), [3, 1, 2]), (MultiBinary(2), [2, 2])],
+)
+def test_several_actions_share_the_last_layer_and_absent_choices_are_never_taken(
+    action_space, counts
+):
+    policy = MLP(PLANE, action_space, (8,))
+    params = random_params(policy, gen(), (N,))
+    obs = torch.randn(N, M, 4, generator=gen(1)).double()
+    dist = act_dist(policy, params, obs)
+    assert isinstance(dist, MultiCategorical)
+    for n in range(N):
+        out = plain_network({k: p[n] for k, p in params.items()})(obs[n])
+        for i, own in enumerate(out.view(M, len(counts), -1).unbind(1)):
+            assert_close(dist.logits[n, :, i, : counts[i]], own[:, : counts[i]])
+            assert (dist.logits[n, :, i, counts[i] :] == ABSENT).all()
+    acts = dist.sample(dist.noise(gen=gen(2)))
+    assert action_space.contains(acts[0, 0].numpy().astype(action_space.dtype))
+    assert acts.amax((0, 1)).tolist() == [n - 1 for n in counts]
+
+
+@pytest.mark.parametrize("action_space", [SYMMETRIC, Discrete(3), MultiDiscrete([3, 2])])
 def test_shared_weights_act_like_the_same_weights_for_each_task(action_space):
     policy = MLP(PLANE, action_space, (8,))
     params = random_params(policy, gen())
@@ -67,7 +89,8 @@ def test_shared_weights_act_like_the_same_weights_for_each_task(action_space):
     shared, expanded = (act_dist(policy, p, obs) for p in (params, per_task(params, N)))
     assert type(shared) is type(expanded)
     for one, two in zip(shared, expanded, strict=True):
-        assert_close(one.expand(N, M, -1), two.expand(N, M, -1))
+        whole = (N, M, *one.shape[-1 if one.dim() < 4 else -2 :])
+        assert_close(one.expand(whole), two.expand(whole))
 
 
 @pytest.mark.parametrize("name", ["layers.0.weight", "layers.1.bias", "log_std"])
@@ -134,7 +157,15 @@ def test_bits_are_observations_too():
         (Discrete(5), Discrete(2), "Box or MultiBinary"),
         (Box(-1, 1, ()), Discrete(2), "at least one axis"),
         (Dict(x=PLANE), Discrete(2), "Box or MultiBinary"),
-        (PLANE, MultiDiscrete([2, 3]), "give a Discrete from 0, or a bounded Box"),
+        (
+            PLANE,
+            MultiDiscrete([[2, 3]]),
+            "with one axis .* a MultiDiscrete from 0 or a MultiBinary",
+        ),
+        (PLANE, MultiDiscrete([2, 3], start=[0, 1]), "a MultiDiscrete from 0"),
+        (PLANE, MultiBinary((2, 2)), "with one axis .* a MultiBinary"),
+        (PLANE, Discrete(3, start=1), "give a Discrete from 0"),
+        (PLANE, Dict(x=PLANE), "give a Discrete from 0, .* a bounded Box"),
         (PLANE, Box(-np.inf, np.inf, (2,)), "bounded Box"),
         (PLANE, Box(-1, 1, (2, 2)), "one axis"),
         (PLANE, Box(0, 1, (2,)), "symmetric about 0"),

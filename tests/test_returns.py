@@ -75,6 +75,36 @@ def test_the_baseline_is_the_ridge_regression_of_each_task(image, ridge):
     assert_close(clean(got), baseline_by_lstsq(obs, ret, ALIVE, ridge), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (4, 10, 10),
+        (1, 16, 16),  # 256 numbers: all of them
+        (2, 3, 60),  # fewer rows than cells
+        (33, 5, 7),  # so many channels that each has 3 x 3 cells
+        (600, 2, 2),  # and here one
+        (20, 20),  # one channel
+        (2, 2, 10, 10),  # 4 channels
+        (512,),  # all numbers and their squares
+        (700,),  # 512 means
+    ],
+)
+def test_the_baseline_of_large_observations_sees_means(shape):
+    """A ridge as large as this tells features apart, though there are more of them than steps."""
+    obs, ret = 6 * normal(*shape), normal(seed=1)
+    got = linear_baseline(poisoned(obs), poisoned(ret), ALIVE, 0.1)
+    assert_close(clean(got), baseline_by_lstsq(obs, ret, ALIVE, 0.1), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 3), (4, 12, 12)])
+def test_the_baseline_sees_bytes_as_their_255th_part(shape):
+    obs = torch.randint(256, (*SHAPE, *shape), generator=torch.Generator().manual_seed(0)).byte()
+    ret = normal(seed=1)
+    got = linear_baseline(obs, ret, ALIVE, 0.1)
+    assert_close(clean(got), baseline_by_lstsq(obs, ret, ALIVE, 0.1), rtol=1e-4, atol=1e-5)
+    assert_close(got, linear_baseline(obs.double() / 255, ret, ALIVE, 0.1), rtol=1e-4, atol=1e-5)
+
+
 def test_the_baseline_of_float32_data_is_solved_in_float64():
     """Normal equations in float32 would be off by 0.07 here, and those in float64 by 0.00003."""
     step = torch.randn(2, 100, 3, 2, generator=torch.Generator().manual_seed(0))

@@ -166,7 +166,7 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
 def test_success_of_an_environment_is_reported(tmp_path):
     code, out, _ = metarl(f"train {COUNTER} {GAIN} {TINY} --json --run", tmp_path / "run")
     assert code == 0
-    assert json.loads(out)["success_mean"][0] == 0.0
+    assert 0 <= json.loads(out)["success"][0] <= 1
 
 
 def test_gymnasiums_classes_are_not_mistaken_for_families():
