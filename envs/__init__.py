@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 
 from envs.bandit import Bandit
+from envs.breakout import Breakout
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
@@ -27,12 +28,31 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
+from envs.locomotion import (
+    AntDir,
+    AntDir2D,
+    AntGoal,
+    AntVel,
+    HalfCheetahDamping,
+    HalfCheetahDir,
+    HalfCheetahFriction,
+    HalfCheetahGravity,
+    HalfCheetahMass,
+    HalfCheetahVel,
+    HumanoidDir,
+)
+from envs.maze import Maze
 from envs.parameter import SPLITS, Choice, Range, Split
 from envs.point_navigation import PointNavigation
+from envs.pong import Pong
+from envs.rand_params import HopperRandParams, Walker2dRandParams
 from envs.recommender import Recommender
+from envs.repeated_rps import RepeatedRPS
 from envs.simulator import Simulator, TensorSimulator, can_be_filmed, probe, simulate
+from envs.snake import Snake
 from envs.suites import SUITES, metaworld_one
 from envs.tabular_mdp import TabularMDP
+from envs.word_guess import WordGuess
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     family.name: family
@@ -43,6 +63,25 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         Bandit,
         TabularMDP,
         Recommender,
+        RepeatedRPS,
+        WordGuess,
+        HalfCheetahDir,
+        HalfCheetahVel,
+        AntDir,
+        AntDir2D,
+        AntVel,
+        AntGoal,
+        HumanoidDir,
+        Walker2dRandParams,
+        HopperRandParams,
+        HalfCheetahMass,
+        HalfCheetahFriction,
+        HalfCheetahDamping,
+        HalfCheetahGravity,
+        Snake,
+        Maze,
+        Breakout,
+        Pong,
     )
 } | SUITES
 
@@ -109,7 +148,10 @@ def gymnasium_id(family: Family) -> str:
 
 
 def _register() -> None:
-    for family in (cls() for cls in FAMILIES.values() if hasattr(cls, "task_type")):
+    for cls in FAMILIES.values():
+        if not hasattr(cls, "task_type") or hasattr(cls, "simulate"):
+            continue  # Gymnasium has environments of its own for these
+        family = cls()
         if gymnasium_id(family) not in gymnasium.registry:
             gymnasium.register(
                 gymnasium_id(family),

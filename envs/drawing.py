@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -40,6 +40,11 @@ class Canvas:
     ) -> None:
         points = [c * self.SCALE for c in (*start, *end)]
         self._draw.line(points, fill=colour, width=round(width * self.SCALE))
+
+    def text(self, x: float, y: float, words: str, size: float, colour: Colour) -> None:
+        """Words with their middle at (x, y)."""
+        font = ImageFont.load_default(size * self.SCALE)
+        self._draw.text((x * self.SCALE, y * self.SCALE), words, colour, font, anchor="mm")
 
     def array(self) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8."""

@@ -201,6 +201,23 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
+    "maze": {
+        "inner_lr": 1.5,
+        "gamma": 0.5,
+        "gae_lambda": 0.7,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 0.02,
+        "iterations": 120,
+    },
+    "snake": {
+        "inner_lr": 2.0,
+        "gamma": 0.7,
+        "gae_lambda": 0.7,
+        "meta_lr": 5e-3,
+        "meta_lr_of_steps": 0.01,
+        "iterations": 100,
+    },
     # A pull, or a film, changes little of what comes after it: credit it with its own reward alone.
     "bandit": {"inner_lr": 5.0, "gamma": 0.0, "iterations": 40},
     "recommender": {
@@ -212,6 +229,41 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     },
     # Where an action leads is soon forgotten, since transitions are random.
     "tabular-mdp": {"inner_lr": 5.0, "gae_lambda": 0.3, "meta_lr": 3e-3, "iterations": 100},
+    # A move bears on this round and a little on the next.
+    "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
+    # A guess shows at once whether it was good, and hardly bears on the next.
+    "word-guess": {
+        "inner_lr": 2.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
+        "iterations": 250,
+    },
+    # MuJoCo is most of the time: fewer episodes, and more updates on each of them.
+    "half-cheetah-dir": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
+    "half-cheetah-vel": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 150},
+    # A key matters until the ball comes down, some ten steps later at most. Two steps in training
+    # keep the third from overshooting; fewer tasks pay for the second.
+    "breakout": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
+    # A shot is worth something only when the opponent misses it, eight steps later.
+    "pong": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.95,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
 }
 
 

@@ -6,7 +6,14 @@ from itertools import permutations, product
 import torch
 from gymnasium.spaces import Discrete, MultiDiscrete
 
-from envs import SPLITS, parameters, sample_tasks, simulate
+from envs import FAMILIES, SPLITS, parameters, sample_tasks, simulate
+
+# Those that are tensor programs; the others have a simulator, and tests, of their own.
+TENSOR = {
+    name: cls
+    for name, cls in FAMILIES.items()
+    if hasattr(cls, "task_type") and not hasattr(cls, "simulate")
+}
 
 
 def draw(family, n=4, split="train", seed=0):

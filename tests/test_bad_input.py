@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     [
         ("--learn-rate 3", ("--learn-rate", "metarl train --help")),
         ("forager cartpole", ("cartpole", "metarl train --help")),
-        ("maze", ("'maze'", "forager, point-navigation, cartpole", "module:Class")),
+        ("labyrinth", ("'labyrinth'", "forager, point-navigation, cartpole", "module:Class")),
         ("--inner-lr quick", ("--inner-lr", "quick", "in [0, 100]")),
         ("--inner-lr -1", ("--inner-lr -1.0", "[0, 100]")),
         ("--gamma nan", ("--gamma nan", "[0, 1]")),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from reference import TENSOR
 
 from envs import FAMILIES, UsageError, make_family
 from metarl.cli import Bench, Evaluate, Families, Train
@@ -107,7 +108,7 @@ def test_an_unknown_word_says_which_are_known(kind, name, allowed):
         make(kind, **{name: "other"})
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "module:Class"])
+@pytest.mark.parametrize("family", [*TENSOR, "module:Class"])
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_there_is_a_preset_for_every_family_and_algorithm(family, algo):
     cfg = preset(family, algo)
@@ -116,7 +117,7 @@ def test_there_is_a_preset_for_every_family_and_algorithm(family, algo):
     own = FAMILY_SETTINGS.get(family, {}).items() - ALGORITHMS[algo].items()
     for name, value in own:
         assert name in ALGORITHMS[algo] or getattr(cfg, name) == value
-    if family in FAMILIES:
+    if family in TENSOR:
         assert new_agent(cfg, make_family(family)).params
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from agents_reference import Walk
-from reference import draw, play
+from reference import TENSOR, draw, play
 from small import small
 from torch.testing import assert_close
 
@@ -92,7 +92,7 @@ def test_a_family_without_an_outside_says_which_split_to_take():
         evaluate(agent, Walk(), "extrapolate", tasks=2, episodes=2)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TENSOR)
 def test_the_seed_alone_decides_the_result(name):
     family, agent = make_family(name), new_agent(small(name), make_family(name))
     found = []
@@ -116,7 +116,7 @@ class Remembering(Agent):
         return self.played[-1]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TENSOR)
 def test_step_k_is_the_agent_that_learnt_k_times_from_the_very_episodes_before(name):
     """Step 0 is the agent as it came. The weights show in the log-probabilities of the actions."""
     family = make_family(name)

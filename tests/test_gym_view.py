@@ -10,11 +10,12 @@ import torch
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.utils.seeding import np_random
+from reference import TENSOR
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from envs import FAMILIES, GymView, UsageError, gymnasium_id, make_task
+from envs import GymView, UsageError, gymnasium_id, make_task
 
-EVERY = [cls() for cls in FAMILIES.values()]
+EVERY = [cls() for cls in TENSOR.values()]
 # Warnings that follow from the definitions: speeds have no limit, a velocity is in metres a step.
 EXPECTED = {
     ("cartpole", gymnasium_check): {"minimum value is -infinity", "maximum value is infinity"},

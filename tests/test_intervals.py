@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 from agents_reference import Walk
+from reference import TENSOR
 from small import small
 
-from envs import FAMILIES, make_family, parameters
+from envs import make_family, parameters
 from metarl.evaluate import Evaluation, bootstrap, evaluate, interquartile_mean
 from metarl.meta_train import new_agent
 
@@ -17,7 +18,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TENSOR)
 def test_the_record_has_the_promised_fields_over_steps_0_to_k(name):
     family = make_family(name)
     record = evaluate(new_agent(small(name), family), family, "test", 5, 2, 2, seed=6).to_json(

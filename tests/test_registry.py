@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import draw, splits
+from reference import TENSOR, draw, splits
 from torch.testing import assert_close
 
 from envs import (
@@ -21,7 +21,7 @@ from envs import (
 )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TENSOR)
 def test_every_family_is_found_by_its_name(name):
     assert make_family(name) == FAMILIES[name]()
     assert make_family(name).name == name
@@ -38,11 +38,17 @@ def test_gymnasium_id_names_the_class():
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("maze", ("'maze'", "forager, point-navigation, cartpole", "module:Class")),
-        ("no_module:Maze", ("'no_module:Maze'", "start where the module can be imported")),
-        ("envs:Maze", ("'envs:Maze'", "has no attribute 'Maze'", "check the class name")),
-        (":Maze", ("':Maze'", "module:Class")),
-        (".maze:Maze", ("'.maze:Maze'", "module:Class")),
+        ("labyrinth", ("'labyrinth'", "forager, point-navigation, cartpole", "module:Class")),
+        (
+            "no_module:Labyrinth",
+            ("'no_module:Labyrinth'", "start where the module can be imported"),
+        ),
+        (
+            "envs:Labyrinth",
+            ("'envs:Labyrinth'", "has no attribute 'Labyrinth'", "check the class name"),
+        ),
+        (":Labyrinth", ("':Labyrinth'", "module:Class")),
+        (".labyrinth:Labyrinth", ("'.labyrinth:Labyrinth'", "module:Class")),
     ],
 )
 def test_unknown_family_says_what_to_give(name, parts):
@@ -87,7 +93,7 @@ def test_make_task_takes_the_usual_value_of_what_is_not_given():
     assert_close(task, type(task)(*(torch.tensor([[x]]) for x in want)))
 
 
-@pytest.mark.parametrize("family", [cls() for cls in FAMILIES.values()], ids=lambda f: f.name)
+@pytest.mark.parametrize("family", [cls() for cls in TENSOR.values()], ids=lambda f: f.name)
 @pytest.mark.parametrize("split", ["train", "extrapolate"])
 def test_make_task_takes_back_every_task_that_can_be_drawn(family, split):
     """Though tasks are single precision, and their bounds are not."""

@@ -1,0 +1,313 @@
+"""MuJoCo bodies of N tasks x B episodes, stepped together in C threads."""
+
+from __future__ import annotations
+
+import copy
+import importlib.resources
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.errors import UsageError
+
+Array = np.ndarray[Any, Any]
+PICTURE = (240, 320)  # pixels, rows and columns
+
+
+class Body(NamedTuple):
+    """One of Gymnasium's MuJoCo bodies, and how its episodes begin."""
+
+    environment: str  # Gymnasium's id
+    xml: str
+    frame_skip: int  # MuJoCo's steps in one of the agent's
+    dt: float  # s, of one of the agent's
+    observes: int  # numbers
+    acts: int  # torques
+    reach: float  # greatest command of a torque
+    noise: float  # of the first positions (uniform) and speeds
+    normal_speeds: bool  # else uniform
+    hides: int  # leading positions that the agent doesn't see
+    eye: float  # m, how far away the camera is
+    speed_limit: float = float("inf")  # that observed speeds are clipped to, rad/s or m/s
+    forces: bool = False  # whether rewards ask for contact forces
+
+
+class Physics(NamedTuple):
+    """B episodes of each of N tasks, float64, on the CPU."""
+
+    qpos: Tensor  # (N, B, nq) m and rad
+    qvel: Tensor  # (N, B, nv) m/s and rad/s
+    centres: Tensor  # (N, B, bodies, 3) m, centres of mass; no bodies unless rewards need forces
+    contact: Tensor  # (N, B, bodies, 6) N m and N, from outside on each body; likewise
+
+
+def need_mujoco(name: str) -> None:
+    """Raise UsageError unless MuJoCo is installed."""
+    if importlib.util.find_spec("mujoco") is None:
+        raise UsageError(f'{name} needs MuJoCo: pip install "metarl-toolkit[mujoco]"')
+
+
+@lru_cache
+def load(xml: str) -> Any:
+    """Gymnasium's model, to be copied before anything in it is changed."""
+    import mujoco
+
+    place = importlib.resources.files("gymnasium.envs").joinpath("mujoco", "assets", xml)
+    return mujoco.MjModel.from_xml_path(str(place))
+
+
+@lru_cache
+def can_draw() -> bool:
+    """Whether there is an OpenGL to draw with."""
+    import mujoco
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a window system that isn't there
+        try:
+            context = mujoco.GLContext(8, 8)
+            context.make_current()
+            mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 0).free()
+            context.free()
+        except Exception:  # whatever a graphics driver may raise
+            return False
+    return True
+
+
+def refresh(model: Any) -> None:
+    """Derive anew what MuJoCo keeps of masses and the like (total masses, inverse weights)."""
+    import mujoco
+
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MuJoCo's warnings from standard output, and from a log in the working folder."""
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+class Rolls:
+    """`mujoco.rollout`: no Python between the steps, so any number of threads is of use.
+
+    It can't carry the constraint solver's last solution over; the solver finds the same one anew,
+    to about 1e-13 of what Gymnasium gets.
+    """
+
+    def __init__(self, models: list[Any], frame_skip: int, threads: int) -> None:
+        import mujoco.rollout
+
+        self.models, self.frame_skip = models, frame_skip
+        self.data = [mujoco.MjData(models[0]) for _ in range(threads)]
+        self.pool = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
+        size = 1 + models[0].nq + models[0].nv
+        self.out = np.empty((len(models), frame_skip, size))
+        self.control = np.empty((len(models), frame_skip, models[0].nu))
+        self.centres = np.empty((len(models), 0, 3))
+        self.contact = np.empty((len(models), 0, 6))
+
+    def begin(self, state: Array) -> None:
+        """Nothing is kept from step to step."""
+
+    def advance(self, rows: Array, state: Array, control: Array) -> Array:
+        """States (k, 1 + nq + nv) of these episodes after the torques of `control` (k, nu)."""
+        k = len(rows)
+        self.control[:k] = control[:, None]
+        models = self.models if k == len(self.models) else [self.models[i] for i in rows]
+        self.pool.rollout(
+            models,
+            self.data,
+            state,
+            self.control[:k],
+            skip_checks=True,
+            nstep=self.frame_skip,
+            state=self.out[:k],
+        )
+        return self.out[:k, -1]
+
+
+class Threads:
+    """Python threads, each with a simulation that it lends to one episode after another.
+
+    For rewards of contact forces, which `mujoco.rollout` doesn't give. MuJoCo lets go of Python's
+    lock while it computes. As in Gymnasium, the solver starts from its last solution, and forces
+    and centres of mass are those that the last step of MuJoCo has left behind.
+    """
+
+    def __init__(self, models: list[Any], frame_skip: int, threads: int) -> None:
+        import mujoco
+
+        self.models, self.frame_skip = models, frame_skip
+        self.data = [mujoco.MjData(models[0]) for _ in range(threads)]
+        self.pool = ThreadPoolExecutor(threads)
+        state = mujoco.mjtState
+        self.spec = int(state.mjSTATE_FULLPHYSICS | state.mjSTATE_WARMSTART | state.mjSTATE_CTRL)
+        self.memory = np.zeros((len(models), mujoco.mj_stateSize(models[0], self.spec)))
+        self.rows = list(self.memory)  # views
+        self.centres = np.zeros((len(models), models[0].nbody, 3))
+        self.contact = np.zeros((len(models), models[0].nbody, 6))
+
+    def begin(self, state: Array) -> None:
+        """Solve the first positions, for the solver's start and for the centres of mass."""
+        import mujoco
+
+        self.memory[:] = 0
+        self.memory[:, : state.shape[1]] = state
+        for i, row in enumerate(self.rows):
+            mujoco.mj_setState(self.models[i], self.data[0], row, self.spec)
+            mujoco.mj_forward(self.models[i], self.data[0])
+            mujoco.mj_getState(self.models[i], self.data[0], row, self.spec)
+            self.centres[i] = self.data[0].xipos
+
+    def advance(self, rows: Array, state: Array, control: Array) -> Array:
+        """As `Rolls.advance`."""
+        self.memory[rows, : state.shape[1]] = state
+        self.memory[rows, -control.shape[1] :] = control
+        chunks = iter(np.array_split(rows, 8 * len(self.data)))  # whoever is free takes the next
+        list(self.pool.map(lambda data: self._work(data, chunks), self.data))
+        return self.memory[rows, : state.shape[1]]
+
+    def _work(self, data: Any, chunks: Any) -> None:
+        import mujoco
+
+        for chunk in chunks:
+            for i in chunk.tolist():
+                model, row = self.models[i], self.rows[i]
+                mujoco.mj_setState(model, data, row, self.spec)
+                mujoco.mj_step(model, data, self.frame_skip)
+                mujoco.mj_rnePostConstraint(model, data)  # computes cfrc_ext
+                mujoco.mj_getState(model, data, row, self.spec)
+                self.centres[i], self.contact[i] = data.xipos, data.cfrc_ext
+
+
+class MujocoSimulator:
+    """Episodes of a locomotion family. Those that have ended stand still and cost nothing.
+
+    An episode ends where the simulation breaks down, with no reward for that step: it is
+    `terminated`, and marked in `diverged` (N, B).
+    """
+
+    def __init__(
+        self, family: Any, task: Any, episodes: int, gen: torch.Generator | None = None
+    ) -> None:
+        need_mujoco(family.name)
+        n, self.device = len(task[0]), task[0].device
+        self.family, self.shape = family, (n, episodes)
+        self.task = type(task)(*(x.double().cpu() for x in task))
+        models = [model for model in family.models(self.task) for _ in range(episodes)]
+        body, self.model = family.body, models[0]
+        kind = Threads if body.forces else Rolls
+        self.batch = kind(models, body.frame_skip, family.threads or torch.get_num_threads())
+
+        def drawn(draw: Any, size: int) -> Tensor:
+            where = gen.device if gen else "cpu"
+            x: Tensor = draw(n, episodes, size, generator=gen, dtype=torch.float64, device=where)
+            return x.cpu()
+
+        place = body.noise * (2 * drawn(torch.rand, self.model.nq) - 1)
+        if body.normal_speeds:
+            self._speed = body.noise * drawn(torch.randn, self.model.nv)
+        else:
+            self._speed = body.noise * (2 * drawn(torch.rand, self.model.nv) - 1)
+        self._place = place + torch.from_numpy(self.model.qpos0)
+        self._never = torch.zeros(n, episodes, dtype=torch.bool, device=self.device)
+
+    def reset(self) -> Tensor:
+        # MuJoCo sets the clock to 0 when it breaks down and begins anew, so it starts later.
+        clock = torch.ones(*self.shape, 1, dtype=torch.float64)
+        whole = torch.cat((clock, self._place, self._speed), -1)
+        self.state = whole.flatten(0, 1).numpy()  # (N * B, 1 + nq + nv)
+        with quiet():
+            self.batch.begin(self.state)
+        self.physics = self._physics()
+        self._ended = torch.zeros(self.shape, dtype=torch.bool)
+        self._diverged = self._ended.clone()
+        return self._out(self.family.observe(self.physics))
+
+    def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        body, before, over = self.family.body, self.physics, self._ended
+        torque = act.detach().cpu().double().clamp(-body.reach, body.reach)
+        rows = np.flatnonzero(~over.numpy())
+        if len(rows):
+            self._advance(rows, torque.flatten(0, 1).numpy()[rows])
+        after = self.physics = self._physics()
+        rew = self.family.reward(before, after, torque, self.task)
+        self._ended = over | self._diverged | ~self.family.healthy(after)
+        rew = rew.masked_fill(over | self._diverged, 0)
+        obs = self._out(self.family.observe(after))
+        return obs, self._out(rew), self._ended.to(self.device), self._never
+
+    @property
+    def over(self) -> bool:
+        """Whether all episodes have ended."""
+        return bool(self._ended.all())
+
+    @property
+    def diverged(self) -> Tensor:
+        """Episodes whose simulation broke down, (N, B) bool."""
+        return self._diverged.to(self.device)
+
+    def frame(self) -> Array:
+        """(H, W, 3) uint8 picture of the first episode of the first task."""
+        import mujoco
+
+        if not hasattr(self, "_renderer"):
+            self._renderer = mujoco.Renderer(self.model, *PICTURE)
+            self._drawn, self._camera = mujoco.MjData(self.model), mujoco.MjvCamera()
+            self._camera.distance = self.family.body.eye
+            self._camera.azimuth, self._camera.elevation = 90, -14
+        self._drawn.qpos[:] = self.physics.qpos[0, 0]
+        mujoco.mj_forward(self.model, self._drawn)
+        self._camera.lookat[:] = self._drawn.subtree_com[1]
+        self._renderer.update_scene(self._drawn, self._camera)
+        picture: Array = self._renderer.render()
+        return picture
+
+    def _advance(self, rows: Array, control: Array) -> None:
+        """Move these episodes on; those whose simulation breaks down stay where they were."""
+        body, start = self.family.body, self.state[rows]
+        with quiet():
+            stop = self.batch.advance(rows, start, control)
+        late = start[:, 0] + (body.frame_skip - 0.5) * self.model.opt.timestep
+        good = (stop[:, 0] > late) & np.isfinite(stop).all(1) & np.isfinite(control).all(1)
+        self.state[rows[good]] = stop[good]
+        self._diverged.view(-1)[rows[~good]] = True
+
+    def _physics(self) -> Physics:
+        """A copy, as the batch goes on in the same memory."""
+
+        def copied(x: Array) -> Tensor:
+            return torch.from_numpy(x.copy()).view(*self.shape, *x.shape[1:])
+
+        state, nq = copied(self.state), self.model.nq
+        contact = copied(self.batch.contact).nan_to_num(0, 0, 0)
+        centres = copied(self.batch.centres).nan_to_num(0, 0, 0)
+        return Physics(state[..., 1 : 1 + nq], state[..., 1 + nq :], centres, contact)
+
+    def _out(self, x: Tensor) -> Tensor:
+        return x.to(self.device, torch.float32)
+
+
+def variants(xml: str, values: list[dict[str, float]], shape: Any) -> list[Any]:
+    """A copy of the model for each task, changed by `shape(model, values)`."""
+    models = []
+    for each in values:
+        model = copy.deepcopy(load(xml))
+        shape(model, each)
+        refresh(model)
+        models.append(model)
+    return models
