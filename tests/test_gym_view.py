@@ -15,10 +15,16 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from envs import FAMILIES, GymView, UsageError, gymnasium_id, make_task
 
 EVERY = [cls() for cls in FAMILIES.values()]
-# Warnings that follow from the definitions: speeds have no limit, a velocity is in metres a step.
+# Warnings that follow from the definitions: speeds have no limit, a velocity is in metres a step,
+# planes are numbers and not photographs.
 EXPECTED = {
     ("cartpole", gymnasium_check): {"minimum value is -infinity", "maximum value is infinity"},
     ("point-navigation", sb3_check): {"symmetric and normalized Box action space"},
+    ("snake", sb3_check): {
+        "`dtype` is (float32)",
+        "upper and lower bounds are not in [0, 255]",
+        "minimal resolution for an image is 36x36",
+    },
 }
 
 
