@@ -82,6 +82,7 @@ def metaworld_one(task: str) -> GymnasiumFamily:
         metaworld_spec(name, f"{task}-v3"),
         {"goal": Choice(goals, held_out=goals[GOALS:])},
         functions={"goal": set_goal},
+        live=("goal",),  # in plate-slide-back only for who moves the plate
         name=name,
         source="Meta-World ML1; Yu et al. 2019 (arXiv:1910.10897)",
         about=f"A robot arm's {task} with a hidden goal.",
@@ -101,6 +102,7 @@ def metaworld_many(benchmark: str) -> GymnasiumFamily:
             "goal": Choice(tuple(float(g) for g in range(GOALS))),
         },
         functions={"goal": set_goal},
+        live=("task", "goal"),  # finding out takes a minute
         name=name,
         source=f"Meta-World {benchmark.upper()}; Yu et al. 2019 (arXiv:1910.10897)",
         about=f"{len(train)} tasks of a robot arm for training, {len(test)} others for test.",
