@@ -15,11 +15,26 @@ STEPS = 200  # of 4 frames each, 13 s of play: what a rollout of pictures leaves
 
 
 class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """FIRE, in games that wait for it, then up to 30 frames of no action."""
+    """FIRE, in games that wait for it, then up to 30 frames of no action.
+
+    Where chance has no part in the game, an episode starts from the game as it was loaded: what
+    loading it anew gives, as ALE does for each seed, in a sixteenth of the time. Resetting the game
+    is not enough: something of the last episode stays in some, such as Seaquest.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], chance: bool) -> None:
+        super().__init__(env)
+        bare: Any = env.unwrapped
+        self._loaded = None if chance else bare.ale.cloneSystemState()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        obs, info = self.env.reset(seed=seed, options=options)
         bare: Any = self.env.unwrapped
+        if self._loaded is not None:
+            bare.ale.restoreSystemState(self._loaded)
+            if seed is not None:
+                bare.np_random = np.random.default_rng(seed)  # of the number of no-ops
+                seed = None
+        obs, info = self.env.reset(seed=seed, options=options)
         waits = bare.get_action_meanings()[FIRE] == "FIRE"
         noops = int(bare.np_random.integers(MAX_NOOPS + 1))
         for action in [FIRE] * waits + [0] * noops:
@@ -51,10 +66,11 @@ def atari(
         frameskip=1,
         mode=mode,
         difficulty=difficulty,
+        obs_type="grayscale",
         repeat_action_probability=repeat_action_probability,
         render_mode=render_mode,
     )
-    seen = AtariPreprocessing(Start(env), noop_max=0, frame_skip=4)
+    seen = AtariPreprocessing(Start(env, repeat_action_probability > 0), noop_max=0, frame_skip=4)
     stacked = FrameStackObservation(seen, 4, padding_type="zero")
     return TransformReward(stacked, lambda r: float(np.sign(float(r)))) if clip_reward else stacked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import gymnasium
@@ -43,6 +44,21 @@ def grid_level(
 
     env = gymnasium.make(environment, render_mode=render_mode, **more)
     return Level(minigrid.wrappers.OneHotPartialObsWrapper(env), level)
+
+
+@lru_cache
+def level_seeds(environment: str, count: int) -> tuple[int, ...]:
+    """Of the levels 0 ... count - 1, the first of each kind: those that no other one equals.
+
+    Chance builds the same level from many seeds: MiniGrid-DoorKey-5x5-v0 has but 48.
+    """
+    bare: Any = grid_level(environment).unwrapped
+    first: dict[Any, int] = {}
+    for seed in range(count):
+        bare.reset(seed=seed)
+        place = (*map(int, bare.agent_pos), int(bare.agent_dir))
+        first.setdefault((bare.grid.encode().tobytes(), place, bare.mission), seed)
+    return tuple(first.values())
 
 
 def grid_spec(name: str) -> EnvSpec:

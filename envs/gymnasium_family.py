@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium
@@ -33,6 +33,7 @@ class GymnasiumFamily:
             `body_mass[torso]`); with a `*` at its end the value is relative to the environment's.
         fixed: settings of the same kinds that don't vary.
         functions: for names that nothing else has: called with (env, value) before each reset.
+        live: parameters known to change something, which random play might not find out.
         workers: processes; 0 is one for each thread of torch.
         step_timeout: seconds after which a step that isn't done is taken for hung.
         name, source, about: for people: what it is called, where it comes from, one sentence.
@@ -48,6 +49,7 @@ class GymnasiumFamily:
         *,
         fixed: Mapping[str, Any] | None = None,
         functions: Mapping[str, Setter] | None = None,
+        live: Collection[str] = (),
         name: str | None = None,
         source: str = "Gymnasium",
         about: str = "",
@@ -64,7 +66,7 @@ class GymnasiumFamily:
         self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
         self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}))
-        self.vary = dict(vary)
+        self.vary, self.live = dict(vary), live
         self.source, self.about = source, about or f"Variants of {spec.id}."
         self.workers, self.step_timeout = workers, step_timeout
         self._pool: Pool | None = None
@@ -101,6 +103,7 @@ class GymnasiumFamily:
             {k: v for k, v in vary.items() if k not in fixed},
             fixed=constants,
             functions=self.recipe.functions,
+            live=self.live,
             name=self.name,
             source=self.source,
             about=self.about,
@@ -163,6 +166,7 @@ class GymnasiumFamily:
             trials = {
                 self._raw[k]: [self.settings({**usual, k: v}) for v in _telling(p)]
                 for k, p in self.parameters.items()
+                if self._raw[k] not in self.live
             }
             pool = self._workers()
             try:

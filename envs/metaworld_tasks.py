@@ -15,6 +15,14 @@ SEED = 0  # of the benchmark's goals
 STEPS = 500
 
 
+class Upright(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Turns the pictures: the cameras in Meta-World's corners hang upside down."""
+
+    def render(self) -> Any:
+        picture: Any = self.env.render()
+        return picture[::-1, ::-1].copy()
+
+
 def metaworld_env(task: str, render_mode: Any = None) -> gymnasium.Env[Any, Any]:
     """An environment of Meta-World without a goal as yet."""
     import metaworld
@@ -22,10 +30,10 @@ def metaworld_env(task: str, render_mode: Any = None) -> gymnasium.Env[Any, Any]
     classes = metaworld.ALL_V3_ENVIRONMENTS
     if task not in classes:
         raise UsageError(f"Meta-World has no task '{task}': give one of {', '.join(classes)}.")
-    env: Any = classes[task](render_mode=render_mode)
+    env: Any = classes[task](render_mode=render_mode, camera_name="corner2")
     env.task_name = task
     set_goal(env, 0)
-    return env  # type: ignore[no-any-return]
+    return env if render_mode is None else Upright(env)
 
 
 def set_goal(env: Any, goal: int) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 from envs.errors import UsageError
+from envs.grid_levels import level_seeds
 from envs.gymnasium_family import GymnasiumFamily
 from envs.metaworld_tasks import GOALS, metaworld_spec, set_goal, task_names
 from envs.parameter import Choice, Range
 from envs.specs import need
 
-LEVELS = 1000  # of a MiniGrid environment; the last 200 are held out
+LEVELS = 1000  # of a MiniGrid environment are built; those that are alike count once
 
 
 def lunar_lander() -> GymnasiumFamily:
@@ -53,11 +54,16 @@ def atari_game(
 
 
 def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
-    """Levels of one MiniGrid environment, a fifth of them held out."""
-    levels = Range(0, LEVELS - 1, integer=True, held_out=(0.8 * LEVELS, LEVELS - 1))
+    """Levels of one MiniGrid environment, no two alike; the last fifth of them is held out.
+
+    Raises:
+        UsageError: MiniGrid isn't installed.
+    """
+    need(name, "minigrid", "minigrid")
+    levels = tuple(map(float, level_seeds(environment, LEVELS)))
     return GymnasiumFamily(
         environment,
-        {"level": levels},
+        {"level": Choice(levels, held_out=levels[-(len(levels) // 5) :])},
         name=name,
         source="MiniGrid; Chevalier-Boisvert et al. 2023 (arXiv:2306.13831)",
         about=about,
@@ -82,6 +88,7 @@ def metaworld_one(task: str) -> GymnasiumFamily:
         metaworld_spec(name, f"{task}-v3"),
         {"goal": Choice(goals, held_out=goals[GOALS:])},
         functions={"goal": set_goal},
+        live=("goal",),  # in plate-slide-back only for who moves the plate
         name=name,
         source="Meta-World ML1; Yu et al. 2019 (arXiv:1910.10897)",
         about=f"A robot arm's {task} with a hidden goal.",
@@ -101,6 +108,7 @@ def metaworld_many(benchmark: str) -> GymnasiumFamily:
             "goal": Choice(tuple(float(g) for g in range(GOALS))),
         },
         functions={"goal": set_goal},
+        live=("task", "goal"),  # finding out takes a minute
         name=name,
         source=f"Meta-World {benchmark.upper()}; Yu et al. 2019 (arXiv:1910.10897)",
         about=f"{len(train)} tasks of a robot arm for training, {len(test)} others for test.",

@@ -62,6 +62,32 @@ def test_it_starts_with_fire_and_then_with_no_action(monkeypatch):
         assert obs[0, -1].tobytes() in starts
 
 
+def play(env, seed, steps=60):
+    """Last frames and rewards of random play."""
+    gen = np.random.default_rng(0)
+    trace = [env.reset(seed=seed)[0][-1].tobytes()]
+    for _ in range(steps):
+        obs, rew, terminated, _, _ = env.step(gen.integers(env.action_space.n))
+        trace.append((obs[-1].tobytes(), rew, terminated))
+    return trace
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.25])
+def test_an_episode_is_that_of_a_game_just_loaded(chance):
+    """In Seaquest something of the last episode outlives ALE's own reset of the game."""
+    env = ours("seaquest", repeat_action_probability=chance)
+    first = play(env, 1)
+    play(env, 2)
+    assert play(env, 1) == first == play(ours("seaquest", repeat_action_probability=chance), 1)
+
+
+def test_chance_depends_on_the_seed(monkeypatch):
+    monkeypatch.setattr(module, "MAX_NOOPS", 0)
+    for chance, differ in ((0.0, False), (0.25, True)):
+        env = ours("seaquest", repeat_action_probability=chance)
+        assert (play(env, 1) != play(env, 2)) == differ
+
+
 def test_modes_are_variants():
     family = GymnasiumFamily(
         "ALE/Freeway-v5",
