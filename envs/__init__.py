@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.acrobot import Acrobot
 from envs.cartpole import CartPole
 from envs.errors import RunError, UsageError
 from envs.family import (
@@ -25,10 +26,14 @@ from envs.family import (
 )
 from envs.forager import Forager
 from envs.gym_view import GymView
+from envs.mountain_car import MountainCar
+from envs.pendulum import Pendulum
 from envs.point_navigation import PointNavigation
 from envs.simulator import Simulator, TensorSimulator, probe, simulate
 
-FAMILIES: dict[str, type[Any]] = {f.name: f for f in (Forager, PointNavigation, CartPole)}
+FAMILIES: dict[str, type[Any]] = {
+    f.name: f for f in (Forager, PointNavigation, CartPole, Pendulum, Acrobot, MountainCar)
+}
 
 
 FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
@@ -108,9 +113,12 @@ _register()
 __all__ = [
     "FAMILIES",
     "SPLITS",
+    "Acrobot",
     "Choice",
     "Family",
     "GymView",
+    "MountainCar",
+    "Pendulum",
     "Range",
     "RunError",
     "Simulator",
