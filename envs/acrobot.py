@@ -58,7 +58,9 @@ class Acrobot:
     torque: Range = Range(0.9, 1.5, "N m", beyond=(0.8, 2.0), default=1.0)
     inverted: Choice = Choice((0.0, 1.0))
     torque_noise: float = 0.0  # N m, uniform to either side; Gymnasium's torque_noise_max
-    horizon: int = 200  # steps, 40 s; Gymnasium's 500 are
+    shaped: bool = True  # whether energy pays; False is Gymnasium's reward
+    lookahead: int = 10  # steps that the oracle foresees
+    horizon: int = 200  # steps, 40 s
 
     name: ClassVar[str] = "acrobot"
     source: ClassVar[str] = "Sutton 1996; Gymnasium's Acrobot-v1"
@@ -67,6 +69,7 @@ class Acrobot:
     dt: ClassVar[float] = 0.2  # s per step
     gravity: ClassVar[float] = 9.8  # m/s^2
     inertia: ClassVar[float] = 1.0  # kg m^2, of either link about its centre of mass
+    climb_reward: ClassVar[float] = 100.0  # for the energy from rest to the goal, where shaped
     max_speed_1: ClassVar[float] = 4 * math.pi  # rad/s
     max_speed_2: ClassVar[float] = 9 * math.pi  # rad/s
 
@@ -97,27 +100,51 @@ class Acrobot:
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
     ) -> tuple[State, Tensor, Tensor]:
-        torque = (act.to(state[0].dtype) - 1) * (1 - 2 * task.inverted) * task.torque
+        torque = self._motor(act, task)
         if self.torque_noise:
             torque = torque + self.torque_noise * (2 * noise.squeeze(-1) - 1)
-        one, two, speed_1, speed_2 = self._advance(torch.stack(state), torque, task).unbind()
-        nxt = State(
-            _wrap(one),
-            _wrap(two),
-            speed_1.clamp(-self.max_speed_1, self.max_speed_1),
-            speed_2.clamp(-self.max_speed_2, self.max_speed_2),
-        )
-        terminated = -nxt.theta_1.cos() - (nxt.theta_1 + nxt.theta_2).cos() > 1
-        return nxt, terminated.to(torque.dtype) - 1, terminated
+        nxt = self._advance(state, torque, task)
+        terminated = _reached(nxt)
+        rew = terminated.to(torque.dtype) - 1
+        if self.shaped:
+            # A potential (Ng et al. 1999) that is the same in every state that ends an episode: of
+            # two that reach the goal from one start, the shorter has the higher return, as without.
+            before, after = (self._energy(s, task).clamp(max=1) for s in (state, nxt))
+            rew = rew + self.climb_reward * (after - before)
+        return nxt, rew, terminated
 
-    def _advance(self, start: Tensor, torque: Tensor, task: Task) -> Tensor:
-        """One step of the classical Runge-Kutta rule of 4th order, from (4, N, B) to the same."""
-        links = self._links(task)
+    def _motor(self, act: Tensor, task: Task) -> Tensor:
+        """Torque of a key, N m."""
+        return (act.to(task.torque.dtype) - 1) * (1 - 2 * task.inverted) * task.torque
+
+    def _advance(self, state: State, torque: Tensor, task: Task) -> State:
+        """One step of the classical Runge-Kutta rule of 4th order."""
+        links, start = self._links(task), torch.stack(state)
         k1 = _derivative(start, torque, links)
         k2 = _derivative(start + self.dt / 2 * k1, torque, links)
         k3 = _derivative(start + self.dt / 2 * k2, torque, links)
         k4 = _derivative(start + self.dt * k3, torque, links)
-        return start + self.dt / 6 * (k1 + 2 * (k2 + k3) + k4)
+        one, two, speed_1, speed_2 = (start + self.dt / 6 * (k1 + 2 * (k2 + k3) + k4)).unbind()
+        return State(
+            (one + math.pi).remainder(2 * math.pi) - math.pi,
+            (two + math.pi).remainder(2 * math.pi) - math.pi,
+            speed_1.clamp(-self.max_speed_1, self.max_speed_1),
+            speed_2.clamp(-self.max_speed_2, self.max_speed_2),
+        )
+
+    def _energy(self, state: State, task: Task) -> Tensor:
+        """Mechanical energy above hanging at rest; 1 is the least with which the goal is reached.
+
+        At the goal the first link is level or higher; level, with the second upright, is least.
+        """
+        own_1, own_2, couple, weight_1, weight_2 = self._links(task)
+        one, two, speed_1, speed_2 = state
+        bent = couple * two.cos()
+        moving = speed_1.square() * (own_1 / 2 + bent) + speed_2 * (
+            speed_1 * (own_2 + bent) + speed_2 * (own_2 / 2)
+        )
+        height = weight_1 * (1 - one.cos()) + weight_2 * (1 - (one + two).cos())
+        return (moving + height) / (weight_1 + 2 * weight_2)
 
     def _links(self, task: Task) -> tuple[Tensor, ...]:
         """What the equations need of the links, each (N, 1)."""
@@ -129,13 +156,51 @@ class Acrobot:
         return straight + own_2 + self.inertia, own_2, couple, weight_1, weight_2
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """Full torque with the elbow's motion: ORACLE (N, B)."""
-        push = torch.where(state.theta_2_dot < 0, -1, 1)
-        return 1 + push * (1 - 2 * task.inverted).long()
+        """The key from which pumping reaches the goal soonest, or gains most energy; (N, B).
+
+        Foresees `lookahead` steps for each of the three keys, given the physics; good, not optimal.
+        """
+        plan = State(*(x.repeat(1, 3) for x in state))
+        n, b = state.theta_1.shape
+        act = torch.arange(3, device=plan.theta_1.device).repeat_interleave(b).expand(n, 3 * b)
+        torque = self._motor(act, task)
+        reached = torch.zeros_like(plan.theta_1)
+        for _ in range(self.lookahead):
+            plan = self._advance(plan, torque, task)
+            reached = torch.where(_reached(plan) | (reached > 0), reached + 1, 0)
+            torque = task.torque * torch.where(plan.theta_2_dot < 0, -1.0, 1.0)
+        value = 1e3 * reached + self._energy(plan, task)
+        key: Tensor = value.view(n, 3, b).argmax(1)
+        return key
+
+    def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
+        """Both links from the front, each as thick as it is heavy, a dot at its centre of mass.
+
+        Drawn 1 m long, as the goal takes them, so that the tip crosses the line when all ends.
+        """
+        from envs.drawing import Canvas
+
+        canvas, scale, middle = Canvas(340, 340, (250, 250, 248)), 75, 170
+        canvas.box(0, middle - scale - 1, 340, middle - scale + 1, (60, 160, 90))
+        x, y, angle = float(middle), float(middle), 0.0
+        canvas.disc(x, y, 15, (210, 214, 220))
+        looks = ((task.mass_1, task.com_1, (40, 90, 200)), (task.mass_2, task.com_2, (225, 120, 50)))
+        for turn, (mass, com, colour) in zip(state[:2], looks, strict=True):
+            angle += turn[0, 0].item()
+            dx, dy, thick = scale * math.sin(angle), scale * math.cos(angle), 15 * mass[0, 0].item()
+            canvas.line((x, y), (x + dx, y + dy), thick, colour)
+            for end in ((x, y), (x + dx, y + dy)):
+                canvas.disc(*end, thick / 2, colour)
+            where = com[0, 0].item()
+            canvas.disc(x + where * dx, y + where * dy, 3, (250, 250, 248))
+            canvas.disc(x, y, 5, (60, 65, 75))
+            x, y = x + dx, y + dy
+        canvas.disc(x, y, 4, (250, 250, 248))
+        return canvas.array()
 
 
-def _wrap(angle: Tensor) -> Tensor:
-    return (angle + math.pi).remainder(2 * math.pi) - math.pi
+def _reached(state: State) -> Tensor:
+    return -state.theta_1.cos() - (state.theta_1 + state.theta_2).cos() > 1
 
 
 def _derivative(x: Tensor, torque: Tensor, links: tuple[Tensor, ...]) -> Tensor:

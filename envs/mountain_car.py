@@ -47,6 +47,7 @@ class MountainCar:
     force: Range = Range(0.0009, 0.0014, beyond=(0.0008, 0.0018), default=0.001)
     inverted: Choice = Choice((0.0, 1.0))
     shaped: bool = True  # whether energy pays; False is Gymnasium's reward
+    speed_unit: float = 0.07  # per step, of what is observed; 1 is Gymnasium's observation
     horizon: int = 200  # steps, Gymnasium's
 
     name: ClassVar[str] = "mountain-car"
@@ -62,8 +63,9 @@ class MountainCar:
 
     @property
     def observation_space(self) -> Box:
-        low = np.array([self.low, -self.max_speed], np.float32)
-        return Box(low, np.array([self.high, self.max_speed], np.float32))
+        speed = self.max_speed / self.speed_unit
+        low = np.array([self.low, -speed], np.float32)
+        return Box(low, np.array([self.high, speed], np.float32))
 
     @property
     def action_space(self) -> Discrete:
@@ -74,7 +76,7 @@ class MountainCar:
         return State(position, torch.zeros_like(position))
 
     def observe(self, state: State) -> Tensor:
-        return torch.stack(state, dim=-1)
+        return torch.stack((state.position, state.velocity / self.speed_unit), dim=-1)
 
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
@@ -92,10 +94,14 @@ class MountainCar:
         return nxt, rew, (position >= self.goal) & (velocity >= 0)
 
     def _worth(self, state: State, task: Task) -> Tensor:
-        """Mechanical energy, in units that pay `climb_reward` from the valley to the goal."""
+        """Mechanical energy as a height, capped at the goal's, where it is worth `climb_reward`.
+
+        A potential (Ng et al. 1999) that is the same in every state that ends an episode: of two
+        episodes that reach the goal from one start, the shorter has the higher return, as without.
+        """
         climb = math.sin(3 * self.goal) + 1
         height = (3 * state.position).sin() + 1.5 * state.velocity.square() / task.gravity
-        return height * (self.climb_reward / climb)
+        return (height.clamp(max=climb - 1) + 1) * (self.climb_reward / climb)
 
     def oracle(self, state: State, task: Task) -> Tensor:
         """Full force where the car goes, which gains energy fastest; good, not optimal; (N, B)."""
@@ -106,28 +112,27 @@ class MountainCar:
         """The hill from the side, 220 pixels a unit, the car upon it, a flag at the goal."""
         from envs.drawing import Canvas
 
-        canvas, scale = Canvas(400, 260, (222, 236, 247)), 400 / (self.high - self.low)
+        canvas, scale = Canvas(400, 290, (222, 236, 247)), 400 / (self.high - self.low)
 
         def point(position: float, up: float = 0) -> tuple[float, float]:
             """A place `up` pixels above the slope, straight away from it."""
             slope = math.atan(1.35 * math.cos(3 * position))
             x = scale * (position - self.low) - up * math.sin(slope)
-            return x, 245 - scale * (0.45 * math.sin(3 * position) + 0.5) - up * math.cos(slope)
+            return x, 275 - scale * (0.45 * math.sin(3 * position) + 0.5) - up * math.cos(slope)
 
         for x in range(0, 400, 2):
             top = point(self.low + x / scale)[1]
-            canvas.box(x, top, x + 2, 260, (120, 165, 110))
+            canvas.box(x, top, x + 2, 290, (120, 165, 110))
             canvas.box(x, top, x + 2, top + 4, (80, 125, 80))
         foot = point(self.goal)
         canvas.line(foot, (foot[0], foot[1] - 40), 3, (90, 90, 90))
         for k in range(8):
             canvas.box(foot[0] + k, foot[1] - 40 + k, foot[0] + k + 3, foot[1] - 20 - k, (225, 70, 60))
         here = state.position[0, 0].item()
-        for width, low, high in ((0.085, 6, 18), (0.045, 17, 27)):
-            a, b = point(here, (low + high) / 2), point(here, (low + high) / 2)
-            slope = math.atan(1.35 * math.cos(3 * here))
-            dx, dy = scale * width * math.cos(slope), -scale * width * math.sin(slope)
-            canvas.line((a[0] - dx, a[1] - dy), (b[0] + dx, b[1] + dy), high - low, (40, 90, 200))
+        slope = math.atan(1.35 * math.cos(3 * here))
+        for half, up, high in ((19, 12, 12), (10, 22, 10)):  # pixels: body and cabin
+            (x, y), dx, dy = point(here, up), half * math.cos(slope), half * math.sin(slope)
+            canvas.line((x - dx, y + dy), (x + dx, y - dy), high, (40, 90, 200))
         for side in (-0.05, 0.05):
             canvas.disc(*point(here + side, 6), 6, (50, 50, 55))
         return canvas.array()

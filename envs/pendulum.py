@@ -96,7 +96,7 @@ class Pendulum:
         lack = weight * (1 - angle.cos()) - inertia * speed.square() / 2
         pump = torch.where(speed < 0, -1.0, 1.0) * 4 * lack
         hold = -weight * angle.sin() - inertia * (16 * angle + 8 * speed)
-        near = (angle + 0.25 * speed).abs() < 0.8 * self.max_torque / weight
+        near = (angle + 0.2 * speed).abs() < self.max_torque / weight
         torque = torch.where(near & (angle.abs() < 1), hold, pump)
         torque = torque.clamp(-self.max_torque, self.max_torque) * (1 - 2 * task.inverted)
         return torque.unsqueeze(-1)
@@ -107,7 +107,7 @@ class Pendulum:
 
         canvas, middle = Canvas(320, 320, (250, 250, 248)), 160
         theta, speed = state.theta[0, 0].item(), state.theta_dot[0, 0].item()
-        reach, thick = 110 * task.l[0, 0].item(), 14 * task.m[0, 0].item() ** 0.5
+        reach, thick = 110 * task.l[0, 0].item(), 20 * task.m[0, 0].item() ** 0.5
         canvas.disc(middle, middle, reach + 12, (228, 232, 238))
         canvas.disc(middle, middle, reach + 10, (250, 250, 248))
         canvas.disc(middle, middle - reach - 11, 6, (60, 160, 90))  # where it is to be
