@@ -42,10 +42,17 @@ class Acrobot:
 
     Action: 0 turns the elbow backwards, 1 not, 2 forwards; changed over where `inverted` is 1.
     Observation: cosine and sine of the first angle, of the second, then both speeds rad/s.
-    Reward: -1 for each step that does not reach the height.
-    Start: angles and speeds uniform in [-0.1, 0.1]. End: -cos(theta_1) - cos(theta_1 + theta_2)
-    > 1, that is with links of 1 m the tip 1 m above the shoulder; or after `horizon` steps.
-    Anchors: ANCHORS
+    Reward: -1 for each step that does not reach the goal, and where `shaped`, 100 for swinging up
+    from rest, paid as the links gain mechanical energy and taken back as they lose it. Default,
+    since without it play reaches the goal too seldom to show the sense of the motor. Which of two
+    episodes that reach the goal from one start is better stays the same.
+    Start: angles and speeds uniform in [-0.1, 0.1] rad, rad/s.
+    End: -cos(theta_1) - cos(theta_1 + theta_2) > 1, that is with links of 1 m the tip 1 m above
+    the shoulder; or after `horizon` steps, of Gymnasium's 500: good play needs 65.
+    Anchors: an oracle that is told the physics gets 34 (66 steps). Told the wrong sense of the
+    motor it gets -193, so what is right for one sense alone gets about -80; chance gets -176. In
+    Gymnasium's reward: -66, -200, -133, -200. Tests compute all.
+    FIXED
     Source: Sutton 1996, with the equations of Gymnasium's Acrobot-v1, which is the task that one
     gets by default.
     """
@@ -184,7 +191,10 @@ class Acrobot:
         canvas.box(0, middle - scale - 1, 340, middle - scale + 1, (60, 160, 90))
         x, y, angle = float(middle), float(middle), 0.0
         canvas.disc(x, y, 15, (210, 214, 220))
-        looks = ((task.mass_1, task.com_1, (40, 90, 200)), (task.mass_2, task.com_2, (225, 120, 50)))
+        looks = (
+            (task.mass_1, task.com_1, (40, 90, 200)),
+            (task.mass_2, task.com_2, (225, 120, 50)),
+        )
         for turn, (mass, com, colour) in zip(state[:2], looks, strict=True):
             angle += turn[0, 0].item()
             dx, dy, thick = scale * math.sin(angle), scale * math.cos(angle), 15 * mass[0, 0].item()

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from envs import Acrobot, UsageError, make_task
 
 FAMILY = Acrobot()
+PLAIN = Acrobot(shaped=False)
 NO_NOISE = torch.zeros(1, 1, 0)
 NAMES = {
     "length_1": "LINK_LENGTH_1",
@@ -51,7 +52,7 @@ def test_the_task_one_gets_by_default_is_gymnasiums():
     env, usual = gymnasium.make("Acrobot-v1").unwrapped, make_task(FAMILY)
     for ours, name in NAMES.items():
         assert getattr(usual, ours).item() == getattr(env, name)
-    assert env.AVAIL_TORQUE == [-usual.torque.item(), 0, usual.torque.item()]
+    assert [-usual.torque.item(), 0, usual.torque.item()] == env.AVAIL_TORQUE
     assert usual.inverted.item() == env.torque_noise_max == FAMILY.torque_noise == 0
     assert (FAMILY.dt, FAMILY.inertia) == (env.dt, env.LINK_MOI)
     assert (FAMILY.max_speed_1, FAMILY.max_speed_2) == (env.MAX_VEL_1, env.MAX_VEL_2)
@@ -66,7 +67,9 @@ def test_every_transition_is_gymnasiums(split, dtype, rtol):
     n, b, gen = 16, 12, torch.Generator().manual_seed(0)
     task, state = tasks(split, dtype), scatter(n, b, dtype, gen)
     act = torch.randint(3, (n, b), generator=gen)
-    nxt, rew, terminated = FAMILY.step(state, act, task, NO_NOISE)
+    nxt, rew, terminated = PLAIN.step(state, act, task, NO_NOISE)
+    shaped = FAMILY.step(state, act, task, NO_NOISE)
+    assert_close((shaped[0], shaped[2]), (nxt, terminated), rtol=0, atol=0)
     seen = FAMILY.observe(nxt)
 
     for i in range(n):
@@ -87,6 +90,57 @@ def test_every_transition_is_gymnasiums(split, dtype, rtol):
         assert_close(speed.abs().max().item(), limit)
     assert max(x.abs().max().item() for x in nxt[:2]) <= math.pi + 1e-6
     assert set(task.inverted.flatten().tolist()) == {0.0, 1.0}
+
+
+def energy(state, task):
+    """Above hanging at rest, J, from where each link's centre of mass is and how it moves."""
+    length, m1, m2, com1, com2 = (x.item() for x in task[:5])
+    one, two, speed1, speed2 = state
+    both, speed = one + two, speed1 + speed2
+    height1, height2 = -com1 * math.cos(one), -length * math.cos(one) - com2 * math.cos(both)
+    vx = length * speed1 * math.cos(one) + com2 * speed * math.cos(both)
+    vy = length * speed1 * math.sin(one) + com2 * speed * math.sin(both)
+    moving = m1 * (com1 * speed1) ** 2 + m2 * (vx**2 + vy**2) + speed1**2 + speed**2
+    return moving / 2 + 9.8 * (m1 * (height1 + com1) + m2 * (height2 + length + com2))
+
+
+def test_shaping_adds_the_growth_of_energy_up_to_the_goals():
+    """100 for that from hanging at rest to the lowest on which the goal is reached, no more."""
+    n, b, gen, capped = 16, 20, torch.Generator().manual_seed(1), 0
+    task, state = tasks("extrapolate"), scatter(n, b, torch.float64, gen)
+    state = state._replace(theta_1_dot=state[2] / 4, theta_2_dot=state[3] / 4)
+    nxt, rew, terminated = FAMILY.step(
+        state, torch.randint(3, (n, b), generator=gen), task, NO_NOISE
+    )
+    turns = [k * math.pi / 90 for k in range(180)]
+    for i in range(n):
+        own = type(task)(*(x[i] for x in task))
+        least = min(
+            energy((one, two, 0.0, 0.0), own)
+            for one in turns
+            for two in turns
+            if -math.cos(one) - math.cos(one + two) > 1 - 1e-9
+        )
+        for j in range(b):
+            share = [energy([x[i, j].item() for x in s], own) / least for s in (state, nxt)]
+            capped += share[1] > 1
+            want = terminated[i, j].item() - 1 + 100 * (min(share[1], 1.0) - min(share[0], 1.0))
+            assert_close(rew[i, j].item(), want, rtol=0, atol=1e-9)
+            assert share[1] > 1 - 1e-9 or not terminated[i, j]
+    assert 0 < capped < n * b
+
+
+def test_the_motor_alone_changes_the_energy():
+    """Without it a free swing keeps its energy, to the error of Runge-Kutta's steps of 0.2 s."""
+    task, gen = tasks("train"), torch.Generator().manual_seed(0)
+    state = FAMILY.reset(task, torch.rand(16, 1, 4, dtype=torch.float64, generator=gen))
+    state = state._replace(theta_1=state.theta_1 + 0.5)
+    off = torch.ones(16, 1, dtype=torch.long)
+    nxt = FAMILY.step(state, off, task, NO_NOISE)[0]
+    for i in range(16):
+        own = type(task)(*(x[i] for x in task))
+        before, after = (energy([x[i, 0].item() for x in s], own) for s in (state, nxt))
+        assert_close(after, before, rtol=1e-3, atol=0)
 
 
 def test_torque_noise_is_gymnasiums():
@@ -135,20 +189,39 @@ def test_impossible_noise_is_a_users_error(noise):
         Acrobot(torque_noise=noise)
 
 
-def test_oracle_swings_nearly_every_variant_up():
-    _, _, alive = play(FAMILY, draw(FAMILY, 300), FAMILY.oracle)
-    assert (alive.sum(0) < FAMILY.horizon).float().mean() > 0.99
+def test_oracle_takes_the_key_whose_plan_reaches_the_goal_first():
+    """Each key, then full torque with the elbow's motion, played through by the family's step."""
+    task, gen = draw(FAMILY, 40), torch.Generator().manual_seed(0)
+    state = scatter(40, 15, torch.float32, gen)
+    state = state._replace(theta_1_dot=state[2] / 3, theta_2_dot=state[3] / 6)
+    reached = []
+    for key in range(3):
+        plan, act, first = state, torch.full((40, 15), key), torch.full((40, 15), 99)
+        for k in range(FAMILY.lookahead):
+            plan, _, end = FAMILY.step(plan, act, task, NO_NOISE)
+            first = torch.where(end & (first > k), k, first)
+            with_elbow = (plan.theta_2_dot >= 0) != (task.inverted > 0)
+            act = 2 * with_elbow.long()
+        reached.append(first)
+    first, chosen = torch.stack(reached), FAMILY.oracle(state, task)
+    soonest, taken = first.min(0).values, first.gather(0, chosen.unsqueeze(0))[0]
+    assert (taken == soonest).all()
+    assert ((soonest < 99) & (soonest < first.max(0).values)).sum() > 20, "the keys are all alike"
 
 
 def test_anchors_are_those_of_the_docstring():
-    def wrong(state, task):
-        return FAMILY.oracle(state, task._replace(inverted=1 - task.inverted))
-
-    task = draw(FAMILY, 300, "test", seed=1)
-    got = [
-        play(FAMILY, task, actor)[1].sum(0).mean().item() for actor in (FAMILY.oracle, wrong, None)
-    ]
-    assert_close(got, [-87.2, -200.0, -199.9], rtol=0, atol=2.5)
+    """Of oracles told the right and the wrong sense, and of chance, in both rewards."""
+    task = draw(FAMILY, 100, "test", seed=1)
+    both = type(task)(*(x.repeat(2, 1) for x in task))
+    told = both._replace(inverted=torch.cat((task.inverted, 1 - task.inverted)))
+    _, rew, alive = play(FAMILY, both, lambda state, _: FAMILY.oracle(state, told))
+    steps = alive.sum(0)
+    plain = (steps < FAMILY.horizon).float() - steps  # the step that reaches the goal is free
+    for x, want in ((rew.sum(0), (34.0, -193.4)), (plain, (-65.7, -200.0))):
+        assert_close([half.mean().item() for half in x.chunk(2)], list(want), rtol=0, atol=3.0)
+    assert (steps[:100] < FAMILY.horizon).float().mean() > 0.99
+    assert_close(play(FAMILY, task)[1].sum(0).mean().item(), -175.6, rtol=0, atol=3.0)
+    assert_close(play(PLAIN, task)[1].sum(0).mean().item(), -200.0, rtol=0, atol=0.5)
 
 
 def test_frame_shows_both_links_where_they_point():
