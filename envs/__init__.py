@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.acrobot import Acrobot
 from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
 from envs.bandit import Bandit
 from envs.breakout import Breakout
@@ -38,7 +39,9 @@ from envs.half_cheetah_body import (
 )
 from envs.humanoid import HumanoidDir
 from envs.maze import Maze
+from envs.mountain_car import MountainCar
 from envs.parameter import SPLITS, Choice, Range, Split
+from envs.pendulum import Pendulum
 from envs.point_navigation import PointNavigation
 from envs.pong import Pong
 from envs.rand_params import HopperRandParams, Walker2dRandParams
@@ -56,6 +59,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         Forager,
         PointNavigation,
         CartPole,
+        MountainCar,
+        Acrobot,
+        Pendulum,
         Bandit,
         TabularMDP,
         Recommender,
@@ -162,6 +168,7 @@ _register()
 __all__ = [
     "FAMILIES",
     "SPLITS",
+    "Acrobot",
     "Choice",
     "Family",
     "GymView",

@@ -23,6 +23,25 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # Two steps in training keep the third, which only evaluation takes, from overshooting.
     "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    "pendulum": {
+        "inner_lr": 0.3,
+        "gamma": 0.95,
+        "gae_lambda": 0.95,
+        "meta_lr": 3e-3,
+        "iterations": 90,
+    },
+    # Energy pays at once. Steps must be large from the start: adaptation has to become useful
+    # before a policy for one sense of the keys does, which has no way back.
+    "acrobot": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 15},
+    # Two steps in training, or the second and third overshoot.
+    "mountain-car": {
+        "inner_lr": 4.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "gamma": 0.9,
+        "gae_lambda": 0.8,
+        "iterations": 25,
+    },
     # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
     "maze": {
         "policy": "mlp",
