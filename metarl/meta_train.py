@@ -66,7 +66,7 @@ def meta_train(
     while state.iteration < cfg.iterations:
         agent, it = state.agent, state.iteration
         device = agent.device
-        learned = cfg.step_size != "fixed"
+        learned = cfg.step_size != "fixed" and cfg.inner_steps > 0
         weights = {
             k: w.detach().clone().requires_grad_(learned or k.startswith("params/"))
             for k, w in named_weights(agent).items()

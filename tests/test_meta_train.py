@@ -5,6 +5,7 @@ import itertools
 from typing import ClassVar
 
 import pytest
+import small
 import torch
 from reference import TENSOR
 from torch.testing import assert_close
@@ -299,3 +300,12 @@ def test_chunks_train_every_task_and_measure_all_of_them():
         atol=0,
     )
     assert whole[0].env_steps > 4 * 2 * 2 * 90  # five tasks, two episodes, twice
+
+
+def test_without_inner_steps_nothing_is_learned_of_their_sizes():
+    cfg, family, state = start(inner_steps=0)
+    *_, last = meta_train(cfg, family, state)
+    assert_close(last.agent.inner_lr, state.agent.inner_lr, rtol=0, atol=0)
+    assert not torch.equal(
+        last.agent.params["layers.0.weight"], state.agent.params["layers.0.weight"]
+    )
