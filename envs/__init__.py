@@ -11,6 +11,8 @@ from typing import Any
 
 import gymnasium
 
+from envs.acrobot import Acrobot
+from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
 from envs.bandit import Bandit
 from envs.breakout import Breakout
 from envs.cartpole import CartPole
@@ -28,21 +30,18 @@ from envs.family import (
 from envs.forager import Forager
 from envs.gym_view import GymView
 from envs.gymnasium_family import GymnasiumFamily
-from envs.locomotion import (
-    AntDir,
-    AntDir2D,
-    AntGoal,
-    AntVel,
+from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from envs.half_cheetah_body import (
     HalfCheetahDamping,
-    HalfCheetahDir,
     HalfCheetahFriction,
     HalfCheetahGravity,
     HalfCheetahMass,
-    HalfCheetahVel,
-    HumanoidDir,
 )
+from envs.humanoid import HumanoidDir
 from envs.maze import Maze
+from envs.mountain_car import MountainCar
 from envs.parameter import SPLITS, Choice, Range, Split
+from envs.pendulum import Pendulum
 from envs.point_navigation import PointNavigation
 from envs.pong import Pong
 from envs.rand_params import HopperRandParams, Walker2dRandParams
@@ -58,15 +57,26 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     family.name: family
     for family in (
         Forager,
-        PointNavigation,
-        CartPole,
+        Breakout,
+        Pong,
+        Snake,
+        Maze,
+        RepeatedRPS,
+        WordGuess,
         Bandit,
         TabularMDP,
         Recommender,
-        RepeatedRPS,
-        WordGuess,
+        PointNavigation,
+        CartPole,
+        Pendulum,
+        Acrobot,
+        MountainCar,
         HalfCheetahDir,
         HalfCheetahVel,
+        HalfCheetahMass,
+        HalfCheetahFriction,
+        HalfCheetahDamping,
+        HalfCheetahGravity,
         AntDir,
         AntDir2D,
         AntVel,
@@ -74,14 +84,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         HumanoidDir,
         Walker2dRandParams,
         HopperRandParams,
-        HalfCheetahMass,
-        HalfCheetahFriction,
-        HalfCheetahDamping,
-        HalfCheetahGravity,
-        Snake,
-        Maze,
-        Breakout,
-        Pong,
     )
 } | SUITES
 
@@ -166,6 +168,7 @@ _register()
 __all__ = [
     "FAMILIES",
     "SPLITS",
+    "Acrobot",
     "Choice",
     "Family",
     "GymView",

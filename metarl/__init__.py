@@ -40,9 +40,10 @@ from envs import (
     parameters,
     sample_tasks,
 )
-from metarl.config import RunConfig, TrainConfig, preset
+from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation, evaluate
 from metarl.meta_train import meta_train, new_agent
+from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
 from metarl.state import TrainState
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from envs import UsageError, make_family
-from metarl.config import TrainConfig, preset
+from metarl.config import TrainConfig
 from metarl.machine import versions
 from metarl.meta_train import meta_train, new_agent
+from metarl.presets import preset
 from metarl.state import TrainState
 
 WARM_UP = 2  # meta-iterations that aren't timed

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import RunError, UsageError, make_family, parameters
+from envs import Family, RunError, UsageError, make_family, parameters, unseen
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
 from metarl.config import RunConfig, TrainConfig
@@ -60,7 +60,7 @@ def train(command: Train) -> int:
         ) from error
     if command.json:
         print(json.dumps(result.to_json(job.train.algo, state.env_steps)))
-    _show_returns(console, result)
+    _show_returns(console, result, job.family)
     console.print(f"\nCurve: {folder / 'adaptation.png'}", soft_wrap=True)
     if (folder / "episode.gif").exists():
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
@@ -131,10 +131,12 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
         yield watch
 
 
-def _show_returns(console: Console, result: Evaluation) -> None:
+def _show_returns(console: Console, result: Evaluation, family: Family) -> None:
     kind = {
         "train": "as in training",
-        "test": "unseen in training",
+        "test": "seen in training: there are no others"
+        if unseen(family).startswith("none")
+        else "unseen in training",
         "extrapolate": "out of the training range",
     }
     title = (
@@ -180,7 +182,7 @@ def evaluate(command: Evaluate) -> int:
         command.seed,
     )
     _write_json(command.json, result.to_json(job.train.algo, job.state.env_steps))
-    _show_returns(Console(quiet=str(command.json) == "-"), result)
+    _show_returns(Console(quiet=str(command.json) == "-"), result, job.family)
     return 0
 
 

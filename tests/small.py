@@ -10,8 +10,8 @@ from unittest import mock
 
 from envs import make_family
 from metarl.cli import main
-from metarl.config import preset
 from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.presets import preset
 
 TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
 

@@ -14,7 +14,7 @@ from small import TINY, files, metarl
 
 from envs import FAMILIES, make_family, parameters, unseen
 from metarl.cli import COMMANDS, parse
-from metarl.config import preset
+from metarl.presets import preset
 
 ROOT = Path(__file__).parent.parent
 POSITIONAL = {"train": "family", "evaluate": "run", "bench": "workload", "families": "names"}
@@ -211,3 +211,14 @@ def test_bench_prints_phases_and_writes_its_record(tmp_path):
     assert record.keys() >= fields
     for phase, seconds in record["phases"].items():
         assert re.search(rf" {phase} +{1e3 * seconds:.1f} ", out)
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [("gain=1,2", "seen in training: there are no others"), ("gain=1:2", "unseen in training")],
+)
+def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, words):
+    run = f"train gym_worlds:Counter-v0 --vary {vary} --workers 1 {TINY} --run"
+    code, out, err = metarl(run, tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert words in " ".join(out.split())

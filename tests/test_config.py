@@ -12,16 +12,9 @@ from reference import TENSOR
 
 from envs import FAMILIES, UsageError, make_family
 from metarl.cli import Bench, Evaluate, Families, Train
-from metarl.config import (
-    ALGORITHMS,
-    FAMILY_SETTINGS,
-    RunConfig,
-    TrainConfig,
-    Within,
-    from_record,
-    preset,
-)
+from metarl.config import RunConfig, TrainConfig, Within, from_record
 from metarl.meta_train import new_agent
+from metarl.presets import ALGORITHMS, FAMILY_SETTINGS, preset
 
 KINDS = (TrainConfig, RunConfig, Evaluate, Bench)
 NEEDED = {Evaluate: {"run": Path("runs/one")}}  # what has no default

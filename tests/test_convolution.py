@@ -17,8 +17,8 @@ from agents.agent import make_policy
 from agents.convolution import CNN, convolve, patches
 from agents.policy import MLP, act_dist
 from envs import UsageError, make_family, sample_tasks
-from metarl.config import preset
 from metarl.meta_train import meta_loss, meta_train, named_weights, new_agent, play_and_adapt
+from metarl.presets import preset
 
 N, M = 3, 4
 SHAPES = [(2, 8, 8), (3, 9, 12), (1, 36, 45)]  # two boards, one with an odd side; a picture

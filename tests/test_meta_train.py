@@ -14,7 +14,6 @@ from agents.distributions import Categorical
 from agents.losses import Batch, surrogate
 from envs import RunError, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
-from metarl.config import preset
 from metarl.meta_train import (
     MAX_SKIPPED,
     meta_loss,
@@ -24,6 +23,7 @@ from metarl.meta_train import (
     play_and_adapt,
     split_weights,
 )
+from metarl.presets import preset
 
 SMALL = {"iterations": 4, "tasks": 3, "episodes": 2, "hidden": (8,)}
 

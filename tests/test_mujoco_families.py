@@ -21,7 +21,7 @@ from envs import (
     unseen,
 )
 from envs.locomotion import Locomotion
-from envs.mujoco_batch import load
+from envs.mujoco_batch import Physics, load
 from envs.parameter import Choice
 from metarl.config import TrainConfig
 from metarl.meta_train import meta_train
@@ -71,7 +71,8 @@ REWARDS = {
 
 
 def gymnasium_state(env, simulator, n, b):
-    """Put Gymnasium's environment where an episode is."""
+    """Put Gymnasium's environment where an episode is, without memory of any other."""
+    mujoco.mj_resetData(env.unwrapped.model, env.unwrapped.data)
     physics = simulator.physics
     env.unwrapped.set_state(physics.qpos[n, b].numpy(), physics.qvel[n, b].numpy())
 
@@ -119,6 +120,21 @@ def test_every_step_is_gymnasiums(family):
 
 
 @pytest.mark.parametrize("family", FORCED, ids=ids)
+def test_whole_episodes_are_gymnasiums_to_the_last_bit(family):
+    """The memory of the constraint solver included."""
+    task, simulator, _ = started(family, 2, 3)
+    env = family.make_env(**task_values(task)[1]).unwrapped
+    gymnasium_state(env, simulator, 1, 1)
+    for act in random_acts(family, (60, 2, 3), seed=1):
+        end = simulator.step(act)[2][1, 1]
+        env.step(act[1, 1].numpy())
+        assert_close(simulator.physics.qpos[1, 1].numpy(), env.data.qpos, rtol=0, atol=0)
+        assert_close(simulator.physics.contact[1, 1].numpy(), env.data.cfrc_ext, rtol=0, atol=0)
+        if end:
+            break
+
+
+@pytest.mark.parametrize("family", FORCED, ids=ids)
 def test_contact_costs_something(family):
     """So the test above has compared it."""
     _, simulator, _ = started(family)
@@ -138,6 +154,31 @@ def test_body_is_gymnasiums(family):
     assert (own.frame_skip, own._reset_noise_scale) == (body.frame_skip, body.noise)
     assert own.dt == pytest.approx(body.dt, rel=1e-12)
     assert env.spec.max_episode_steps == family.horizon
+
+
+@pytest.mark.parametrize("family", EVERY, ids=ids)
+def test_what_is_seen_and_when_it_ends_is_gymnasiums_in_any_state(family):
+    """States about the limits of health, and speeds beyond those that are shown."""
+    env = family.make_env().unwrapped
+    n, rng = 400, np.random.default_rng(0)
+    spread = rng.choice([0.05, 0.3, 1.0], (n, 1))
+    qpos = env.init_qpos + spread * rng.uniform(-1, 1, (n, env.model.nq))
+    qpos[::7, -1] += 150
+    qvel = rng.uniform(-20, 20, (n, env.model.nv))
+    qvel[::9, 0] = 101
+    none = torch.zeros(1, n, 0, 3)
+    physics = Physics(torch.from_numpy(qpos)[None], torch.from_numpy(qvel)[None], none, none)
+    seen, healthy = family.observe(physics)[0], family.healthy(physics)[0]
+    if env.spec.id != "HalfCheetah-v5" and family.name != "ant-goal":
+        assert healthy.any()
+        assert not healthy.all()
+    for i in range(n):
+        env.set_state(qpos[i], qvel[i])
+        assert_close(seen[i], torch.from_numpy(env._get_obs()), rtol=0, atol=0)
+        if hasattr(env, "is_healthy") and family.name != "ant-goal":
+            assert healthy[i].item() == env.is_healthy
+        else:
+            assert healthy[i]
 
 
 @pytest.mark.parametrize("family", EVERY, ids=ids)
@@ -214,19 +255,20 @@ def test_types_shapes_and_actions_outside_the_box(family):
 
 
 @pytest.mark.parametrize("family", [ROLLED[0], ROLLED[-1], FORCED[0], FORCED[-1]], ids=ids)
-@pytest.mark.parametrize("how", ["speed", "position", "action"])
+@pytest.mark.parametrize("how", ["speed", "position", "action", "first"])
 def test_a_simulation_that_breaks_down_ends_its_episode_alone(family, how):
     _, simulator, _ = started(family, 2, 3)
     _, other, _ = started(family, 2, 3)
     act = random_acts(family, (3, 2, 3))
-    simulator.step(act[0])
-    other.step(act[0])
+    if how != "first":
+        simulator.step(act[0])
+        other.step(act[0])
     bad = act[1].clone()
     if how == "action":
         bad[1, 1] = math.nan
     else:
         at = 1 if how == "position" else simulator.model.nq + 2
-        simulator.state[4, at] = {"speed": 1e15, "position": math.inf}[how]
+        simulator.state[4, at] = math.inf if how == "position" else 1e15
     obs, rew, terminated, _ = simulator.step(bad)
     want = other.step(act[1])
     here = torch.zeros(2, 3, dtype=torch.bool)
@@ -323,7 +365,7 @@ def test_what_going_limp_gets(name, low, high):
 def test_what_standing_still_gets_where_a_speed_is_asked_for(name, bonus):
     family = make_family(name)
     total, task = limp(family)
-    assert_close(total.mean(1), 200 * (bonus - task.velocity[:, 0]), rtol=0, atol=8)
+    assert_close(total.mean(1), family.horizon * (bonus - task.velocity[:, 0]), rtol=0, atol=8)
 
 
 def test_what_standing_still_gets_where_a_goal_is_asked_for():

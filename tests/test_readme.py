@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from envs import FAMILIES
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -124,3 +126,13 @@ def test_trainings_in_the_docs_start(line, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_the_page_of_families_shows_each_with_a_picture():
+    page = (ROOT / "docs" / "families.md").read_text()
+    for name in FAMILIES:
+        assert f"`{name}`" in page, name
+        if not name.startswith("metaworld") or name.endswith("reach"):
+            assert f"(families/{name}.png)" in page, name
+    for picture in (ROOT / "docs" / "families").glob("*.png"):
+        assert picture.stat().st_size < 100_000

@@ -1,0 +1,133 @@
+"""The settings that each algorithm, family and suite is shipped with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs import UsageError
+from metarl.config import TrainConfig
+
+# What a published algorithm fixes; all other settings stay flags.
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    # Rothfuss et al. 2019 (arXiv:1810.06784): TrainConfig's own defaults, with learned step sizes
+    # (Li et al. 2017, arXiv:1707.09835) where the paper's are fixed.
+    "promp": {},
+    # Finn et al. 2017 (arXiv:1703.03400), with one policy-gradient step for the paper's TRPO.
+    "maml": {"epochs": 1, "clip": 0.0, "inner_kl": 0.0, "step_size": "fixed"},
+}
+
+# Where a family needs other settings than TrainConfig's own.
+FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
+    # What an item is worth shows at once, so credit must not drown in the rest of the episode.
+    "forager": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.7, "iterations": 250},
+    # Two steps in training keep the third, which only evaluation takes, from overshooting.
+    "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
+    "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    "pendulum": {
+        "inner_lr": 0.3,
+        "gamma": 0.95,
+        "gae_lambda": 0.95,
+        "meta_lr": 3e-3,
+        "iterations": 90,
+    },
+    # Energy pays at once. Steps must be large from the start: adaptation has to become useful
+    # before a policy for one sense of the keys does, which has no way back.
+    "acrobot": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 15},
+    # Two steps in training, or the second and third overshoot.
+    "mountain-car": {
+        "inner_lr": 4.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "gamma": 0.9,
+        "gae_lambda": 0.8,
+        "iterations": 25,
+    },
+    # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
+    "maze": {
+        "policy": "mlp",
+        "inner_lr": 1.5,
+        "gamma": 0.5,
+        "gae_lambda": 0.7,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 0.02,
+        "iterations": 120,
+    },
+    "snake": {
+        "inner_lr": 2.0,
+        "gamma": 0.7,
+        "gae_lambda": 0.7,
+        "meta_lr": 5e-3,
+        "meta_lr_of_steps": 0.01,
+        "iterations": 100,
+    },
+    # A pull, or a film, changes little of what comes after it: credit it with its own reward alone.
+    "bandit": {"inner_lr": 5.0, "gamma": 0.0, "iterations": 40},
+    "recommender": {
+        "inner_lr": 5.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
+        "iterations": 200,
+    },
+    # Where an action leads is soon forgotten, since transitions are random.
+    "tabular-mdp": {"inner_lr": 5.0, "gae_lambda": 0.3, "meta_lr": 3e-3, "iterations": 100},
+    # A move bears on this round and a little on the next.
+    "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
+    # A guess shows at once whether it was good, and hardly bears on the next.
+    "word-guess": {
+        "inner_lr": 2.0,
+        "gamma": 0.0,
+        "meta_lr": 3e-3,
+        "meta_lr_of_steps": 1e-2,
+        "iterations": 250,
+    },
+    # MuJoCo is most of the time: fewer episodes, and more updates on each of them.
+    "half-cheetah-dir": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 100},
+    # Not tuned; what was tried got faster for all speeds alike.
+    "half-cheetah-vel": {"episodes": 10, "meta_lr": 3e-3, "log_std_init": -0.5, "iterations": 400},
+    # A key matters until the ball comes down, some ten steps later at most. Two steps in training
+    # keep the third from overshooting; fewer tasks pay for the second.
+    "breakout": {
+        "policy": "mlp",
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
+    # A shot is worth something only when the opponent misses it, eight steps later.
+    "pong": {
+        "inner_lr": 2.0,
+        "inner_steps": 2,
+        "multi_step": True,
+        "tasks": 12,
+        "gamma": 0.95,
+        "meta_lr": 5e-3,
+        "iterations": 60,
+    },
+}
+
+
+# The same for all of a suite, by the beginning of the name: what fits in memory.
+SUITE_SETTINGS: dict[str, dict[str, Any]] = {
+    "ALE/": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "atari-": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
+    "metaworld-": {"tasks": 10, "episodes": 10, "iterations": 100},
+}
+
+
+def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
+    """The shipped settings of a family and an algorithm, and what is given instead of them.
+
+    Raises:
+        UsageError: no such algorithm.
+    """
+    if algo not in ALGORITHMS:
+        raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
+    suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
+    own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
+    shipped = {**own, **ALGORITHMS[algo]}
+    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})  # type: ignore[arg-type]
