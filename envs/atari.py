@@ -19,7 +19,7 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Where chance has no part in the game, an episode starts from the game as it was loaded: what
     loading it anew gives, as ALE does for each seed, in a sixteenth of the time. Resetting the game
-    is not enough: something of the last episode stays in some, such as Seaquest.
+    is not enough: something of the last episode stays in some, such as Kaboom.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], chance: bool) -> None:
@@ -46,8 +46,8 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def atari(
     environment: str,
-    mode: int = 0,
-    difficulty: int = 0,
+    mode: int | None = None,  # the game's own, which need not be 0
+    difficulty: int | None = None,
     repeat_action_probability: float = 0.0,
     clip_reward: bool = True,
     render_mode: str | None = None,

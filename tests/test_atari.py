@@ -74,18 +74,22 @@ def play(env, seed, steps=60):
 
 @pytest.mark.parametrize("chance", [0.0, 0.25])
 def test_an_episode_is_that_of_a_game_just_loaded(chance):
-    """In Seaquest something of the last episode outlives ALE's own reset of the game."""
-    env = ours("seaquest", repeat_action_probability=chance)
+    """In Kaboom something of the last episode outlives ALE's own reset of the game."""
+    env = ours("kaboom", repeat_action_probability=chance)
     first = play(env, 1)
     play(env, 2)
-    assert play(env, 1) == first == play(ours("seaquest", repeat_action_probability=chance), 1)
+    assert play(env, 1) == first == play(ours("kaboom", repeat_action_probability=chance), 1)
 
 
 def test_chance_depends_on_the_seed(monkeypatch):
     monkeypatch.setattr(module, "MAX_NOOPS", 0)
     for chance, differ in ((0.0, False), (0.25, True)):
-        env = ours("seaquest", repeat_action_probability=chance)
+        env = ours("kaboom", repeat_action_probability=chance)
         assert (play(env, 1) != play(env, 2)) == differ
+
+
+def test_a_game_without_a_mode_0_has_its_own():
+    assert 0 not in ours("pooyan").unwrapped.ale.getAvailableModes()
 
 
 def test_modes_are_variants():

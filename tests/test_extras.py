@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from envs import UsageError, make_family
+from envs.grid_levels import level_seeds
 from envs.specs import PACKAGES
 from envs.specs import SUITES as BY_ID
 from envs.suites import SUITES
@@ -45,6 +47,9 @@ def test_the_extras_that_messages_name_exist():
 @pytest.mark.parametrize("name", [*SUITES, "metaworld-ml1-door-open"])
 def test_a_missing_package_is_told_with_what_installs_it(monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    for package in ("Box2D", "ale_py", "cv2", "metaworld", "minigrid", "minigrid.wrappers"):
+        monkeypatch.setitem(sys.modules, package, None)  # can't be imported
+    level_seeds.cache_clear()
     with pytest.raises(UsageError) as error:
         make_family(name)
     extra = re.search(r'pip install "metarl-toolkit\[(\w+)\]"$', str(error.value))[1]

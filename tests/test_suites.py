@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from envs import make_family, sample_tasks, task_values
+from envs import GymnasiumFamily, Range, make_family, sample_tasks, task_values
 from envs.suites import SUITES
 
 
@@ -17,7 +17,13 @@ class TestLunarLander:
     def test_it_is_made_as_its_task_says(self, family):
         bare = family.make_env(gravity=-7.5, wind_power=3.0, turbulence_power=0.5).unwrapped
         assert (bare.gravity, bare.wind_power, bare.turbulence_power) == (-7.5, 3.0, 0.5)
-        assert bare.enable_wind  # without which the wind's power counts for nothing
+
+    @pytest.mark.parametrize("name", ["wind_power", "turbulence_power"])
+    def test_there_is_wind_where_its_power_varies(self, family, name):
+        """Without `enable_wind` it would count for nothing."""
+        assert family.make_env().unwrapped.enable_wind
+        alone = GymnasiumFamily("LunarLander-v3", {name: Range(0.0, 1.0)})
+        assert alone.make_env().unwrapped.enable_wind
 
     @pytest.mark.parametrize("split", ["train", "extrapolate"])
     def test_gymnasium_takes_every_value(self, family, split):
