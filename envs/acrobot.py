@@ -52,7 +52,6 @@ class Acrobot:
     Anchors: an oracle that is told the physics gets 34 (66 steps). Told the wrong sense of the
     motor it gets -193, so what is right for one sense alone gets about -80; chance gets -176. In
     Gymnasium's reward: -66, -200, -133, -200. Tests compute all.
-    FIXED
     Source: Sutton 1996, with the equations of Gymnasium's Acrobot-v1, which is the task that one
     gets by default.
     """
