@@ -193,6 +193,8 @@ def test_frame_shows_the_car_where_it_is_on_the_hill():
         picture = FAMILY.frame(state._replace(position=torch.full((1, 1), x)), task)
         assert picture.shape == (290, 400, 3)
         car = (picture == (40, 90, 200)).all(-1).nonzero()
+        wheels = (picture == (50, 50, 55)).all(-1).nonzero()
+        assert all(abs(w.mean() - c.mean()) < 15 for w, c in zip(wheels, car, strict=True))
         places.append([axis.mean() for axis in reversed(car)])
     for (x, _), at in zip(places, (-1, -0.5, 0.4), strict=True):
         assert abs(x - 400 / 1.8 * (at + 1.2)) < 18
