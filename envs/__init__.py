@@ -105,7 +105,7 @@ def make_family(name: str) -> Any:
         return metaworld_one(name.removeprefix("metaworld-ml1-"))
     module, colon, cls = name.partition(":")
     if not (module and colon and cls):
-        near = get_close_matches(name, FAMILIES, n=3, cutoff=0.5)
+        near = get_close_matches(name, FAMILIES, n=3, cutoff=0.6)
         raise UsageError(
             f"unknown family '{name}': give {', '.join(near)}{' or ' if near else ''}another that "
             "`metarl families` lists, your own as module:Class, or the id of a Gymnasium "
