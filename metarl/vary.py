@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -160,9 +161,11 @@ def _value(word: str) -> Any:
     word = word.strip()
     for kind in (int, float):
         try:
-            return kind(word)
+            number = kind(word)
         except ValueError:
             continue
+        if math.isfinite(number):  # nan and inf are words: no parameter can be either
+            return number
     return {"true": True, "false": False, "none": None}.get(word.lower(), word)
 
 

@@ -170,3 +170,18 @@ def test_wrong_parameter_says_what_to_give(values, message):
 def test_wrong_render_mode_says_what_to_give():
     with pytest.raises(UsageError, match="render_mode='ansi': give 'rgb_array' or None"):
         GymView(EVERY[0], render_mode="ansi")
+
+
+def test_a_person_can_watch_in_a_window_without_a_keyboard(monkeypatch):
+    """Gymnasium's own window, which needs pygame, shows the frames of any view."""
+    pygame = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Gymnasium draws the window, not the view
+        env = gymnasium.make("metarl/Forager-v0", render_mode="human")
+    env.reset(seed=0)
+    env.step(0)
+    shown = np.swapaxes(pygame.surfarray.array3d(pygame.display.get_surface()), 0, 1)
+    view = env.unwrapped
+    np.testing.assert_array_equal(shown, view.family.frame(view.state, view.task))
+    env.close()

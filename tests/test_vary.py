@@ -174,3 +174,22 @@ def test_gymnasiums_classes_are_not_mistaken_for_families():
         built("gymnasium.envs.classic_control.cartpole:CartPoleEnv")
     assert issubclass(gymnasium.Env, object)
     assert isinstance(built(COUNTER, ["gain=1:2"])[0], GymnasiumFamily)
+
+
+def test_a_step_that_hangs_ends_the_run_with_its_state_saved(tmp_path):
+    words = f"train {COUNTER} {GAIN} --set trouble=hang --set folder={tmp_path} --quiet {TINY}"
+    run = tmp_path / "run"
+    assert metarl(words, "--step-timeout 1 --workers 1 --iterations 1 --run", run)[0] == 0
+    (tmp_path / "go").touch()
+    parts = ("took longer than 1 s", "step 2 of episode", "seed ", "last good state")
+    refused("train --quiet --resume", run, "--iterations 2", code=1, parts=parts)
+
+
+def test_episodes_that_diverge_are_counted_and_told(tmp_path):
+    words = f"train {COUNTER} {GAIN} --set trouble=nan --set folder={tmp_path} {TINY} --workers 1"
+    (tmp_path / "go").touch()
+    code, out, err = metarl(words, "--iterations 1 --run", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert "iteration 1: 8 episodes ended as the simulator gave no finite number" in out
+    header, row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["train/diverged"] == "8.0"
