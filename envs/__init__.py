@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import gymnasium
@@ -104,9 +105,11 @@ def make_family(name: str) -> Any:
         return metaworld_one(name.removeprefix("metaworld-ml1-"))
     module, colon, cls = name.partition(":")
     if not (module and colon and cls):
+        near = get_close_matches(name, FAMILIES, n=3, cutoff=0.6)
         raise UsageError(
-            f"unknown family '{name}': give one of {', '.join(FAMILIES)}, "
-            "your own as module:Class, or the id of a Gymnasium environment, such as Pendulum-v1."
+            f"unknown family '{name}': give {', '.join(near)}{' or ' if near else ''}another that "
+            "`metarl families` lists, your own as module:Class, or the id of a Gymnasium "
+            "environment, such as Pendulum-v1."
         )
     return _own_family(name, module, cls)
 

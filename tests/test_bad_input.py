@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     [
         ("--learn-rate 3", ("--learn-rate", "metarl train --help")),
         ("forager cartpole", ("cartpole", "metarl train --help")),
-        ("labyrinth", ("'labyrinth'", "forager, point-navigation, cartpole", "module:Class")),
+        ("labyrinth", ("'labyrinth'", "metarl families", "module:Class")),
         ("--inner-lr quick", ("--inner-lr", "quick", "in [0, 100]")),
         ("--inner-lr -1", ("--inner-lr -1.0", "[0, 100]")),
         ("--gamma nan", ("--gamma nan", "[0, 1]")),
@@ -75,7 +75,7 @@ def test_a_mistake_in_evaluation_says_what_to_give(words, parts, finished):
         ("evaluate", ("RUN", "metarl evaluate --help")),
         ("evaluate nowhere", ("no config.json in nowhere", "give the folder of a run")),
         ("train --resume nowhere", ("no config.json in nowhere", "give the folder of a run")),
-        ("families all", ("all", "metarl families --help")),
+        ("families all", ("'all'", "`metarl families` lists")),
         ("bench nav-7", ("'nav-7'", "nav-20, nav-200")),
         ("bench --repeats 0", ("--repeats 0", ">= 1")),
         ("bench --threads -1", ("--threads -1", "[0, 1024]")),

@@ -38,7 +38,8 @@ def test_gymnasium_id_names_the_class():
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("labyrinth", ("'labyrinth'", "forager, point-navigation, cartpole", "module:Class")),
+        ("cartpol", ("'cartpol'", "give cartpole or another", "`metarl families`")),
+        ("labyrinth", ("'labyrinth'", "metarl families", "module:Class")),
         (
             "no_module:Labyrinth",
             ("'no_module:Labyrinth'", "start where the module can be imported"),
