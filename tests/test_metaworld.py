@@ -41,7 +41,9 @@ def test_goals_are_those_of_the_benchmark():
     env = metaworld_env("reach-v3")
     for goal, task in enumerate([*theirs.train_tasks, *theirs.test_tasks]):
         set_goal(env, goal)
-        np.testing.assert_array_equal(env._last_rand_vec, pickle.loads(task.data)["rand_vec"])
+        np.testing.assert_array_equal(
+            env.unwrapped._last_rand_vec, pickle.loads(task.data)["rand_vec"]
+        )
     assert goal == 99
 
 
@@ -85,6 +87,32 @@ def test_one_environment_serves_every_goal(task):
     other = play(env, 1, seed=1)
     assert same(play(env, 60, seed=2), first)
     assert same(play(metaworld_env(task), 1), other)
+
+
+@pytest.mark.parametrize("task", ["door-open-v3", "peg-insert-side-v3", "dial-turn-v3"])
+def test_two_environments_at_once_play_as_meta_worlds_own_do(task):
+    """They share a MuJoCo model, in which each has its own places of bodies and sites."""
+    theirs, places = [], []
+    for goal in (0, 60):
+        alone = metaworld.ALL_V3_ENVIRONMENTS[task]()
+        alone.task_name = task
+        theirs.append(play(alone, goal))
+        places.append(alone.data.site_xpos)  # of what a picture shows, the goal too
+    pair = [metaworld_env(task), metaworld_env(task)]
+    assert pair[0].unwrapped.model is pair[1].unwrapped.model
+    for env, goal in zip(pair, (0, 60), strict=True):
+        set_goal(env, goal)
+    mine = [[env.reset(seed=0)[0]] for env in pair]
+    gen = np.random.default_rng(1)
+    for _ in range(40):
+        act = gen.uniform(-1, 1, 4).astype(np.float32)
+        for env, trace in zip(pair, mine, strict=True):
+            obs, rew, _, _, info = env.step(act)
+            trace.append(np.append(obs, [rew, info["success"]]))
+    assert same(mine[0], theirs[0])
+    assert same(mine[1], theirs[1])
+    assert same([env.unwrapped.data.site_xpos for env in pair], places)
+    assert not same(mine[0], mine[1])
 
 
 def test_a_goal_that_random_play_does_not_feel():
