@@ -180,6 +180,7 @@ def evaluate(command: Evaluate) -> int:
         command.episodes,
         command.steps,
         command.seed,
+        job.train.task_chunk,
     )
     _write_json(command.json, result.to_json(job.train.algo, job.state.env_steps))
     _show_returns(Console(quiet=str(command.json) == "-"), result, job.family)

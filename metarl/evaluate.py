@@ -83,21 +83,49 @@ def evaluate(
     episodes: int = 20,
     steps: int = 3,
     seed: int = 0,
+    chunk: int = 50,
 ) -> Evaluation:
     """Adapt to tasks of a split, from streams that training never uses.
 
     The return after k steps is that of the episodes played with the weights after k steps;
     these same episodes feed step k + 1.
 
+    Args:
+        chunk: tasks in one tensor program, which bounds memory.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
     """
     device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)
+    gens = [stream(seed, "evaluate episodes", step, device) for step in range(steps + 1)]
+    parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
+    adapted = [_adapt(agent, family, part, episodes, gens) for part in parts]
+    returns = [each for each, _ in adapted]
+    success = [each for _, each in adapted if each is not None]
+    return Evaluation(
+        family.name,
+        split,
+        seed,
+        episodes,
+        task_values(task),
+        np.concatenate(returns),
+        oracle_return(family, task, episodes, stream(seed, "oracle", 0, device)),
+        np.concatenate(success) if success else None,
+    )
+
+
+def _adapt(
+    agent: Agent,
+    family: Family,
+    task: Any,
+    episodes: int,
+    gens: list[torch.Generator | None],
+) -> tuple[Array, Array | None]:
+    """Return, and share of successes where simulators tell, after each of K steps, (n, K + 1)."""
     returns, success = [], []
-    for step in range(steps + 1):
-        data = agent.play(family, task, episodes, stream(seed, "evaluate episodes", step, device))
+    for step, gen in enumerate(gens):
+        data = agent.play(family, task, episodes, gen)
         check_finite(family, task, data)
         if not all(x.isfinite().all() for x in data.dist):
             raise RunError(
@@ -107,19 +135,9 @@ def evaluate(
         returns.append(data.episode_return().mean(dim=1))
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
-        if step < steps:
+        if step < len(gens) - 1:
             agent = agent.learn(data)
-    oracle = oracle_return(family, task, episodes, stream(seed, "oracle", 0, device))
-    return Evaluation(
-        family.name,
-        split,
-        seed,
-        episodes,
-        task_values(task),
-        _table(returns),
-        oracle,
-        _table(success) if success else None,
-    )
+    return _table(returns), _table(success) if success else None
 
 
 def _table(columns: list[Tensor]) -> Array:

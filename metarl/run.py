@@ -186,6 +186,7 @@ def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
         steps=job.run.eval_steps,
         episodes=job.train.episodes,
         seed=WATCH_SEED,
+        chunk=job.train.task_chunk,
     )
     return {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
 
@@ -193,7 +194,13 @@ def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    result = evaluate(state.agent, job.family, steps=run.eval_steps, episodes=train.episodes)
+    result = evaluate(
+        state.agent,
+        job.family,
+        steps=run.eval_steps,
+        episodes=train.episodes,
+        chunk=train.task_chunk,
+    )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve = adaptation_curve(result)

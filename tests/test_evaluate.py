@@ -185,3 +185,14 @@ def test_what_comes_after_the_end_is_nothing_to_the_oracle():
 
 def test_a_family_without_an_oracle_has_no_oracle_return():
     assert oracle_return(Walk(), draw(Walk()), 2, None) is None
+
+
+def test_tasks_in_chunks_are_adapted_alike():
+    """The same tasks; the first chunk has the same luck as without chunks."""
+    family = make_family("point-navigation")
+    agent = new_agent(small("point-navigation"), family)
+    whole, parts = (evaluate(agent, family, "test", 5, 2, 2, seed=3, chunk=c) for c in (5, 2))
+    assert parts.params == whole.params
+    assert parts.returns.shape == whole.returns.shape == (5, 3)
+    assert evaluate(agent, family, "test", 2, 2, 2, seed=3).returns.shape == (2, 3)
+    np.testing.assert_allclose(parts.returns.mean(), whole.returns.mean(), rtol=0.3)
