@@ -32,7 +32,7 @@ class GymnasiumFamily:
             of the unwrapped environment, then the fields of its MuJoCo model (`gravity[2]`,
             `body_mass[torso]`); with a `*` at its end the value is relative to the environment's.
         fixed: settings of the same kinds that don't vary.
-        functions: for names that nothing else has: called with (env, value) before each reset.
+        functions: by name, called with (env, value) before each reset; they win over all else.
         live: parameters known to change something, which random play might not find out.
         workers: processes; 0 is one for each thread of torch.
         step_timeout: seconds after which a step that isn't done is taken for hung.
