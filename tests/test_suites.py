@@ -1,10 +1,13 @@
 """Families of the well-known suites: their ranges are those that the environments take."""
 
+import json
 import warnings
 
+import numpy as np
 import pytest
+from small import TINY, metarl
 
-from envs import GymnasiumFamily, Range, make_family, sample_tasks, task_values
+from envs import GymnasiumFamily, Range, make_family, parameters, sample_tasks, task_values
 from envs.suites import SUITES
 
 
@@ -47,3 +50,33 @@ def test_modes_and_difficulties_are_all_those_of_the_game(name):
     train, test = (set(family.parameters["mode"].members(s)) for s in ("train", "test"))
     assert test
     assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "more"),
+    [
+        ("Box2D", "lunar-lander", ""),
+        ("ale_py", "atari-space-invaders", "--set max_episode_steps=40"),
+        ("minigrid", "minigrid-go-to-door", ""),
+        ("metaworld", "metaworld-ml1-reach", "--set max_episode_steps=20"),
+        ("metaworld", "metaworld-ml10", "--set max_episode_steps=10"),
+        ("mujoco", "half-cheetah-vel", "--set horizon=20"),
+    ],
+)
+def test_each_suite_trains(tmp_path, package, name, more):
+    """Two iterations for real; what is evaluated is what training never sees."""
+    pytest.importorskip(package)
+    words = f"train {name} {more} {TINY} --workers 1 --json --quiet --run"
+    code, out, err = metarl(words, tmp_path / "run")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert (record["env_steps_trained"] > 0, np.shape(record["return_mean"])) == (True, (2,))
+    family = make_family(name)
+    for parameter, known in parameters(family).items():
+        values = {task["params"][parameter] for task in record["per_task"]}
+        if isinstance(known, Range) and known.held_out:
+            assert known.held_out[0] <= min(values) <= max(values) <= known.held_out[1]
+        elif known.held_out:
+            assert values <= set(known.held_out)
+    told = name.startswith(("minigrid", "metaworld"))
+    assert (record["success"] is not None) == told
