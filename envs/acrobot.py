@@ -16,7 +16,6 @@ from torch import Tensor
 from envs.errors import UsageError
 from envs.family import Choice, Range
 
-
 PUSHES = tuple(permutations((-1.0, 0.0, 1.0)))  # PUSHES[keys][key], the first is Gymnasium's
 
 
