@@ -17,10 +17,10 @@ from envs.mujoco_batch import (
     Physics,
     can_draw,
     load,
-    need_mujoco,
     refresh,
     variants,
 )
+from envs.specs import need
 
 
 class Direction(NamedTuple):
@@ -59,7 +59,7 @@ class Locomotion:
     settings: ClassVar[dict[str, Any]] = {}  # of Gymnasium's environment, for the same world
 
     def __post_init__(self) -> None:
-        need_mujoco(self.name)
+        need(self.name, "mujoco", "mujoco")
 
     @property
     def observation_space(self) -> Box:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.errors import UsageError
 from envs.mujoco_step import Rolls, Threads
+from envs.specs import need
 
 Array = np.ndarray[Any, Any]
 PICTURE = (240, 320)  # pixels, rows and columns
@@ -47,12 +47,6 @@ class Physics(NamedTuple):
     qvel: Tensor  # (N, B, nv) m/s and rad/s
     centres: Tensor  # (N, B, bodies, 3) m, centres of mass; no bodies unless rewards need forces
     contact: Tensor  # (N, B, bodies, 6) N m and N, from outside on each body; likewise
-
-
-def need_mujoco(name: str) -> None:
-    """Raise UsageError unless MuJoCo is installed."""
-    if importlib.util.find_spec("mujoco") is None:
-        raise UsageError(f'{name} needs MuJoCo: pip install "metarl-toolkit[mujoco]"')
 
 
 @lru_cache
@@ -111,7 +105,7 @@ class MujocoSimulator:
     def __init__(
         self, family: Any, task: Any, episodes: int, gen: torch.Generator | None = None
     ) -> None:
-        need_mujoco(family.name)
+        need(family.name, "mujoco", "mujoco")
         n, self.device = len(task[0]), task[0].device
         self.family, self.shape = family, (n, episodes)
         self.task = type(task)(*(x.double().cpu() for x in task))

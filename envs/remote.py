@@ -127,7 +127,8 @@ class RemoteSimulator:
         self._pool.restart(w)
         self._pool.ask({w: self._start(mine)})
         for living, then in self._history:
-            if slots := [i for i in mine if i in set(living)]:
+            then_living = set(living)
+            if slots := [i for i in mine if i in then_living]:
                 shared["act"][slots] = then[slots]
                 self._pool.ask({w: ("step", (slots,))})
         still = [i for i in mine if self._alive[i]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice, Range
+from envs.snake_board import BORN, MOVES, board_tables
 
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns: up, right, down, left
 KINDS = 3
-BORN = 3  # cells of a new snake
 EDGE = 8  # pixels around the picture of the largest board
 
 
@@ -105,7 +103,7 @@ class Snake:
 
     def reset(self, task: Task, noise: Tensor) -> State:
         """The snake in the middle, items on distinct other cells of the board."""
-        tables = _tables(self.plane, noise.device)
+        tables = board_tables(self.plane, noise.device)
         born = tables.born.to(noise.dtype)
         free = tables.board[task.size.long()] & (born == 0)
         rank = torch.where(free, noise, 2.0).argsort(-1).argsort(-1)
@@ -115,7 +113,7 @@ class Snake:
         return State(born - item, head, torch.ones_like(head), length)
 
     def observe(self, state: State) -> Tensor:
-        tables, dtype = _tables(self.plane, state.head.device), state.cells.dtype
+        tables, dtype = board_tables(self.plane, state.head.device), state.cells.dtype
         # One empty cell more stands for all that lie outside of the plane.
         around = torch.nn.functional.pad(state.cells, (0, 1))
         seen = around.gather(-1, tables.window[state.head])
@@ -128,7 +126,7 @@ class Snake:
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
     ) -> tuple[State, Tensor, Tensor]:
-        tables, size = _tables(self.plane, act.device), task.size.long()
+        tables, size = board_tables(self.plane, act.device), task.size.long()
         back = (act - state.heading).abs() == 2
         heading = torch.where(back, state.heading, act)
         entered = tables.leads[size, task.wrap.long(), state.head, heading]
@@ -161,7 +159,11 @@ class Snake:
         A move is worth what it eats, plus the best food's worth times `0.8 ** distance` from the
         cell that it enters, plus a little for each way out of that cell; death is worth -10.
         """
-        tables, size, wrap = _tables(self.plane, state.head.device), task.size.long(), task.wrap
+        tables, size, wrap = (
+            board_tables(self.plane, state.head.device),
+            task.size.long(),
+            task.wrap,
+        )
         wrap = wrap.long()
         entered = tables.leads[size, wrap, state.head]  # (N, B, 4)
         at = entered.clamp(min=0)
@@ -193,7 +195,7 @@ class Snake:
 
         side, n = 44, self.plane
         canvas = Canvas(n * side + 2 * EDGE, n * side + 2 * EDGE, (38, 44, 56))
-        board = _tables(n, torch.device("cpu")).board[int(task.size[0, 0])].view(n, n).tolist()
+        board = board_tables(n, torch.device("cpu")).board[int(task.size[0, 0])].view(n, n).tolist()
         cells = state.cells[0, 0].view(n, n).tolist()
         worth = [float(t[0, 0]) for t in task[:KINDS]]
         inside = [(i, j) for i, j in product(range(n), repeat=2) if board[i][j]]
@@ -251,47 +253,3 @@ def _draw_snake(canvas: Any, state: State, n: int, side: int) -> None:
         eye = x + 7 * across + 7 * sign * down, y + 7 * down + 7 * sign * across
         canvas.disc(*eye, 5, (255, 255, 255))
         canvas.disc(eye[0] + across, eye[1] + down, 2.5, (20, 20, 20))
-
-
-class Tables(NamedTuple):
-    """For planes of C cells, boards of 0 to `plane` cells a side, without and with wrap."""
-
-    board: Tensor  # (plane + 1, C) whether a cell belongs to the board
-    leads: Tensor  # (plane + 1, 2, C, 4) the cell to which a move leads, -1 for a wall
-    near: Tensor  # (plane + 1, 2, C, C) 0.8 ** distance
-    window: Tensor  # (C, C) the plane as seen from each cell; index C is outside
-    here: Tensor  # (C, C) bit of each cell
-    born: Tensor  # (C,) a new snake
-
-
-@lru_cache
-def _tables(plane: int, device: torch.device) -> Tables:
-    cells, middle = plane * plane, plane // 2
-    row, column = np.divmod(np.arange(cells), plane)
-    board = np.zeros((plane + 1, cells), bool)
-    leads = np.full((plane + 1, 2, cells, 4), -1)
-    near = np.zeros((plane + 1, 2, cells, cells))
-    for size, wrap in product(range(1, plane + 1), (0, 1)):
-        first = (plane - size) // 2
-        r, c = row - first, column - first
-        board[size] = _inside(r, c, size)
-        for move, (down, across) in enumerate(MOVES):
-            y, x = r + down, c + across
-            there = (y % size + first) * plane + x % size + first
-            goes = board[size] & (_inside(y, x, size) | bool(wrap))
-            leads[size, wrap, :, move] = np.where(goes, there, -1)
-        apart = [abs(x[:, None] - x) for x in (row, column)]
-        near[size, wrap] = 0.8 ** sum(np.minimum(d, abs(size - d)) if wrap else d for d in apart)
-    reach = range(-middle, middle + 1)
-    seen = [(row + i, column + j) for i, j in product(reach, repeat=2)]
-    window = np.stack(
-        [np.where(_inside(y, x, plane), y * plane + x, cells) for y, x in seen], axis=-1
-    )
-    born = np.zeros(cells, int)
-    born[cells // 2 - np.arange(BORN)] = BORN - np.arange(BORN)
-    tables = (board, leads, near, window, np.eye(cells, dtype=bool), born)
-    return Tables(*(torch.from_numpy(x).to(device) for x in tables))
-
-
-def _inside(row: np.ndarray[Any, Any], column: np.ndarray[Any, Any], side: int) -> Any:
-    return (np.minimum(row, column) >= 0) & (np.maximum(row, column) < side)

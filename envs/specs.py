@@ -89,9 +89,6 @@ def _registered(name: str) -> EnvSpec:
 def need(name: str, package: str, extra: str) -> None:
     """Raise UsageError with the command that installs it, unless a package is there."""
     if importlib.util.find_spec(package) is None:
-        raise UsageError(missing(name, extra))
-
-
-def missing(name: str, extra: str) -> str:
-    """What to install, in one line."""
-    return f'{name} needs a package that isn\'t here: pip install "metarl-toolkit[{extra}]"'
+        raise UsageError(
+            f'{name} needs {package}, which isn\'t here: pip install "metarl-toolkit[{extra}]"'
+        )

@@ -480,13 +480,15 @@ def test_importing_needs_no_mujoco_and_using_says_what_to_install(monkeypatch):
         "except envs.UsageError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == 'half-cheetah-vel needs MuJoCo: pip install "metarl-toolkit[mujoco]"\n'
+    assert done.stdout == (
+        'half-cheetah-vel needs mujoco, which isn\'t here: pip install "metarl-toolkit[mujoco]"\n'
+    )
     code = "import sys, envs; print('mujoco' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     family = make_family("ant-vel")
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(UsageError, match="ant-vel needs MuJoCo"):
+    with pytest.raises(UsageError, match="ant-vel needs mujoco"):
         simulate(family, draw(family), 2, None)
 
 
