@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,39 +10,74 @@ from torch import Tensor
 
 from agents.policy import Params
 
-Loss = Callable[[Params, Any], Tensor]  # fast weights (N, ...), data -> loss of each task (N,)
+Loss = Callable[[Params, Any], Tensor]  # weights, data -> loss of each task (N,)
 
 
-def per_task(params: Params, n: int) -> Params:
-    """The same weights for each of n tasks, (n, ...): views, so nothing is copied."""
-    return {k: p.expand(n, *p.shape) for k, p in params.items()}
+def per_task(params: Params, n: int, names: Iterable[str] | None = None) -> Params:
+    """The same weights for each of n tasks, (n, ...): views, so nothing is copied.
+
+    Args:
+        names: weights that get the task axis, by default all.
+    """
+    fast = params.keys() if names is None else set(names)
+    return {k: p.expand(n, *p.shape) if k in fast else p for k, p in params.items()}
 
 
 def inner_update(
-    loss: Loss, fast: Params, data: Any, inner_lr: Params, first_order: bool = False
+    loss: Loss,
+    params: Params,
+    data: Any,
+    inner_lr: Params,
+    first_order: bool = False,
+    max_norm: float = 0.0,
 ) -> Params:
     """One gradient step on each task; returns new weights, touches nothing.
 
-    Differentiable in `fast` and `inner_lr`; with `first_order` the step's gradient is a
-    constant (d new / d fast = 1).
+    Differentiable in `params` and `inner_lr`; with `first_order` the step's gradient is a
+    constant (d new / d old = 1).
 
     Args:
         loss: may read of each task nothing but that task's row of the weights and the data.
-        inner_lr: step size for each weight: () or the shape of the slow weight.
+        params: fast weights (N, ...), and slow ones (...), which stay.
+        inner_lr: for each fast weight its step size, () or the shape of the slow weight.
+        max_norm: bound of the L2 norm of a task's gradient over its fast weights; 0 for none.
     Source: MAML, Finn et al. 2017 (arXiv:1703.03400), algorithm 3.
     """
     # A task's loss depends on its own row alone, so the gradient of the sum holds each task's own.
-    step = torch.autograd.grad(
-        loss(fast, data).sum(), list(fast.values()), create_graph=not first_order
-    )
-    return {k: p - inner_lr[k] * g for (k, p), g in zip(fast.items(), step, strict=True)}
+    fast = [params[k] for k in inner_lr]
+    grads = torch.autograd.grad(loss(params, data).sum(), fast, create_graph=not first_order)
+    step = dict(zip(inner_lr, grads, strict=True))
+    if max_norm:
+        step = clip_each_task(step, max_norm)
+    return {k: p - inner_lr[k] * step[k] if k in step else p for k, p in params.items()}
+
+
+def clip_each_task(grads: Params, max_norm: float) -> Params:
+    """Gradients (N, ...) scaled so that no task's L2 norm over all of them is above `max_norm`."""
+    square = torch.stack([g.square().flatten(1).sum(1) for g in grads.values()]).sum(0)
+    # A norm has no second derivative at 0; there, and below the bound, the scale is the constant 1.
+    over = square > max_norm**2
+    scale = torch.where(over, max_norm * torch.where(over, square, 1.0).rsqrt(), 1.0)
+    return {k: g * scale.view(-1, *[1] * (g.dim() - 1)) for k, g in grads.items()}
 
 
 def adapt(
-    loss: Loss, params: Params, support: list[Any], inner_lr: Params, first_order: bool = False
+    loss: Loss,
+    params: Params,
+    support: list[Any],
+    inner_lr: Params | list[Params],
+    second_order_steps: int = 1_000_000,
+    max_norm: float = 0.0,
 ) -> list[Params]:
-    """Fast weights (N, ...) before the first and after each of len(support) steps."""
+    """Weights before the first and after each of K = len(support) steps.
+
+    Args:
+        inner_lr: as of `inner_update`, the same for all steps or a list of K.
+        second_order_steps: so many of the last steps keep their second derivatives.
+    """
     path = [params]
-    for data in support:
-        path.append(inner_update(loss, path[-1], data, inner_lr, first_order))
+    for k, data in enumerate(support):
+        lr = inner_lr[k] if isinstance(inner_lr, list) else inner_lr
+        first_order = k < len(support) - second_order_steps
+        path.append(inner_update(loss, path[-1], data, lr, first_order, max_norm))
     return path

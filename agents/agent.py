@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,16 +12,23 @@ from torch import Tensor, nn
 
 from agents.adapt import inner_update, per_task
 from agents.convolution import CNN
-from agents.losses import make_batch, surrogate
+from agents.estimators import ESTIMATORS
+from agents.losses import Batch, make_batch, mean_entropy
 from agents.policy import MLP, Params, Policy, act_dist
 from agents.rollout import Rollout, collect
+from agents.value import make_baseline
 from envs import Family
 
 PolicyKind = Literal["auto", "mlp", "cnn"]
 
 
 def make_policy(
-    family: Family, kind: PolicyKind, hidden: tuple[int, ...], log_std_init: float
+    family: Family,
+    kind: PolicyKind,
+    hidden: tuple[int, ...],
+    log_std_init: float,
+    context: int = 0,
+    rank: int = 0,
 ) -> Policy:
     """The policy for a family's spaces; `auto` is a CNN for planes (C, H, W) of 8 x 8 or more.
 
@@ -32,7 +38,23 @@ def make_policy(
     shape = family.observation_space.shape or ()
     image = len(shape) == 3 and min(shape[1:]) >= 8
     policy = CNN if kind == "cnn" or (kind == "auto" and image) else MLP
-    return policy(family.observation_space, family.action_space, hidden, log_std_init)
+    return policy(
+        family.observation_space, family.action_space, hidden, log_std_init, context, rank
+    )
+
+
+@dataclass(frozen=True)
+class InnerRule:
+    """How episodes become an inner step; which weights it moves, and how far, `inner_lr` says."""
+
+    gamma: float = 0.99
+    gae_lambda: float = 1.0
+    baseline: str = "linear"  # or "learned", "none"
+    estimator: str = "lvc"  # a name in ESTIMATORS
+    dice_lambda: float = 1.0
+    entropy: float = 0.0  # weight of a bonus, per nat
+    max_norm: float = 0.0  # of a task's gradient; 0 doesn't clip
+    per_step: bool = False  # step sizes have a leading axis, one entry for each step
 
 
 @dataclass(frozen=True)
@@ -40,21 +62,24 @@ class Agent:
     """Slow weights and step sizes; or, once adapted, the fast weights of N tasks.
 
     Attributes:
-        params: weights (...), or (N, ...) after `learn` or `adapt`.
-        inner_lr: step size for each weight, () or of the slow weight's shape.
+        params: weights (...), or (N, ...) those that are fast after `learn` or `adapt`.
+        inner_lr: step size of each fast weight, () or of the slow weight's shape; (K, ...) one for
+            each step where `rule.per_step`, of which further steps take the last.
+        value: weights of a learned baseline, or none.
+        steps: inner steps made.
     """
 
     policy: nn.Module
     params: Params
     inner_lr: Params
-    gamma: float
-    gae_lambda: float
+    rule: InnerRule = InnerRule()
+    value: Params = field(default_factory=dict)
+    steps: int = 0
 
     @property
     def adapted(self) -> bool:
         """Whether the weights carry a task axis."""
-        name, weight = next(iter(self.params.items()))
-        return weight.dim() > self.policy.get_parameter(name).dim()
+        return any(p.dim() > self.policy.get_parameter(k).dim() for k, p in self.params.items())
 
     @property
     def device(self) -> torch.device:
@@ -63,12 +88,11 @@ class Agent:
 
     def to(self, device: torch.device | str) -> Agent:
         """The same agent on another device."""
-        return dataclasses.replace(
-            self,
-            policy=copy.deepcopy(self.policy).to(device),
-            params={k: p.to(device) for k, p in self.params.items()},
-            inner_lr={k: p.to(device) for k, p in self.inner_lr.items()},
-        )
+        moved: dict[str, Any] = {
+            group: {k: p.to(device) for k, p in getattr(self, group).items()}
+            for group in ("params", "inner_lr", "value")
+        }
+        return dataclasses.replace(self, policy=copy.deepcopy(self.policy).to(device), **moved)
 
     def play(
         self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
@@ -77,14 +101,48 @@ class Agent:
         here = type(task)(*(x.to(self.device) for x in task))
         return collect(self.policy, self.params, family, here, episodes, gen)
 
+    def batch(self, data: Rollout) -> Batch:
+        """A rollout with its advantages, as losses take it."""
+        baseline = make_baseline(self.rule.baseline, self.value)
+        return make_batch(data, self.rule.gamma, self.rule.gae_lambda, baseline)
+
+    def fast(self, n: int) -> Params:
+        """The weights with an axis of n tasks on the fast ones, which take part in autograd."""
+        weights = self.params if self.adapted else per_task(self.params, n, self.inner_lr)
+        return {
+            k: p.detach().requires_grad_() if k in self.inner_lr and not p.requires_grad else p
+            for k, p in weights.items()
+        }
+
+    def inner_loss(self, params: Params, batch: Batch) -> Tensor:
+        """What an inner step descends, (N,)."""
+        rule = self.rule
+        dist = act_dist(self.policy, params, batch.obs)
+        loss = ESTIMATORS[rule.estimator](dist.log_prob(batch.act), batch, rule.dice_lambda)
+        return loss - rule.entropy * mean_entropy(dist, batch) if rule.entropy else loss
+
+    def step_size(self, step: int) -> Params:
+        """Step size of each fast weight in this inner step, counted from 0."""
+        if not self.rule.per_step:
+            return self.inner_lr
+        return {k: lr[min(step, len(lr) - 1)] for k, lr in self.inner_lr.items()}
+
+    def inner_step(
+        self, params: Params, batch: Batch, step: int, first_order: bool = False
+    ) -> Params:
+        """Weights one inner step later; differentiable unless `first_order`."""
+        lr = self.step_size(step)
+        return inner_update(
+            self.inner_loss, params, batch, lr, first_order, max_norm=self.rule.max_norm
+        )
+
     def learn(self, data: Rollout) -> Agent:
-        """The agent one inner step later, its weights (N, ...); this one stays as it is."""
-        batch = make_batch(data, self.gamma, self.gae_lambda)
-        fast = self.params if self.adapted else per_task(self.params, data.rew.shape[0])
-        fast = {k: p.detach().requires_grad_() for k, p in fast.items()}
-        loss = partial(surrogate, self.policy)
-        fast = inner_update(loss, fast, batch, self.inner_lr, first_order=True)
-        return dataclasses.replace(self, params={k: p.detach() for k, p in fast.items()})
+        """The agent one inner step later, its fast weights (N, ...); this one stays as it is."""
+        slow = {k: p.detach() for k, p in self.params.items()}
+        start = dataclasses.replace(self, params=slow).fast(data.rew.shape[0])
+        new = self.inner_step(start, self.batch(data), self.steps, first_order=True)
+        params = {k: p.detach() for k, p in new.items()}
+        return dataclasses.replace(self, params=params, steps=self.steps + 1)
 
     def adapt(
         self,

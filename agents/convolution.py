@@ -59,8 +59,10 @@ class CNN(Policy):
         action_space: Space,
         hidden: tuple[int, ...] = (64, 64),
         log_std_init: float = 0.0,
+        context: int = 0,
+        rank: int = 0,
     ) -> None:
-        super().__init__(observation_space, action_space, log_std_init)
+        super().__init__(observation_space, action_space, log_std_init, context, rank)
         shape = observation_shape(observation_space)
         if len(shape) != 3 or min(shape) < 1:
             raise UsageError(
@@ -79,16 +81,12 @@ class CNN(Policy):
             )
             height, width = ((((x - 8) // 4 + 1) - 4) // 2 + 1 for x in (height, width))
             features = 2 * CHANNELS * height * width
-        self.layers = dense((features, *hidden[-1:], self.out))
+        self.add_layers((features, *hidden[-1:], self.out))
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, C, H, W)."""
-        *hidden, last = self.layers
-        x = as_input(obs, last.weight.dtype)  # type: ignore[arg-type]
-        x = self._board(x) if self.small else self._picture(x)
-        for layer in hidden:
-            x = affine(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
-        return self.head(affine(x, last.weight, last.bias))  # type: ignore[arg-type]
+        x = as_input(obs, self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        return self.decide(self._board(x) if self.small else self._picture(x))
 
     def _board(self, x: Tensor) -> Tensor:
         """(N, M, h * w * 16). Windows as rows of a matrix: 1.4 times as fast as a grouped conv2d.

@@ -1,15 +1,14 @@
-"""Losses of (params, data), one number for each task."""
+"""What a rollout is to a loss; and the losses of the outer update, one number for each task."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.distributions import Distribution
-from agents.policy import Params, act_dist
-from agents.returns import advantages
+from agents.returns import Baseline, advantages, linear_baseline
 from agents.rollout import Rollout
 
 
@@ -22,28 +21,26 @@ class Batch(NamedTuple):
     adv: Tensor  # (N, M)
     weight: Tensor  # (N, M) one over the task's living steps, 0 in the padding
     dist: Distribution  # (N, M, ...) what the actions were drawn from
+    episodes: int  # B
 
 
-def make_batch(data: Rollout, gamma: float, gae_lambda: float) -> Batch:
+def make_batch(
+    data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
+) -> Batch:
     """Weigh each living step alike and estimate its advantage."""
     weight = data.alive / data.alive.sum((1, 2), keepdim=True)
-    adv = advantages(data, gamma, gae_lambda)
+    adv = advantages(data, gamma, gae_lambda, baseline)
     obs, act, logp, adv, weight = (
         x.flatten(1, 2) for x in (data.obs, data.act, data.logp, adv, weight)
     )
     dist = type(data.dist)(*(x.flatten(1, 2) if x.dim() >= 4 else x for x in data.dist))
-    return Batch(obs, act, logp, adv, weight, dist)
+    return Batch(obs, act, logp, adv, weight, dist, data.rew.shape[2])
 
 
-def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
-    """Likelihood-ratio policy-gradient loss of each task, (N,).
-
-    The denominator is the stored `logp`, so the value keeps its dependence on the weights that
-    chose the data and may be differentiated twice; logp * adv would lose that term. Cross-time
-    terms of the exact Hessian are dropped: low variance, some bias.
-    Source: the LVC estimator, Rothfuss et al. 2019 (arXiv:1810.06784), section 5.
-    """
-    return clipped_surrogate(act_dist(policy, params, batch.obs), batch, clip=0.0)
+def log_ratio(logp: Tensor, batch: Batch) -> Tensor:
+    """Log of the likelihood ratio to the collecting policy, nats, (N, M); 0 in the padding."""
+    # The 0s of the padding might overflow the exponential, and inf * 0 is NaN.
+    return torch.where(batch.weight > 0, logp - batch.logp, 0)
 
 
 def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
@@ -51,9 +48,7 @@ def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), section 3.
     """
-    log_ratio = dist.log_prob(batch.act) - batch.logp
-    # The 0s of the padding might overflow the exponential, and inf * 0 is NaN.
-    ratio = torch.where(batch.weight > 0, log_ratio, 0).exp()
+    ratio = log_ratio(dist.log_prob(batch.act), batch).exp()
     gain = ratio * batch.adv
     if clip:
         gain = gain.minimum(ratio.clamp(1 - clip, 1 + clip) * batch.adv)
@@ -63,3 +58,8 @@ def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
 def mean_kl(dist: Distribution, batch: Batch) -> Tensor:
     """KL(collecting policy || dist) over the living steps, nats, (N,)."""
     return (batch.dist.kl(dist) * batch.weight).sum(-1)  # type: ignore[arg-type]
+
+
+def mean_entropy(dist: Distribution, batch: Batch) -> Tensor:
+    """Entropy over the living steps, nats, (N,)."""
+    return (dist.entropy() * batch.weight).sum(-1)

@@ -23,14 +23,20 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T with one W (O, I) for all, or one for each task (N, O, I) and x (N, M, I)."""
+    return x @ weight.mT
+
+
 class Policy(nn.Module):
     """From the numbers of the last layer to a distribution of actions; and the first weights.
 
-    A subclass ends in `layers`, the last of which has `out` units, and `head` takes its output.
+    A subclass calls `add_layers` and ends in `decide`, whose last layer has `out` units.
 
     Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last, zero
     biases, so that the first policy is near to uniform, or to a centred normal whose standard
-    deviation is `exp(log_std_init)` of half the action box.
+    deviation is `exp(log_std_init)` of half the action box. Context, and the upper halves of
+    adapters, are 0: without adaptation they change nothing.
     """
 
     act_scale: Tensor | None  # (A,) half the action box
@@ -38,7 +44,12 @@ class Policy(nn.Module):
     layers: nn.ModuleList
 
     def __init__(
-        self, observation_space: Space, action_space: Space, log_std_init: float = 0.0
+        self,
+        observation_space: Space,
+        action_space: Space,
+        log_std_init: float = 0.0,
+        context: int = 0,
+        rank: int = 0,
     ) -> None:
         super().__init__()
         self.obs_ndim = len(observation_shape(observation_space))
@@ -54,6 +65,35 @@ class Policy(nn.Module):
             self.log_std = nn.Parameter(torch.full((self.out,), log_std_init))
         self.register_buffer("act_scale", scale, persistent=False)
         self.register_buffer("absent", absent, persistent=False)
+        self.context_size, self.rank = context, rank
+
+    def add_layers(self, sizes: tuple[int, ...]) -> None:
+        """Dense layers between these sizes, with a context and adapters if there are to be any."""
+        self.layers = dense(sizes)
+        if self.context_size:
+            self.context = nn.Parameter(torch.empty(self.context_size))
+            self.context_weight = nn.Parameter(torch.empty(sizes[1], self.context_size))
+        if self.rank:
+            pairs = list(pairwise(sizes))
+            self.lora_down = nn.ParameterList(torch.empty(self.rank, i) for i, _ in pairs)
+            self.lora_up = nn.ParameterList(torch.empty(o, self.rank) for _, o in pairs)
+
+    def decide(self, x: Tensor) -> Distribution:
+        """Distribution of the action from the input (N, M, I) of the dense layers.
+
+        The context is as further inputs, the same at every step, to the first of them. An adapter
+        adds the product of two thin matrices to the weight of its layer.
+        Source: context, Zintgraf et al. 2019 (arXiv:1810.03642), section 3.3; adapters, Hu et al.
+            2021 (arXiv:2106.09685), section 4.1.
+        """
+        for i, layer in enumerate(self.layers):
+            y = affine(x, layer.weight, layer.bias)  # type: ignore[arg-type]
+            if self.rank:
+                y = y + linear(linear(x, self.lora_down[i]), self.lora_up[i])
+            if i == 0 and self.context_size:
+                y = y + linear(self.context.unsqueeze(-2), self.context_weight)
+            x = y if i == len(self.layers) - 1 else y.tanh()
+        return self.head(x)
 
     def head(self, x: Tensor) -> Distribution:
         """Distribution of the action from the last layer's output (N, M, out)."""
@@ -74,6 +114,8 @@ class Policy(nn.Module):
             if k.endswith("weight"):
                 last = k == f"layers.{len(self.layers) - 1}.weight"
                 nn.init.orthogonal_(p, 0.01 if last else math.sqrt(2.0), generator=gen)
+            elif k.startswith("lora_down"):
+                nn.init.orthogonal_(p, generator=gen)
             elif k == "log_std":
                 p.copy_(self.log_std.detach())
         return params
@@ -88,18 +130,15 @@ class MLP(Policy):
         action_space: Space,
         hidden: tuple[int, ...] = (64, 64),
         log_std_init: float = 0.0,
+        context: int = 0,
+        rank: int = 0,
     ) -> None:
-        super().__init__(observation_space, action_space, log_std_init)
-        sizes = (math.prod(observation_shape(observation_space)), *hidden, self.out)
-        self.layers = dense(sizes)
+        super().__init__(observation_space, action_space, log_std_init, context, rank)
+        self.add_layers((math.prod(observation_shape(observation_space)), *hidden, self.out))
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, *observation_space.shape)."""
-        *hidden, last = self.layers
-        x = as_input(obs, last.weight.dtype).flatten(-self.obs_ndim)  # type: ignore[arg-type]
-        for layer in hidden:
-            x = affine(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
-        return self.head(affine(x, last.weight, last.bias))  # type: ignore[arg-type]
+        return self.decide(as_input(obs, self.layers[0].weight.dtype).flatten(-self.obs_ndim))  # type: ignore[arg-type]
 
 
 def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:

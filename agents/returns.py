@@ -7,12 +7,15 @@ whether the game ended it or its clock; the baseline sees the time, so that this
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from agents.policy import as_input
 from agents.rollout import Rollout
+
+Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, alive -> values (N, T, B)
 
 
 def discounted_sum(x: Tensor, discount: float) -> Tensor:
@@ -36,19 +39,28 @@ def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float
     return discounted_sum(torch.where(alive > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
 
 
-def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5) -> Tensor:
-    """Values (N, T, B) of the least-squares fit of `ret`, one for each task, in closed form.
+def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+    """Values (N, T, B) fitted to `ret` in each task, linear in `observation_features` and time.
 
-    Features: those of `observation_features`; t, t^2, t^3 in units of 100 steps; 1. Normal
-    equations in float64, divided by the number of living steps so that `ridge` means the same for
-    long and short rollouts.
     Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
     """
+    return least_squares(observation_features(obs), ret, alive)
+
+
+def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5) -> Tensor:
+    """Values (N, T, B) of the ridge regression of `ret` in each task, in closed form.
+
+    Normal equations in float64, divided by the number of living steps so that `ridge` means the
+    same for long and short rollouts. Differentiable in the features.
+
+    Args:
+        features: (N, T, B, F); to them come t, t^2, t^3 in units of 100 steps, and 1.
+    """
     n, steps, episodes = ret.shape
-    x = observation_features(obs)
-    t = torch.arange(steps, device=obs.device, dtype=x.dtype).view(1, steps, 1, 1) / 100
+    x = features.double()
+    t = torch.arange(steps, device=x.device, dtype=x.dtype).view(1, steps, 1, 1) / 100
     clock = torch.cat((t, t**2, t**3, torch.ones_like(t)), dim=-1).expand(n, -1, episodes, -1)
-    feature = torch.cat((x, clock), dim=-1).flatten(1, 2)  # (N, T * B, F)
+    feature = torch.cat((x, clock), dim=-1).flatten(1, 2)  # (N, T * B, F + 4)
     weight = (alive / alive.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
     weighted = (feature * weight).mT
     gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
@@ -98,7 +110,14 @@ def normalise(adv: Tensor, alive: Tensor) -> Tensor:
     return centred / (std + 1e-8)
 
 
-def advantages(data: Rollout, gamma: float, gae_lambda: float) -> Tensor:
+def no_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+    """Zeros (N, T, B)."""
+    return torch.zeros_like(ret)
+
+
+def advantages(
+    data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
+) -> Tensor:
     """Normalised GAE over a baseline fitted to this very rollout, (N, T, B)."""
-    val = linear_baseline(data.obs, discounted_sum(data.rew, gamma), data.alive)
+    val = baseline(data.obs, discounted_sum(data.rew, gamma), data.alive)
     return normalise(gae(data.rew, val, data.alive, gamma, gae_lambda), data.alive)

@@ -7,7 +7,6 @@ newest pairs are kept, so that there is always one to fall back on.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from envs import UsageError
-from metarl.state import TrainState, named_weights, split_weights
+from metarl.state import TrainState, named_weights, with_weights
 
 FORMAT = 2  # raised when an older metarl could not read what this one writes
 KEEP = 2
@@ -97,9 +96,9 @@ def load_checkpoint(folder: Path, family: str, blank: TrainState) -> TrainState:
             )
     device = next(iter(wanted.values())).device
     # In the order of `wanted`: a file has no order, and the sum in a gradient norm depends on it.
-    params, inner_lr = split_weights({k: weights[k].to(device) for k in wanted})
+    found_weights = {k: weights[k].to(device) for k in wanted}
     return TrainState(
-        agent=dataclasses.replace(blank.agent, params=params, inner_lr=inner_lr),
+        agent=with_weights(blank.agent, found_weights),
         opt={
             k.removeprefix("opt/"): t.to(device) for k, t in tensors.items() if k.startswith("opt/")
         },

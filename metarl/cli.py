@@ -17,7 +17,8 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from envs import RunError, Split, UsageError
-from metarl.config import RunConfig, TrainConfig, check, number
+from metarl.bounds import check, number
+from metarl.config import RunConfig, TrainConfig
 from metarl.presets import preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes

@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from envs import UsageError
+from agents.estimators import ESTIMATORS
+from agents.fast import FAST
+from metarl.algorithms import ALGORITHMS
+from metarl.bounds import check, name_in, number
+from metarl.outer import OUTER
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Within:
-    """Closed interval that a number, or each number of a tuple, must lie in."""
-
-    low: float
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f">= {self.low:g}"
-
-
-def check(settings: Any) -> None:
-    """Raise UsageError that names the flag, the value and what is allowed."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        kind, *extras = get_args(hints[field.name])
-        flag = "--" + field.name.replace("_", "-")
-        for bound in (e for e in extras if isinstance(e, Within)):
-            for n in value if isinstance(value, tuple) else (value,):
-                if isinstance(n, int | float) and not bound.low <= n <= min(bound.high, _MAX):
-                    raise UsageError(f"{flag} {n}: out of range; give a value {bound}.")
-        _check_kind(flag, value, kind)
-
-
-_MAX = sys.float_info.max  # an open end still leaves out infinity
-
-
-def _check_kind(flag: str, value: Any, kind: Any) -> None:
-    """Raise UsageError unless the value is of the annotated kind; True is no number."""
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(get_args(kind))}.")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    right = {
-        int: whole,
-        float: whole or isinstance(value, float),
-        bool: isinstance(value, bool),
-        str: isinstance(value, str),
-        tuple[int, ...]: isinstance(value, tuple) and all(type(n) is int for n in value),
-        tuple[str, ...]: isinstance(value, tuple) and all(type(n) is str for n in value),
-    }
-    if not right.get(kind, True):
-        raise UsageError(f"{flag} {value}: wrong type; give {getattr(kind, '__name__', kind)}.")
-
-
-def number(help: str, low: float, high: float = math.inf) -> tuple[Any, Within]:
-    """Help text with its range, and the range itself, as annotations."""
-    bound = Within(low, high)
-    return arg(help=f"{help}; {bound}"), bound
 
 
 @dataclass(frozen=True)
@@ -104,10 +54,8 @@ class TrainConfig:
         arg(metavar="NAME=VALUE", help="constant of the world, such as max_episode_steps=200"),
     ] = ()
     algo: Annotated[
-        Literal["promp", "maml"],
-        arg(
-            help="promp: clipped ratio and inner KL, several epochs; maml: one policy-gradient step"
-        ),
+        str,
+        *name_in(ALGORITHMS, "published algorithm: defaults of what follows (see `metarl algos`)"),
     ] = "promp"
     seed: Annotated[int, *number("seed of weights, tasks and episodes", 0)] = 0
     iterations: Annotated[int, *number("meta-iterations in the whole run", 1)] = 200
@@ -119,17 +67,66 @@ class TrainConfig:
         int, *number("episodes of each task before and after each inner step", 2, 100_000)
     ] = 20
     inner_steps: Annotated[int, *number("gradient steps of adaptation in training", 0, 20)] = 1
+    fast: Annotated[
+        str,
+        *name_in(
+            FAST,
+            "weights that a task changes: all (MAML), head (ANIL), body (BOIL), context (CAVIA), "
+            "lora (low-rank adapters)",
+        ),
+    ] = "all"
+    context: Annotated[int, *number("numbers in the context, with --fast context", 1, 1024)] = 8
+    rank: Annotated[int, *number("rank of the adapters, with --fast lora", 1, 1024)] = 4
     inner_lr: Annotated[float, *number("step size of adaptation, where it starts", 0, 100)] = 0.1
     step_size: Annotated[
-        Literal["fixed", "per-weight"],
-        arg(help="fixed: inner-lr throughout; per-weight: one a weight, meta-learned (Meta-SGD)"),
+        Literal["fixed", "per-tensor", "per-weight", "per-step"],
+        arg(
+            help="fixed: inner-lr throughout; meta-learned: one a tensor, one a weight (Meta-SGD), "
+            "or one a step and tensor (MAML++)"
+        ),
     ] = "per-weight"
-    first_order: Annotated[bool, arg(help="drop the second-derivative term (FOMAML)")] = False
+    positive_steps: Annotated[bool, arg(help="keep learned step sizes at 0 or more")] = False
+    estimator: Annotated[
+        str,
+        *name_in(
+            ESTIMATORS,
+            "inner loss: lvc (likelihood ratio), dice, or log-likelihood, whose meta-gradient is "
+            "biased",
+        ),
+    ] = "lvc"
+    dice_lambda: Annotated[
+        float, *number("weight of credit to earlier actions, for each step, with dice", 0, 1)
+    ] = 1.0
+    second_order_steps: Annotated[
+        int,
+        *number("last inner steps that keep second derivatives; 0 is first order (FOMAML)", 0, 20),
+    ] = 20
+    inner_entropy: Annotated[
+        float, *number("weight of an entropy bonus in the inner loss, per nat", 0, 100)
+    ] = 0.0
+    inner_max_norm: Annotated[
+        float, *number("clip each task's inner gradient to this L2 norm; 0 does not", 0)
+    ] = 0.0
+    baseline: Annotated[
+        Literal["linear", "learned", "none"],
+        arg(
+            help="of advantages, fitted to each task: linear in fixed features, in meta-learned "
+            "ones, or none"
+        ),
+    ] = "linear"
     multi_step: Annotated[
         bool, arg(help="train the return after every inner step, not after the last alone")
     ] = False
     gamma: Annotated[float, *number("discount per step", 0, 1)] = 0.99
     gae_lambda: Annotated[float, *number("lambda of the advantage estimate", 0, 1)] = 1.0
+    outer: Annotated[
+        str,
+        *name_in(
+            OUTER,
+            "outer update: gradient (Adam), trpo, reptile, es (evolution strategies), or ppo (over "
+            "trials of a memory)",
+        ),
+    ] = "gradient"
     meta_lr: Annotated[float, *number("Adam step size of the slow weights", 0, 1)] = 1e-3
     meta_lr_of_steps: Annotated[
         float, *number("Adam step size of the learned step sizes", 0, 1)
@@ -140,6 +137,25 @@ class TrainConfig:
     inner_kl: Annotated[
         float, *number("weight of the KL of the policies before each inner step", 0)
     ] = 5e-4
+    exploration: Annotated[
+        float,
+        *number("weight of the credit of episodes before for returns after (E-MAML)", 0, 1e3),
+    ] = 0.0
+    max_kl: Annotated[float, *number("trpo: bound of the KL of an outer update, nats", 1e-9)] = 0.01
+    cg_steps: Annotated[int, *number("trpo: conjugate-gradient steps", 1, 1000)] = 10
+    damping: Annotated[float, *number("trpo: added to the curvature's diagonal", 0)] = 1e-5
+    curvature: Annotated[
+        Literal["exact", "first-order"],
+        arg(help="trpo: KL through adaptation; first-order takes the adaptation's derivative as 1"),
+    ] = "exact"
+    curvature_share: Annotated[
+        float, *number("trpo: share of the steps played that the curvature is taken from", 0.001, 1)
+    ] = 1.0
+    line_search: Annotated[
+        int, *number("trpo: step lengths tried, each 0.8 of the last", 1, 100)
+    ] = 15
+    pairs: Annotated[int, *number("es: antithetic pairs of agents for each task", 1, 10_000)] = 1
+    sigma: Annotated[float, *number("es: standard deviation of perturbations", 1e-6, 10)] = 0.1
     policy: Annotated[
         Literal["auto", "mlp", "cnn"],
         arg(help="network; auto: cnn for images (C, H, W) of 8 x 8 or more, else mlp"),
@@ -187,4 +203,7 @@ class RunConfig:
 
 def from_record(kind: type[T], record: dict[str, Any]) -> T:
     """A settings object from its JSON, in which a tuple is a list."""
+    record = dict(record)
+    if "first_order" in record:  # as it was called until format 2
+        record["second_order_steps"] = 0 if record.pop("first_order") else 20
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

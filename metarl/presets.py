@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from envs import UsageError
+from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
-
-# What a published algorithm fixes; all other settings stay flags.
-ALGORITHMS: dict[str, dict[str, Any]] = {
-    # Rothfuss et al. 2019 (arXiv:1810.06784): TrainConfig's own defaults, with learned step sizes
-    # (Li et al. 2017, arXiv:1707.09835) where the paper's are fixed.
-    "promp": {},
-    # Finn et al. 2017 (arXiv:1703.03400), with one policy-gradient step for the paper's TRPO.
-    "maml": {"epochs": 1, "clip": 0.0, "inner_kl": 0.0, "step_size": "fixed"},
-}
 
 # Where a family needs other settings than TrainConfig's own.
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
@@ -111,6 +103,10 @@ SUITE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+# What an algorithm needs otherwise in one family.
+PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
     """The shipped settings of a family and an algorithm, and what is given instead of them.
 
@@ -121,5 +117,5 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
     suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
     own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
-    shipped = {**own, **ALGORITHMS[algo]}
-    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})  # type: ignore[arg-type]
+    shipped = {**own, **ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
+    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
 from agents.agent import Agent
 from agents.policy import Params
+
+A = TypeVar("A")
+GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training may change
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class TrainState:
     """Everything needed to go on; randomness is a function of (seed, iteration) and not kept."""
 
     agent: Agent
-    opt: dict[str, Tensor] = field(default_factory=dict)  # Adam's, by `weight/quantity`
+    opt: dict[str, Tensor] = field(default_factory=dict)  # the outer rule's, by `weight/quantity`
     iteration: int = 0
     env_steps: int = 0
     skipped: int = 0  # updates left out for a non-finite gradient
@@ -24,17 +30,15 @@ class TrainState:
 
 
 def named_weights(agent: Agent) -> dict[str, Tensor]:
-    """Everything that meta-training may change, by `params/...` and `inner_lr/...`."""
-    return {
-        **{f"params/{k}": p for k, p in agent.params.items()},
-        **{f"inner_lr/{k}": p for k, p in agent.inner_lr.items()},
-    }
+    """Everything that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
+    return {f"{g}/{k}": p for g in GROUPS for k, p in getattr(agent, g, {}).items()}
 
 
-def split_weights(weights: dict[str, Tensor]) -> tuple[Params, Params]:
-    """The inverse of `named_weights`: params, inner_lr."""
-    parts: dict[str, Params] = {"params": {}, "inner_lr": {}}
+def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
+    """The agent with other values for the weights that are named."""
+    parts: dict[str, Params] = defaultdict(dict)
     for name, weight in weights.items():
-        part, _, key = name.partition("/")
-        parts[part][key] = weight
-    return parts["params"], parts["inner_lr"]
+        group, _, key = name.partition("/")
+        parts[group][key] = weight
+    changed = {g: {**getattr(agent, g), **part} for g, part in parts.items()}
+    return dataclasses.replace(agent, **changed)  # type: ignore[type-var]

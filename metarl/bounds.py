@@ -1,0 +1,84 @@
+"""Bounds of settings, as annotations; and the errors of values outside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+
+from tyro.conf import arg
+
+from envs import UsageError
+
+
+class Names(Container[str], Iterable[str], Protocol):
+    """A registry, or anything else that holds names."""
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Names that a string must be among; a registry that grows later is asked when it matters."""
+
+    names: Names
+
+
+@dataclass(frozen=True)
+class Within:
+    """Closed interval that a number, or each number of a tuple, must lie in."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f">= {self.low:g}"
+
+
+def check(settings: Any) -> None:
+    """Raise UsageError that names the flag, the value and what is allowed."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        kind, *extras = get_args(hints[field.name])
+        flag = "--" + field.name.replace("_", "-")
+        for names in (e.names for e in extras if isinstance(e, OneOf)):
+            if value not in names:
+                raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(names)}.")
+        for bound in (e for e in extras if isinstance(e, Within)):
+            for n in value if isinstance(value, tuple) else (value,):
+                if isinstance(n, int | float) and not bound.low <= n <= min(bound.high, _MAX):
+                    raise UsageError(f"{flag} {n}: out of range; give a value {bound}.")
+        _check_kind(flag, value, kind)
+
+
+_MAX = sys.float_info.max  # an open end still leaves out infinity
+
+
+def _check_kind(flag: str, value: Any, kind: Any) -> None:
+    """Raise UsageError unless the value is of the annotated kind; True is no number."""
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(get_args(kind))}.")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    right = {
+        int: whole,
+        float: whole or isinstance(value, float),
+        bool: isinstance(value, bool),
+        str: isinstance(value, str),
+        tuple[int, ...]: isinstance(value, tuple) and all(type(n) is int for n in value),
+        tuple[str, ...]: isinstance(value, tuple) and all(type(n) is str for n in value),
+    }
+    if not right.get(kind, True):
+        raise UsageError(f"{flag} {value}: wrong type; give {getattr(kind, '__name__', kind)}.")
+
+
+def number(help: str, low: float, high: float = math.inf) -> tuple[Any, Within]:
+    """Help text with its range, and the range itself, as annotations."""
+    bound = Within(low, high)
+    return arg(help=f"{help}; {bound}"), bound
+
+
+def name_in(names: Names, help: str) -> tuple[Any, OneOf]:
+    """Help text, and the registry that a name must be in, as annotations."""
+    return arg(help=help), OneOf(names)

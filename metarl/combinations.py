@@ -1,0 +1,42 @@
+"""Settings that exclude each other."""
+
+from __future__ import annotations
+
+from envs import UsageError
+from metarl.config import TrainConfig
+
+
+def check_combination(cfg: TrainConfig) -> None:
+    """Raise UsageError that names two settings that exclude each other, and the way out."""
+    learned = cfg.step_size != "fixed"
+    derivative_free = cfg.outer in ("reptile", "es")
+    conflicts = [
+        (
+            learned and derivative_free,
+            f"--step-size {cfg.step_size} with --outer {cfg.outer}: it takes no derivative by step "
+            "sizes; give --step-size fixed, or --outer gradient or trpo.",
+        ),
+        (
+            cfg.outer == "reptile" and cfg.fast != "all",
+            f"--fast {cfg.fast} with --outer reptile: it would leave the other weights as they "
+            "were drawn; give --fast all, or another --outer.",
+        ),
+        (
+            cfg.multi_step and derivative_free,
+            f"--multi-step with --outer {cfg.outer}: it has no loss to average; give "
+            "--no-multi-step, or --outer gradient or trpo.",
+        ),
+        (
+            cfg.exploration > 0 and derivative_free,
+            f"--exploration {cfg.exploration:g} with --outer {cfg.outer}: it has no loss to add it "
+            "to; give --exploration 0, or --outer gradient or trpo.",
+        ),
+        (
+            cfg.exploration > 0 and cfg.task_chunk < cfg.tasks,
+            f"--exploration {cfg.exploration:g} with --task-chunk {cfg.task_chunk}: tasks are "
+            f"compared with each other; give --task-chunk {cfg.tasks} or more.",
+        ),
+    ]
+    for clash, message in conflicts:
+        if clash:
+            raise UsageError(message)

@@ -1,0 +1,84 @@
+"""What a meta-iteration plays: before, between and after the inner steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from agents.agent import Agent
+from agents.losses import Batch, mean_entropy, mean_kl
+from agents.policy import Params, act_dist
+from agents.rollout import Rollout, collect
+from envs import Family
+from metarl.update import Mark
+
+if TYPE_CHECKING:
+    from metarl.config import TrainConfig
+
+
+class Experience(NamedTuple):
+    """What a chunk of tasks plays in one meta-iteration of K inner steps."""
+
+    task: Any
+    rollouts: list[Rollout]  # K + 1, each collected with the weights before it
+    support: list[Batch]  # K, before each inner step
+    query: Batch  # after the last
+    path: list[Params]  # K + 1 weights, differentiable in the slow ones; [] once they have served
+
+
+def chunks(task: Any, size: int) -> list[Any]:
+    """The tasks in parts of at most `size`."""
+    return [type(task)(*c) for c in zip(*(x.split(size) for x in task), strict=True)]
+
+
+def play_and_adapt(
+    cfg: TrainConfig,
+    agent: Agent,
+    family: Family,
+    task: Any,
+    gen: torch.Generator | None,
+    mark: Mark = lambda phase: None,
+) -> Experience:
+    """Play and adapt K times, then play once more, keeping the graph of the adaptation."""
+    rollouts: list[Rollout] = []
+    batches: list[Batch] = []
+    path = [agent.fast(len(task[0]))]
+    for step in range(cfg.inner_steps + 1):
+        if step:
+            first_order = step - 1 < cfg.inner_steps - cfg.second_order_steps
+            path.append(agent.inner_step(path[-1], batches[-1], step - 1, first_order))
+            mark("inner")
+        weights = path[-1] if step else agent.params
+        rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
+        mark("rollout after" if step == cfg.inner_steps else "rollout")
+        batches.append(agent.batch(rollouts[-1]))
+    return Experience(task, rollouts, batches[:-1], batches[-1], path)
+
+
+def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 20) -> list[Params]:
+    """The path that the agent's present weights take over the support of before.
+
+    Args:
+        steps: keep second derivatives in at most so many of the last inner steps.
+    """
+    path = [agent.fast(len(data.query.obs))]
+    for k, batch in enumerate(data.support):
+        first_order = k < cfg.inner_steps - min(cfg.second_order_steps, steps)
+        path.append(agent.inner_step(path[-1], batch, k, first_order))
+    return path
+
+
+@torch.no_grad()
+def policy_change(agent: Agent, data: list[Experience]) -> dict[str, torch.Tensor]:
+    """KL from the policy that played first to the agent's, and entropy after adaptation, nats."""
+    sizes = [len(d.query.obs) for d in data]
+    kl, entropy = [], []
+    for d in data:
+        played = d.support[0] if d.support else d.query
+        kl.append(mean_kl(act_dist(agent.policy, agent.params, played.obs), played).sum())
+        entropy.append(mean_entropy(d.query.dist, d.query).sum())
+    return {
+        "train/kl": torch.stack(kl).sum() / sum(sizes),
+        "train/entropy": torch.stack(entropy).sum() / sum(sizes),
+    }

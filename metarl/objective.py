@@ -1,0 +1,66 @@
+"""What the outer gradient descends: the loss after adaptation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from agents.agent import Agent
+from agents.losses import clipped_surrogate, mean_kl
+from agents.policy import Params, act_dist
+from metarl.experience import Experience, adapt_again
+
+if TYPE_CHECKING:
+    from metarl.config import TrainConfig
+
+
+def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = False) -> Tensor:
+    """Mean over tasks of the clipped loss after adaptation, with the optional terms; ().
+
+    With `cfg.multi_step` the loss is the mean over all steps of adaptation, after each of them.
+
+    Args:
+        first: the weights are still those that played: the adaptation's own graph is used, and the
+            KL, whose value and gradient are 0 there, is left out.
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), section 6; `multi_step` is the multi-step
+        loss of MAML++, Antoniou et al. 2019 (arXiv:1810.09502), with equal weights.
+    """
+    path = data.path if first else adapt_again(cfg, agent, data)
+    after = [(path[-1], data.query)]
+    if cfg.multi_step:  # what was played with the weights after step k serves step k + 1, and this
+        after += zip(path[1:-1], data.support[1:], strict=True)
+    losses = [
+        clipped_surrogate(act_dist(agent.policy, fast, batch.obs), batch, cfg.clip)
+        for fast, batch in after
+    ]
+    total = torch.stack(losses).mean(dim=0)
+    if cfg.exploration:
+        total = total + cfg.exploration * exploration_loss(cfg, agent, data, path)
+    if not first and cfg.inner_kl:
+        for fast, batch in zip(path[:-1], data.support, strict=True):
+            total = total + cfg.inner_kl * mean_kl(act_dist(agent.policy, fast, batch.obs), batch)
+    return total.mean()
+
+
+def exploration_loss(
+    cfg: TrainConfig, agent: Agent, data: Experience, path: list[Params]
+) -> Tensor:
+    """Likelihood ratio of what was played before, times the return after, of each task; (N,).
+
+    The return after adaptation, normalised over tasks, is the advantage of every action that the
+    adaptation learned from: sampling shares in the credit.
+    Source: E-MAML, Stadie et al. 2018 (arXiv:1803.01118), section 3.1.
+    """
+    ret = data.rollouts[-1].episode_return().mean(1)
+    credit = ((ret - ret.mean()) / (ret.std(correction=0) + 1e-8)).unsqueeze(-1)
+    losses = [
+        clipped_surrogate(
+            act_dist(agent.policy, fast, batch.obs),
+            batch._replace(adv=credit.expand_as(batch.adv)),
+            cfg.clip,
+        )
+        for fast, batch in zip(path[:-1], data.support, strict=True)
+    ]
+    return torch.stack(losses).sum(dim=0)
