@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | families | bench`."""
+"""The command line: `metarl train | evaluate | families | algos | bench`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,13 @@ class Families:
 
 
 @dataclass(frozen=True)
+class Algos:
+    """List the published algorithms, their sources, and the settings in which they differ."""
+
+    json: Annotated[bool, arg(help="as JSON on stdout")] = False
+
+
+@dataclass(frozen=True)
 class Bench:
     """Time one meta-iteration, phase by phase; or simulation alone, family by family."""
 
@@ -100,6 +107,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "evaluate": Evaluate,
     "families": Families,
+    "algos": Algos,
     "bench": Bench,
 }
 
@@ -133,6 +141,7 @@ def run(command: Any) -> int:
         Train: commands.train,
         Evaluate: commands.evaluate,
         Families: listing.families,
+        Algos: listing.algos,
         Bench: commands.bench,
     }
     return carry_out[type(command)](command)

@@ -1,7 +1,8 @@
-"""`metarl families`: what there is to train on, where it comes from, what it needs."""
+"""`metarl families` and `metarl algos`: what there is to train on, and by which rule."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,11 @@ from envs import (
     unseen,
 )
 from envs.family import allowed
+from metarl.algorithms import ALGORITHMS
+from metarl.config import TrainConfig
 
 if TYPE_CHECKING:
-    from metarl.cli import Families
+    from metarl.cli import Algos, Families
 
 MANY = 6  # parameters; more are counted, not named
 
@@ -113,3 +116,25 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     for k, p in folded(parameters(make_family(record["name"]))).items():
         table.add_row(k, p.unit, str(p), allowed(p))
     console.print(table)
+
+
+def algos(command: Algos) -> int:
+    """All algorithms with the settings that they fix otherwise than the default."""
+    if command.json:
+        records = [{"name": name, **dataclasses.asdict(a)} for name, a in ALGORITHMS.items()]
+        print(json.dumps(records))
+        return 0
+    defaults = TrainConfig()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("algorithm", "what it does", "settings", "source"):
+        table.add_column(column, no_wrap=column == "algorithm")
+    for name, algorithm in ALGORITHMS.items():
+        differs = {k: v for k, v in algorithm.settings.items() if v != getattr(defaults, k)}
+        settings = "  ".join(f"{k}={v}" for k, v in differs.items()) or "the defaults"
+        table.add_row(name, algorithm.about, settings, algorithm.source)
+    console = Console()
+    console.print(table)
+    console.print(
+        "All of these are flags: metarl train FAMILY --algo NAME --fast head", highlight=False
+    )
+    return 0

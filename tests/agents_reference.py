@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
 from agents.distributions import Distribution, Gaussian, MultiCategorical
+from agents.estimators import lvc
 from agents.losses import Batch
 from agents.policy import Params, act_dist
 from envs.family import Range
@@ -150,13 +151,18 @@ def random_batch(
     alive = torch.arange(steps) < steps - torch.arange(n).unsqueeze(1)
     logp = dist.log_prob(act)
     obs[~alive], adv[~alive], logp[~alive] = POISON, POISON, -POISON
-    return Batch(obs, act, logp, adv, alive.double() / alive.sum(1, keepdim=True), dist)
+    return Batch(obs, act, logp, adv, alive.double() / alive.sum(1, keepdim=True), dist, 1)
 
 
 def task_row(batch: Batch, n: int) -> Batch:
     """Task n alone, N = 1."""
     dist = type(batch.dist)(*(x if x.dim() == 1 else x[n : n + 1] for x in batch.dist))
-    return Batch(*(x[n : n + 1] for x in batch[:-1]), dist)
+    return Batch(*(x[n : n + 1] for x in batch[:-2]), dist, batch.episodes)
+
+
+def surrogate(policy: nn.Module, params: Params, batch: Batch) -> Tensor:
+    """The default inner loss of each task, (N,)."""
+    return lvc(act_dist(policy, params, batch.obs).log_prob(batch.act), batch)
 
 
 class WalkTask(NamedTuple):

@@ -10,8 +10,9 @@ from unittest import mock
 
 from envs import make_family
 from metarl.cli import main
-from metarl.meta_train import TrainState, meta_train, new_agent
+from metarl.meta_train import meta_train, new_agent
 from metarl.presets import preset
+from metarl.state import TrainState
 
 TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
 

@@ -4,13 +4,20 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from agents_reference import finite_difference, gradient, random_batch, random_params, task_row
+from agents_reference import (
+    finite_difference,
+    gradient,
+    random_batch,
+    random_params,
+    surrogate,
+    task_row,
+)
 from gymnasium.spaces import Box, Discrete
 from torch import nn
 from torch.testing import assert_close
 
 from agents.adapt import Loss, adapt, inner_update, per_task
-from agents.losses import Batch, surrogate
+from agents.losses import Batch
 from agents.policy import MLP, Params
 
 N = 3
@@ -51,7 +58,7 @@ def live(params):
 
 def adapt_all(problem, first_order=False):
     slow = per_task(live(problem.slow), N)
-    return adapt(problem.loss, slow, problem.support, problem.lr, first_order)
+    return adapt(problem.loss, slow, problem.support, problem.lr, 0 if first_order else 3)
 
 
 def objective(problem, first_order=False):
@@ -60,7 +67,7 @@ def objective(problem, first_order=False):
     def f(weights):
         slow, lr = ({k: weights[f"{what} {k}"] for k in problem.slow} for what in ("slow", "lr"))
         fast = per_task(slow, N)
-        path = adapt(problem.loss, fast, problem.support, lr, first_order)
+        path = adapt(problem.loss, fast, problem.support, lr, 0 if first_order else 3)
         return problem.loss(path[-1], problem.query).mean()
 
     return f
@@ -153,7 +160,7 @@ def test_permuting_the_tasks_permutes_the_results(kind):
 
     def shuffled(batch):
         rows = [task_row(batch, n) for n in order]
-        return Batch(*(torch.cat(x) for x in list(zip(*rows, strict=True))[:-1]), batch.dist)
+        return Batch(*(torch.cat(x) for x in list(zip(*rows, strict=True))[:-2]), batch.dist, 1)
 
     support = [shuffled(b) for b in problem.support]
     other = problem._replace(support=support, query=shuffled(problem.query))

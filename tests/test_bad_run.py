@@ -71,21 +71,21 @@ def test_settings_that_cannot_be_read_are_refused(run, words, content):
     "edit",
     [
         *({"iterations": None}, {"tasks": 2.5}, {"tasks": 0}, {"hidden": [1.5]}, {"family": 3}),
-        *({"gamma": "high"}, {"first_order": "no"}, {"algo": "sac"}, {"unknown": 1}),
+        *({"gamma": "high"}, {"multi_step": "no"}, {"algo": "sac"}, {"unknown": 1}),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])
 def test_settings_that_make_no_sense_are_refused(run, words, edit):
     damage(run, train=edit)
-    names = [name.replace("first_order", "first-order") for name in edit]
+    names = [name.replace("multi_step", "multi-step") for name in edit]
     assert refused(words, run, code=USAGE, parts=(str(run / "config.json"), *names)) == ""
 
 
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])
 def test_a_run_of_a_newer_metarl_asks_for_an_upgrade(run, words):
     damage(run, format=9, versions={"metarl": "7.0"})
-    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 2", "upgrade metarl")
+    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 3", "upgrade metarl")
     assert refused(words, run, code=USAGE, parts=parts) == ""
 
 

@@ -14,7 +14,8 @@ from torch.testing import assert_close
 from envs import UsageError
 from metarl import checkpoint
 from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.meta_train import meta_train, named_weights
+from metarl.meta_train import meta_train
+from metarl.state import named_weights
 
 
 def load(folder, **more):
@@ -97,7 +98,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
     save_checkpoint(tmp_path, "point-navigation", trained())
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="format 3, this metarl reads up to 2: upgrade metarl"):
+    with pytest.raises(UsageError, match="format 4, this metarl reads up to 3: upgrade metarl"):
         load(tmp_path)
 
 

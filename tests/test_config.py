@@ -11,10 +11,13 @@ import pytest
 from reference import TENSOR
 
 from envs import FAMILIES, UsageError, make_family
-from metarl.cli import Bench, Evaluate, Families, Train
-from metarl.config import RunConfig, TrainConfig, Within, from_record
+from metarl.algorithms import ALGORITHMS
+from metarl.bounds import Within
+from metarl.cli import Algos, Bench, Evaluate, Families, Train
+from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.meta_train import new_agent
-from metarl.presets import ALGORITHMS, FAMILY_SETTINGS, preset
+from metarl.outer import OUTER
+from metarl.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
 
 KINDS = (TrainConfig, RunConfig, Evaluate, Bench)
 NEEDED = {Evaluate: {"run": Path("runs/one")}}  # what has no default
@@ -33,7 +36,7 @@ def annotations(kind, name):
     return (get_args(hint)[0] if extras else hint), help, within
 
 
-SETTINGS = [(kind, f.name) for kind in (Train, *KINDS, Families) for f in dataclasses.fields(kind)]
+SETTINGS = [(kind, f.name) for kind in (Train, *KINDS, Families, Algos) for f in dataclasses.fields(kind)]
 NUMBERS = [(kind, name) for kind, name in SETTINGS if kind in KINDS and annotations(kind, name)[2]]
 WRONG = [
     (kind, name, value)
@@ -80,7 +83,7 @@ def test_a_number_out_of_range_names_flag_value_and_interval(kind, name, value):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tasks", None), ("iterations", 2.5), ("hidden", 64), ("gamma", "0.9"), ("first_order", "no")],
+    [("tasks", None), ("iterations", 2.5), ("hidden", 64), ("gamma", "0.9"), ("multi_step", "no")],
 )
 def test_a_value_of_another_type_is_refused(name, value):
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} .*{value}.*give"):
@@ -90,8 +93,11 @@ def test_a_value_of_another_type_is_refused(name, value):
 @pytest.mark.parametrize(
     ("kind", "name", "allowed"),
     [
-        (TrainConfig, "algo", "promp, maml"),
-        (TrainConfig, "step_size", "fixed, per-weight"),
+        (TrainConfig, "algo", ", ".join(ALGORITHMS)),
+        (TrainConfig, "outer", ", ".join(OUTER)),
+        (TrainConfig, "estimator", "lvc, dice, log-likelihood"),
+        (TrainConfig, "fast", "all, head, body, context, lora"),
+        (TrainConfig, "step_size", "fixed, per-tensor, per-weight, per-step"),
         (Evaluate, "split", "train, test, extrapolate"),
     ],
 )
@@ -106,17 +112,17 @@ def test_an_unknown_word_says_which_are_known(kind, name, allowed):
 def test_there_is_a_preset_for_every_family_and_algorithm(family, algo):
     cfg = preset(family, algo)
     assert (cfg.family, cfg.algo) == (family, algo)
-    assert {k: getattr(cfg, k) for k in ALGORITHMS[algo]} == ALGORITHMS[algo]
-    own = FAMILY_SETTINGS.get(family, {}).items() - ALGORITHMS[algo].items()
-    for name, value in own:
-        assert name in ALGORITHMS[algo] or getattr(cfg, name) == value
+    fixed = {**ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
+    for name, value in {**FAMILY_SETTINGS.get(family, {}), **fixed}.items():
+        assert getattr(cfg, name) == value
     if family in TENSOR:
         assert new_agent(cfg, make_family(family)).params
 
 
 def test_only_known_families_and_algorithms_have_presets():
     assert FAMILY_SETTINGS.keys() <= FAMILIES.keys()
-    assert tuple(ALGORITHMS) == get_args(annotations(TrainConfig, "algo")[0])
+    assert {family for family, _ in PAIR_SETTINGS} <= FAMILIES.keys()
+    assert {algo for _, algo in PAIR_SETTINGS} <= ALGORITHMS.keys()
 
 
 def test_maml_is_one_plain_policy_gradient_step():
@@ -133,3 +139,11 @@ def test_an_unknown_algorithm_says_which_are_known():
 @pytest.mark.parametrize("cfg", [TrainConfig(hidden=(8, 9)), TrainConfig(hidden=()), RunConfig()])
 def test_settings_come_back_from_their_json(cfg):
     assert from_record(type(cfg), json.loads(json.dumps(dataclasses.asdict(cfg)))) == cfg
+
+
+@pytest.mark.parametrize(("first_order", "steps"), [(True, 0), (False, 20)])
+def test_a_run_of_format_2_says_first_order_and_is_still_read(first_order, steps):
+    record = dataclasses.asdict(TrainConfig())
+    del record["second_order_steps"]
+    got = from_record(TrainConfig, {**record, "first_order": first_order})
+    assert got == TrainConfig(second_order_steps=steps)

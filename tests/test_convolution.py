@@ -17,8 +17,11 @@ from agents.agent import make_policy
 from agents.convolution import CNN, convolve, patches
 from agents.policy import MLP, act_dist
 from envs import UsageError, make_family, sample_tasks
-from metarl.meta_train import meta_loss, meta_train, named_weights, new_agent, play_and_adapt
+from metarl.experience import play_and_adapt
+from metarl.meta_train import meta_train, new_agent
+from metarl.objective import meta_loss
 from metarl.presets import preset
+from metarl.state import named_weights, with_weights
 
 N, M = 3, 4
 SHAPES = [(2, 8, 8), (3, 9, 12), (1, 36, 45)]  # two boards, one with an odd side; a picture
@@ -208,11 +211,7 @@ def test_meta_gradient_through_a_cnn_matches_finite_differences(steps, size):
     }
 
     def f(w):
-        part = {
-            p: {k.split("/", 1)[1]: v for k, v in w.items() if k.startswith(p)}
-            for p in ("params", "inner_lr")
-        }
-        return meta_loss(cfg, dataclasses.replace(agent, **part), data)
+        return meta_loss(cfg, with_weights(agent, w), data)
 
     got = torch.autograd.grad(f(weights), list(weights.values()))
     assert all(g.abs().max() > 1e-6 for g in got)

@@ -8,6 +8,7 @@ from agents_reference import (
     gradient,
     random_batch,
     random_params,
+    surrogate,
     task_row,
     torch_distribution,
 )
@@ -16,7 +17,7 @@ from torch.testing import assert_close
 
 from agents.adapt import per_task
 from agents.distributions import Gaussian
-from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl, surrogate
+from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl
 from agents.policy import MLP, act_dist
 from agents.returns import advantages
 from agents.rollout import collect
@@ -116,7 +117,7 @@ def test_differentiated_twice_the_surrogate_is_still_the_expected_reward():
     act = torch.arange(3).unsqueeze(0)
     dist = act_dist(policy, params, obs)
     logp = dist.log_prob(act)
-    batch = Batch(obs, act, logp, rew, logp.exp(), dist)
+    batch = Batch(obs, act, logp, rew, logp.exp(), dist, 1)
 
     def expected(weight, bias):
         return -((obs[0, 0] @ weight.T + bias).softmax(-1) * rew[0]).sum()
@@ -215,7 +216,7 @@ def test_padding_cannot_overflow_the_ratio():
     dist = Gaussian(torch.zeros(n, m, size), torch.full((size,), -7.0))
     weight = torch.tensor([[0.5, 0.5, 0.0]]).expand(n, m)
     logp = dist.log_prob(act) * (weight > 0)
-    batch = Batch(obs, act, logp, torch.ones(n, m), weight, dist)
+    batch = Batch(obs, act, logp, torch.ones(n, m), weight, dist, m)
     log_std = torch.full((size,), -7.0, requires_grad=True)
     loss = clipped_surrogate(Gaussian(dist.mean, log_std), batch, 0.0)
     assert_close(loss, -torch.ones(n))

@@ -6,24 +6,20 @@ from typing import ClassVar
 
 import pytest
 import torch
+from agents_reference import surrogate
 from reference import TENSOR
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.distributions import Categorical
-from agents.losses import Batch, surrogate
+from agents.losses import Batch
 from envs import RunError, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
-from metarl.meta_train import (
-    MAX_SKIPPED,
-    meta_loss,
-    meta_train,
-    named_weights,
-    new_agent,
-    play_and_adapt,
-    split_weights,
-)
+from metarl.experience import play_and_adapt
+from metarl.meta_train import MAX_SKIPPED, meta_train, new_agent
+from metarl.objective import meta_loss
 from metarl.presets import preset
+from metarl.state import named_weights, with_weights
 
 SMALL = {"iterations": 4, "tasks": 3, "episodes": 2, "hidden": (8,)}
 
@@ -116,11 +112,7 @@ def test_meta_gradient_of_the_whole_objective_matches_finite_differences(steps, 
     }
 
     def f(w):
-        part = {
-            p: {k.split("/", 1)[1]: v for k, v in w.items() if k.startswith(p)}
-            for p in ("params", "inner_lr")
-        }
-        return meta_loss(cfg, dataclasses.replace(agent, **part), data)
+        return meta_loss(cfg, with_weights(agent, w), data)
 
     got = torch.autograd.grad(f(weights), list(weights.values()), allow_unused=True)
     for (name, w), g in zip(weights.items(), got, strict=True):
@@ -263,8 +255,8 @@ def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(family):
 def joined(batches):
     """The batches of several chunks of tasks as one; of a Categorical policy."""
     logits = torch.cat([b.dist.logits for b in batches])
-    columns = zip(*(b[:-1] for b in batches), strict=True)
-    return Batch(*(torch.cat(x) for x in columns), Categorical(logits))
+    columns = zip(*(b[:-2] for b in batches), strict=True)
+    return Batch(*(torch.cat(x) for x in columns), Categorical(logits), batches[0].episodes)
 
 
 @pytest.mark.parametrize("away", [0.0, 0.02])
@@ -279,8 +271,7 @@ def test_the_gradient_of_chunks_of_tasks_is_that_of_all_tasks_at_once(away):
         support=[joined([d.support[0] for d in data])], query=joined([d.query for d in data])
     )
     weights = {k: (w + away).detach().requires_grad_() for k, w in named_weights(agent).items()}
-    params, inner_lr = split_weights(weights)
-    agent = dataclasses.replace(agent, params=params, inner_lr=inner_lr)
+    agent = with_weights(agent, weights)
     leaves = list(weights.values())
     want = torch.autograd.grad(meta_loss(cfg, agent, whole), leaves)
     shares = [len(part[0]) / 5 for part in parts]

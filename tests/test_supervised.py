@@ -68,7 +68,7 @@ def errors(params, k, steps, tasks=500):
     sinusoids = draw_sinusoids(tasks, gen)
     support, query = draw_points(sinusoids, k, gen), draw_points(sinusoids, 100, gen)
     fast = per_task({k: p.detach().requires_grad_() for k, p in params.items()}, tasks)
-    path = adapt(squared_error, fast, [support] * steps, step_size(params), first_order=True)
+    path = adapt(squared_error, fast, [support] * steps, step_size(params), second_order_steps=0)
     return [squared_error(p, query).mean().item() for p in path]
 
 
