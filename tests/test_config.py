@@ -36,7 +36,8 @@ def annotations(kind, name):
     return (get_args(hint)[0] if extras else hint), help, within
 
 
-SETTINGS = [(kind, f.name) for kind in (Train, *KINDS, Families, Algos) for f in dataclasses.fields(kind)]
+ALL = (Train, *KINDS, Families, Algos)
+SETTINGS = [(kind, f.name) for kind in ALL for f in dataclasses.fields(kind)]
 NUMBERS = [(kind, name) for kind, name in SETTINGS if kind in KINDS and annotations(kind, name)[2]]
 WRONG = [
     (kind, name, value)
