@@ -1,0 +1,219 @@
+"""Meta-training of agents that adapt in their memory: PPO over whole trials."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.losses import Batch, clipped_surrogate, mean_kl
+from agents.memory import MemoryAgent, Steps, arrange
+from agents.policy import Params
+from agents.recurrent import MemoryPolicy, remember
+from agents.returns import discounted_sum
+from agents.rollout import Rollout
+from agents.streams import stream
+from envs import Family, probe
+from metarl.config import TrainConfig
+from metarl.state import named_weights
+from metarl.update import Update
+
+
+class Trials(NamedTuple):
+    """M whole trials as the loss sees them; the living steps of each at the front."""
+
+    steps: Steps  # (T, M, ...)
+    adv: Tensor  # (T, M) normalised over all living steps; 0 in the padding
+    ret: Tensor  # (T, M) what the value is to become
+    unit: Tensor  # () root mean square of what the value missed; makes the loss free of units
+    reach: float  # steps ahead that count, the critic's unit: its output is a reward a step
+
+
+def new_memory_agent(
+    cfg: TrainConfig, family: Family, device: torch.device | str = "cpu"
+) -> MemoryAgent:
+    """An untrained agent with `cfg.hidden[-1]` units, its weights a function of `cfg.seed` alone.
+
+    Raises:
+        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
+            here can take.
+    """
+    probe(family)
+    space = family.observation_space, family.action_space
+    policy = MemoryPolicy(*space, cfg.memory, cfg.hidden[-1], cfg.log_std_init)  # type: ignore[arg-type]
+    return MemoryAgent(policy, policy.initial(stream(cfg.seed, "weights"))).to(device)
+
+
+def improve_trials(
+    cfg: TrainConfig,
+    agent: MemoryAgent,
+    opt: dict[str, Tensor],
+    family: Family,
+    task: Any,
+    gen: torch.Generator | None,
+    mark: Callable[[str], None] = lambda phase: None,
+) -> Update:
+    """Play `cfg.episodes` new trials of each task; go over them `cfg.epochs` times.
+
+    Source: PPO, Schulman et al. 2017 (arXiv:1707.06347), over trials as in RL², Duan et al. 2016
+        (arXiv:1611.02779), section 2.2.
+    """
+    parts = [type(task)(*c) for c in zip(*(x.split(cfg.task_chunk) for x in task), strict=True)]
+    played = [(part, play_trials(cfg, agent, family, part, gen)) for part in parts]
+    mark("rollout")
+    trials = make_trials(cfg, agent, family.horizon, [rollouts for _, rollouts in played])
+    named = {k: w.detach().clone().requires_grad_() for k, w in named_weights(agent).items()}  # type: ignore[arg-type]
+    params = {k.removeprefix("params/"): w for k, w in named.items()}
+    leaves = list(params.values())
+    optimizer = _adam(cfg, named, opt)
+    metrics = []
+    for _ in range(cfg.epochs):
+        for few in split(trials, cfg.minibatches, gen):
+            loss, kl, entropy = trial_loss(cfg, agent.policy, params, few)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(leaves, cfg.max_grad_norm)
+            optimizer.step()
+            metrics.append(torch.stack((loss.detach(), norm, kl, entropy)))
+    mark("outer")
+    names = ("train/meta_loss", "train/grad_norm", "train/kl", "train/entropy")
+    moments = optimizer.state_dict()["state"]
+    return Update(
+        {k: w.detach() for k, w in named.items()},
+        {f"{k}/{q}": v for i, k in enumerate(named) for q, v in moments[i].items()},
+        played,
+        dict(zip(names, torch.stack(metrics).mean(0), strict=True)),
+    )
+
+
+def play_trials(
+    cfg: TrainConfig, agent: MemoryAgent, family: Family, task: Any, gen: torch.Generator | None
+) -> list[Rollout]:
+    """The `cfg.trial` episodes of `cfg.episodes` new trials of each task, in turn."""
+    agent, rollouts = dataclasses.replace(agent, memory=None), []
+    for episode in range(cfg.trial):
+        rollouts.append(agent.play(family, task, cfg.episodes, gen))
+        if episode < cfg.trial - 1:
+            agent = agent.learn(rollouts[-1])
+    return rollouts
+
+
+@torch.no_grad()
+def make_trials(
+    cfg: TrainConfig, agent: MemoryAgent, horizon: int, played: list[list[Rollout]]
+) -> Trials:
+    """All chunks' trials side by side, with advantages over what the agent's own critic expects.
+
+    Returns are those of the whole trial: the value of what comes after an episode's end counts,
+    up to the trial's end, where it is 0.
+    """
+    policy, new = agent.policy, dataclasses.replace(agent, memory=None)
+    chunks = []
+    for rollouts in played:
+        n, _, b = rollouts[0].rew.shape
+        chunks.append(arrange(policy, rollouts, new.recall(n, b)))
+    steps = side_by_side(chunks)
+    state = _blank(policy, steps)
+    _, val, _ = remember(policy, agent.params, steps.x, state, steps.alive)
+    reach = sum(cfg.gamma**t for t in range(cfg.trial * horizon))
+    val = reach * val
+    adv = trial_gae(steps.rew, val, steps.alive, cfg.gamma, cfg.gae_lambda)
+    unit = (adv.square().sum() / steps.alive.sum()).sqrt() + 1e-8
+    return Trials(steps, normalise(adv, steps.alive), adv + val, unit, reach)
+
+
+def trial_gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimate, (T, M); 0 in the padding. Time is the first axis.
+
+    Source: Schulman et al. 2016 (arXiv:1506.02438), section 3.
+    """
+    val = val * alive
+    after = torch.cat((val[1:], torch.zeros_like(val[:1])))
+    delta = (rew + gamma * after - val) * alive
+    return discounted_sum(delta.unsqueeze(0), gamma * gae_lambda).squeeze(0)
+
+
+def normalise(adv: Tensor, alive: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 over all living steps; 0 in the padding."""
+    count = alive.sum()
+    centred = (adv - (adv * alive).sum() / count) * alive
+    return centred / ((centred.square().sum() / count).sqrt() + 1e-8)
+
+
+def trial_loss(
+    cfg: TrainConfig, policy: MemoryPolicy, params: Params, trials: Trials
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, KL from the collecting policy (nats) and entropy (nats); means over living steps."""
+    steps, weight = trials.steps, trials.steps.alive / trials.steps.alive.sum()
+    dist, val, _ = remember(policy, params, steps.x, _blank(policy, steps), steps.alive)
+    batch = Batch(steps.x, steps.act, steps.logp, trials.adv, weight, steps.dist)
+    entropy = (dist.entropy() * weight).sum()
+    missed = (trials.reach * val - trials.ret) / trials.unit
+    value_loss = (missed.square() * weight).sum()
+    loss = clipped_surrogate(dist, batch, cfg.clip).sum()
+    loss = loss + cfg.value_weight * value_loss - cfg.entropy * entropy
+    with torch.no_grad():
+        kl = mean_kl(dist, batch).sum()
+    return loss, kl, entropy.detach()
+
+
+def split(trials: Trials, parts: int, gen: torch.Generator | None) -> list[Trials]:
+    """The trials in random order, in `parts` parts of about one size."""
+    m, device = trials.adv.shape[1], trials.adv.device
+    order = torch.randperm(m, generator=gen, device=device)
+    return [_columns(trials, index) for index in order.tensor_split(min(parts, m))]
+
+
+def _columns(trials: Trials, index: Tensor) -> Trials:
+    """Trials `index`, in that order."""
+
+    def pick(x: Tensor) -> Tensor:
+        return x[:, index] if x.dim() > 1 else x
+
+    steps = trials.steps
+    dist = type(steps.dist)(*map(pick, steps.dist))
+    x, act, logp, rew, alive = map(pick, steps[:5])
+    few = Steps(x, act, logp, rew, alive, dist)
+    return trials._replace(steps=few, adv=pick(trials.adv), ret=pick(trials.ret))
+
+
+def side_by_side(chunks: list[Steps]) -> Steps:
+    """All chunks as one, (T, sum of M, ...); shorter ones are padded with 0."""
+    if len(chunks) == 1:
+        return chunks[0]
+    length = max(len(c.rew) for c in chunks)
+
+    def join(parts: tuple[Tensor, ...]) -> Tensor:
+        if parts[0].dim() < 2:  # the same for all
+            return parts[0]
+        full = [torch.cat((x, x.new_zeros(length - len(x), *x.shape[1:]))) for x in parts]
+        return torch.cat(full, dim=1)
+
+    *rest, dists = zip(*chunks, strict=True)
+    dist = type(dists[0])(*map(join, zip(*dists, strict=True)))
+    x, act, logp, rew, alive = map(join, rest)
+    return Steps(x, act, logp, rew, alive, dist)
+
+
+def _blank(policy: MemoryPolicy, steps: Steps) -> Tensor:
+    """The state with which all M trials start."""
+    return steps.x.new_zeros(steps.x.shape[1], *policy.cell.state_shape)
+
+
+def _adam(
+    cfg: TrainConfig, weights: dict[str, Tensor], saved: dict[str, Tensor]
+) -> torch.optim.Adam:
+    """Adam over all weights, going on from its saved state."""
+    # fused: the plain one reads its step counter on the host, once for each weight.
+    optimizer = torch.optim.Adam(list(weights.values()), lr=cfg.meta_lr, fused=True)
+    if saved:
+        moments = {
+            i: {q: saved[f"{k}/{q}"].clone() for q in ("step", "exp_avg", "exp_avg_sq")}
+            for i, k in enumerate(weights)
+        }
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return optimizer
