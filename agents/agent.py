@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from agents.convolution import CNN
 from agents.estimators import ESTIMATORS
 from agents.losses import Batch, make_batch, mean_entropy
 from agents.policy import MLP, Params, Policy, act_dist
-from agents.rollout import Rollout, collect
+from agents.rollout import Actor, Rollout, collect, react
 from agents.value import make_baseline
 from envs import Family
 
@@ -69,6 +70,8 @@ class Agent:
         steps: inner steps made.
     """
 
+    step_name: ClassVar[str] = "inner steps"
+
     policy: nn.Module
     params: Params
     inner_lr: Params
@@ -100,6 +103,10 @@ class Agent:
         """Whole episodes of each of the N tasks under the present weights."""
         here = type(task)(*(x.to(self.device) for x in task))
         return collect(self.policy, self.params, family, here, episodes, gen)
+
+    def actor(self) -> Actor:
+        """One that plays an episode under the present weights, step by step."""
+        return partial(react, self.policy, self.params)
 
     def batch(self, data: Rollout) -> Batch:
         """A rollout with its advantages, as losses take it."""

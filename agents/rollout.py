@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +36,16 @@ class Rollout(NamedTuple):
         return self.rew.sum(dim=1)
 
 
-@torch.no_grad()
+class Last(NamedTuple):
+    """What was done in the step before, and what it brought."""
+
+    act: Tensor  # (N, B, A) or (N, B)
+    rew: Tensor  # (N, B)
+
+
+Actor = Callable[[Tensor, Last | None], Distribution]  # obs (N, B, *obs), None at the first step
+
+
 def collect(
     policy: nn.Module,
     params: Params,
@@ -43,25 +54,49 @@ def collect(
     episodes: int,
     gen: torch.Generator | None = None,
 ) -> Rollout:
-    """Play `episodes` whole episodes in each task; no episode restarts, so there are no seams.
+    """Play with a policy that sees nothing but the present observation.
 
     Args:
         params: weights (...) shared by all tasks, or (N, ...) one set for each.
+    """
+    actor = partial(react, policy, params)
+    return collect_by(actor, family, task, episodes, gen)
+
+
+def react(policy: nn.Module, params: Params, obs: Tensor, last: Last | None) -> Distribution:
+    """The answer to the present observation, whatever came before."""
+    return act_dist(policy, params, obs)
+
+
+@torch.no_grad()
+def collect_by(
+    actor: Actor,
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None = None,
+) -> Rollout:
+    """Play `episodes` whole episodes in each task; no episode restarts, so there are no seams.
+
+    Args:
+        actor: called once a step, in order; where an episode is over its answer doesn't matter.
         gen: on the tasks' device; None draws from torch's own stream.
     """
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
-    noise = act_dist(policy, params, obs).noise(family.horizon, gen=gen)
+    dist = actor(obs, None)
+    noise = dist.noise(family.horizon, gen=gen)
     alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
     steps = []
     for t in range(family.horizon):
-        dist = act_dist(policy, params, obs)
         act = dist.sample(noise[t])
         nxt, rew, terminated, truncated = simulator.step(act)
         steps.append((obs, act, rew, alive, dist[0]))
         obs, alive = nxt, alive & ~(terminated | truncated)
         if getattr(simulator, "over", False):  # known on the host: the rest would be padding
             break
+        if t < family.horizon - 1:
+            dist = actor(obs, Last(act, rew))
     obs, act, rew, alive, first = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
 
     def living(x: Tensor) -> Tensor:

@@ -80,4 +80,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         "Song et al. 2020 (arXiv:1910.01215)",
         {**_PLAIN, "outer": "es", "step_size": "fixed"},
     ),
+    "rl2": Algorithm(
+        "remembers: a recurrent network that reads the whole trial",
+        "Duan et al. 2016 (arXiv:1611.02779)",
+        {"outer": "ppo", "memory": "gru", "multi_step": False},
+    ),
+    "fwp": Algorithm(
+        "remembers in fast weights that the network itself writes, by the delta rule",
+        "Schlag et al. 2021 (arXiv:2102.11174); Irie et al. 2021 (arXiv:2106.06295)",
+        {"outer": "ppo", "memory": "fwp", "multi_step": False},
+    ),
 }

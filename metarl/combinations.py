@@ -12,6 +12,11 @@ def check_combination(cfg: TrainConfig) -> None:
     derivative_free = cfg.outer in ("reptile", "es")
     conflicts = [
         (
+            (cfg.memory != "none") != (cfg.outer == "ppo"),
+            f"--memory {cfg.memory} with --outer {cfg.outer}: trials of a memory are learned by "
+            "ppo, and by it alone; give --outer ppo and --memory gru or fwp, or neither.",
+        ),
+        (
             learned and derivative_free,
             f"--step-size {cfg.step_size} with --outer {cfg.outer}: it takes no derivative by step "
             "sizes; give --step-size fixed, or --outer gradient or trpo.",

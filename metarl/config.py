@@ -167,6 +167,19 @@ class TrainConfig:
     log_std_init: Annotated[
         float, *number("first log standard deviation, in half action boxes", -10, 3)
     ] = 0.0
+    memory: Annotated[
+        Literal["none", "gru", "fwp"],
+        arg(
+            help="what adapts: none: weights; gru (RL2) or fwp (fast-weight programmer): the state "
+            "of a network that reads the whole trial"
+        ),
+    ] = "none"
+    trial: Annotated[int, *number("episodes of one task that a memory lasts", 1, 1000)] = 2
+    minibatches: Annotated[
+        int, *number("parts of a batch of trials, with an update after each", 1, 1000)
+    ] = 4
+    value_weight: Annotated[float, *number("weight of a memory's value loss", 0)] = 0.5
+    entropy: Annotated[float, *number("weight of a memory's entropy bonus, nats", 0)] = 0.01
 
     def __post_init__(self) -> None:
         check(self)

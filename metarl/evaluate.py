@@ -1,4 +1,4 @@
-"""How well an agent adapts: returns after 0, 1, ... K inner steps on tasks it never saw."""
+"""How well an agent adapts: returns after 0, 1, ... K steps on tasks it never saw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
+from agents.memory import AnyAgent
 from agents.rollout import check_finite
 from agents.streams import stream
 from envs import Family, RunError, Split, TensorSimulator, sample_tasks, task_values
@@ -19,7 +19,11 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean return of each task (M tasks) after each of 0 ... K inner steps."""
+    """Mean return of each task (M tasks) after each of 0 ... K steps of adaptation.
+
+    A step is an inner step from `episodes` episodes; or, of an agent that remembers, one more
+    episode of each of `episodes` trials, which know nothing of each other.
+    """
 
     family: str
     split: Split
@@ -29,6 +33,7 @@ class Evaluation:
     returns: Array  # (M, K + 1)
     oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
     success: Array | None = None  # (M, K + 1) share of episodes, where the simulator notes it
+    step_name: str = "inner steps"
 
     @property
     def mean(self) -> Array:
@@ -62,6 +67,7 @@ class Evaluation:
             "episodes": self.episodes,
             "env_steps_trained": env_steps_trained,
             "steps": self.returns.shape[1] - 1,
+            "step_name": self.step_name,
             "return_mean": self.mean.tolist(),
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
@@ -76,7 +82,7 @@ class Evaluation:
 
 
 def evaluate(
-    agent: Agent,
+    agent: AnyAgent,
     family: Family,
     split: Split = "test",
     tasks: int = 40,
@@ -112,11 +118,12 @@ def evaluate(
         np.concatenate(returns),
         oracle_return(family, task, episodes, stream(seed, "oracle", 0, device)),
         np.concatenate(success) if success else None,
+        agent.step_name,
     )
 
 
 def _adapt(
-    agent: Agent,
+    agent: AnyAgent,
     family: Family,
     task: Any,
     episodes: int,

@@ -9,66 +9,19 @@ from typing import Any
 
 import torch
 
-from agents.agent import Agent, InnerRule, make_policy
-from agents.fast import FAST
 from agents.rollout import check_finite
 from agents.streams import stream
-from agents.value import initial_value, value_loss
-from envs import Family, RunError, probe, sample_tasks
+from agents.value import value_loss
+from envs import Family, RunError, sample_tasks
 from metarl.adam import adam
-from metarl.combinations import check_combination
 from metarl.config import TrainConfig
 from metarl.measure import measure
+from metarl.new_agent import new_agent
 from metarl.outer import OUTER
 from metarl.state import TrainState, with_weights
 from metarl.update import Mark, Update
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
-
-
-def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> Agent:
-    """An untrained agent, its weights a function of `cfg.seed` alone.
-
-    Raises:
-        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
-            here can take; or settings that exclude each other.
-    """
-    check_combination(cfg)
-    probe(family)
-    policy = make_policy(
-        family,
-        cfg.policy,
-        cfg.hidden,
-        cfg.log_std_init,
-        context=cfg.context if cfg.fast == "context" else 0,
-        rank=cfg.rank if cfg.fast == "lora" else 0,
-    )
-    params = policy.initial(stream(cfg.seed, "weights"))
-    inner_lr = {
-        k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr))
-        for k in FAST[cfg.fast](policy)
-    }
-    rule = InnerRule(
-        cfg.gamma,
-        cfg.gae_lambda,
-        cfg.baseline,
-        cfg.estimator,
-        cfg.dice_lambda,
-        cfg.inner_entropy,
-        cfg.inner_max_norm,
-        per_step=cfg.step_size == "per-step",
-    )
-    value = {}
-    if cfg.baseline == "learned":
-        value = initial_value(family.observation_space, stream(cfg.seed, "value"))
-    return Agent(policy, params, inner_lr, rule, value).to(device)
-
-
-def _step_size_shape(cfg: TrainConfig, weight: torch.Tensor) -> tuple[int, ...]:
-    """Shape of a weight's step size."""
-    if cfg.step_size == "per-step":
-        return (max(cfg.inner_steps, 1),)
-    return tuple(weight.shape) if cfg.step_size == "per-weight" else ()
 
 
 def meta_train(
@@ -105,7 +58,7 @@ def meta_train(
         yield state
 
 
-def _improve_baseline(cfg: TrainConfig, agent: Agent, update: Update) -> Update:
+def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
     """One step of Adam on the features of the learned baseline, from all that was played."""
     value = {k: w.detach().requires_grad_() for k, w in agent.value.items()}
     rollouts = [r for _, played in update.played for r in played]

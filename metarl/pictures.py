@@ -6,9 +6,11 @@ import io
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
-from agents.agent import Agent
+from agents.memory import AnyAgent
+from agents.rollout import Last
 from agents.streams import stream
 from envs import Family, sample_tasks, simulate
 from metarl.evaluate import Evaluation
@@ -18,7 +20,7 @@ MAX_FRAMES = 100  # of an animation; longer episodes skip steps
 
 
 def adaptation_curve(result: Evaluation) -> Picture:
-    """Return against inner steps: each task faint, the mean with its interval, the oracle."""
+    """Return against adaptation: each task faint, the mean with its interval, the oracle."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,7 +37,7 @@ def adaptation_curve(result: Evaluation) -> Picture:
             result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"
         )
     axes.set_xticks(steps)
-    axes.set_xlabel("inner steps")
+    axes.set_xlabel(result.step_name)
     axes.set_ylabel(f"return, mean of {result.episodes} episodes")
     axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
     axes.spines[["top", "right"]].set_visible(False)
@@ -44,15 +46,20 @@ def adaptation_curve(result: Evaluation) -> Picture:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def film(agent: Agent, family: Family, task: Any, seed: int) -> tuple[list[Picture], float]:
+def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> tuple[list[Picture], float]:
     """Frames of one episode of one task, and its return."""
     device = task[0].device
     gen = stream(seed, "film", 0, device)
     simulator = simulate(family, task, 1, gen, render=True)
-    obs, total = simulator.reset(), 0.0
+    obs, last, total = simulator.reset(), None, 0.0
     frames = [simulator.frame()]
+    actor = agent.actor()
     for _ in range(family.horizon):
-        obs, rew, terminated, truncated = simulator.step(agent.act(obs, gen))
+        with torch.no_grad():
+            dist = actor(obs, last)
+        act = dist.sample(dist.noise(gen=gen))
+        obs, rew, terminated, truncated = simulator.step(act)
+        last = Last(act, rew)
         total += rew.item()
         frames.append(simulator.frame())
         if terminated.item() or truncated.item():
@@ -61,7 +68,7 @@ def film(agent: Agent, family: Family, task: Any, seed: int) -> tuple[list[Pictu
 
 
 def before_and_after(
-    agent: Agent, family: Family, steps: int, episodes: int, seed: int
+    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int
 ) -> list[Picture]:
     """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
     device = agent.device
@@ -71,7 +78,9 @@ def before_and_after(
     films = [film(a, family, task, seed) for a in (agent, adapted)]
     titles = [
         f"{name}: return {total:.1f}"
-        for name, (_, total) in zip(("before", f"after {steps} steps"), films, strict=True)
+        for name, (_, total) in zip(
+            ("before", f"after {steps} {agent.step_name}"), films, strict=True
+        )
     ]
     length = max(len(frames) for frames, _ in films)
     stride = -(-length // MAX_FRAMES)

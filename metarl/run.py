@@ -12,7 +12,7 @@ from shlex import quote
 
 import torch
 
-from agents.agent import Agent
+from agents.memory import AnyAgent
 from envs import Family, UsageError, can_be_filmed
 from metarl.checkpoint import (
     FORMAT,
@@ -124,7 +124,7 @@ def open_run(
     return Loaded(train, run, family, state)
 
 
-def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> Agent:
+def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> AnyAgent:
     """The agent of a run."""
     return open_run(Path(folder), device, family).state.agent
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from agents.agent import Agent
+from agents.memory import AnyAgent
 from agents.policy import Params
 
-A = TypeVar("A")
+A = TypeVar("A", bound=AnyAgent)
 GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training may change
 
 
@@ -20,7 +20,7 @@ GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training m
 class TrainState:
     """Everything needed to go on; randomness is a function of (seed, iteration) and not kept."""
 
-    agent: Agent
+    agent: AnyAgent
     opt: dict[str, Tensor] = field(default_factory=dict)  # the outer rule's, by `weight/quantity`
     iteration: int = 0
     env_steps: int = 0
@@ -29,7 +29,7 @@ class TrainState:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def named_weights(agent: Agent) -> dict[str, Tensor]:
+def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
     """Everything that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
     return {f"{g}/{k}": p for g in GROUPS for k, p in getattr(agent, g, {}).items()}
 
@@ -40,5 +40,5 @@ def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
     for name, weight in weights.items():
         group, _, key = name.partition("/")
         parts[group][key] = weight
-    changed = {g: {**getattr(agent, g), **part} for g, part in parts.items()}
-    return dataclasses.replace(agent, **changed)  # type: ignore[type-var]
+    changed: dict[str, Any] = {g: {**getattr(agent, g), **p} for g, p in parts.items()}
+    return dataclasses.replace(agent, **changed)

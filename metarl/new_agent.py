@@ -1,0 +1,74 @@
+"""Untrained agents."""
+
+from __future__ import annotations
+
+import torch
+
+from agents.agent import Agent, InnerRule, make_policy
+from agents.fast import FAST
+from agents.memory import AnyAgent, MemoryAgent
+from agents.recurrent import MemoryPolicy
+from agents.streams import stream
+from agents.value import initial_value
+from envs import Family, probe
+from metarl.combinations import check_combination
+from metarl.config import TrainConfig
+
+
+def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> AnyAgent:
+    """An untrained agent, its weights a function of `cfg.seed` alone.
+
+    Raises:
+        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
+            here can take; or settings that exclude each other.
+    """
+    check_combination(cfg)
+    probe(family)
+    if cfg.memory != "none":
+        return _new_memory_agent(cfg, family).to(device)
+    policy = make_policy(
+        family,
+        cfg.policy,
+        cfg.hidden,
+        cfg.log_std_init,
+        context=cfg.context if cfg.fast == "context" else 0,
+        rank=cfg.rank if cfg.fast == "lora" else 0,
+    )
+    params = policy.initial(stream(cfg.seed, "weights"))
+    inner_lr = {
+        k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr))
+        for k in FAST[cfg.fast](policy)
+    }
+    rule = InnerRule(
+        cfg.gamma,
+        cfg.gae_lambda,
+        cfg.baseline,
+        cfg.estimator,
+        cfg.dice_lambda,
+        cfg.inner_entropy,
+        cfg.inner_max_norm,
+        per_step=cfg.step_size == "per-step",
+    )
+    value = {}
+    if cfg.baseline == "learned":
+        value = initial_value(family.observation_space, stream(cfg.seed, "value"))
+    return Agent(policy, params, inner_lr, rule, value).to(device)
+
+
+def _step_size_shape(cfg: TrainConfig, weight: torch.Tensor) -> tuple[int, ...]:
+    """Shape of a weight's step size."""
+    if cfg.step_size == "per-step":
+        return (max(cfg.inner_steps, 1),)
+    return tuple(weight.shape) if cfg.step_size == "per-weight" else ()
+
+
+def _new_memory_agent(cfg: TrainConfig, family: Family) -> MemoryAgent:
+    """One with `cfg.hidden[-1]` units."""
+    policy = MemoryPolicy(
+        family.observation_space,
+        family.action_space,
+        cfg.memory,  # type: ignore[arg-type]
+        cfg.hidden[-1],
+        cfg.log_std_init,
+    )
+    return MemoryAgent(policy, policy.initial(stream(cfg.seed, "weights")))
