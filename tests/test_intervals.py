@@ -13,7 +13,7 @@ from metarl.evaluate import Evaluation, bootstrap, evaluate, interquartile_mean
 from metarl.meta_train import new_agent
 
 FIELDS = {
-    "success",
+    "success", "step_name",
     "family", "algo", "split", "seed", "tasks", "episodes", "env_steps_trained", "steps",
     "return_mean", "return_ci95", "return_iqm", "gain_ci95", "oracle_mean", "per_task",
 }  # fmt: skip
