@@ -1,0 +1,36 @@
+"""What classical methods get in the same trials, to be shown beside an agent that adapts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from agents import bandit_rules, posterior_sampling
+from envs import Bandit, Family, TabularMDP
+
+
+def comparators(
+    family: Family,
+    task: Any,
+    episodes_in_trial: int,
+    trials: int,
+    gen: torch.Generator | None = None,
+) -> dict[str, float]:
+    """Mean total reward of each method's trials, over tasks too; empty where none is known.
+
+    Each method plays `trials` trials of `episodes_in_trial` episodes in each of the N tasks, and
+    remembers within a trial.
+    """
+    size = (episodes_in_trial, trials, gen)
+    if isinstance(family, Bandit) and not family.gaussian:
+        return {
+            name: bandit_rules.play(family, task, rule, *size).mean().item()
+            for name, rule in bandit_rules.RULES.items()
+        }
+    if isinstance(family, TabularMDP):
+        return {
+            name: posterior_sampling.play(family, task, planner, prior, *size).mean().item()
+            for name, (planner, prior) in posterior_sampling.PLANNERS.items()
+        }
+    return {}
