@@ -110,7 +110,7 @@ def test_gittins_index_by_calibration_is_that_by_restarting(gamma):
 
 
 def test_gittins_index_has_its_published_values():
-    """To four places, as in the tables of Gittins 1989."""
+    """To four places, as Gittins and others tabulate them."""
     index = gittins_index(12, 0.9)
     published = {(0, 0): 0.7029, (1, 1): 0.6346, (2, 2): 0.6010, (9, 1): 0.8695}
     for (won, lost), value in published.items():
