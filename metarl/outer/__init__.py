@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import gradient
+from metarl.outer import gradient, trpo
 from metarl.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
@@ -12,4 +12,5 @@ Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {
     "gradient": gradient.improve,
+    "trpo": trpo.improve,
 }
