@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.losses import mean_kl
+from agents.distributions import Distribution
+from agents.losses import Batch, mean_kl
 from agents.policy import act_dist
 from envs import Family
 from metarl.experience import Experience, adapt_again, chunks, play_and_adapt, policy_change
@@ -104,32 +105,60 @@ def gauss_newton(cfg: TrainConfig, agent: Agent, weights: Weights, data: Experie
     """v -> J^T F J v, summed over tasks.
 
     J is the derivative of the distributions after adaptation by the slow weights, F the Hessian of
-    the KL in the distributions' own parameters. Where the KL is 0 so is its gradient there, and
-    this is its whole Hessian.
+    the KL in the distributions' own parameters. Where the KL is 0, F is all of its curvature that
+    there is: the gradient by which J's own derivative would enter is 0 too.
     Source: Schulman et al. 2015 (arXiv:1502.05477), appendix C.1.
     """
-    steps = cfg.second_order_steps if cfg.curvature == "exact" else 0
-    path = adapt_again(cfg, agent, data, steps)
-    outputs: list[Tensor] = []
-    dists = [(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, data, path)]
-    leaves: list[Tensor] = []
-    slopes: list[Tensor] = []
-    for dist, batch in dists:
-        leaf = [x.detach().requires_grad_() for x in dist]
-        kl = mean_kl(type(dist)(*leaf), batch).sum() / len(dists)
-        slopes += torch.autograd.grad(kl, leaf, create_graph=True)
-        leaves += leaf
-        outputs += dist
+    data = part_of_episodes(data, cfg.curvature_share)
+    path = adapt_again(cfg, agent, data, cfg.second_order_steps if cfg.curvature == "exact" else 0)
+    after = [(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, data, path)]
+    outputs = [x for dist, _ in after for x in dist]
+    leaves = [x.detach().requires_grad_() for x in outputs]
+    rest = iter(leaves)
+    kl = [
+        mean_kl(type(dist)(*(next(rest) for _ in dist)), batch._replace(dist=detached(dist))).sum()
+        for dist, batch in after
+    ]
+    slope = torch.autograd.grad(torch.stack(kl).mean(), leaves, create_graph=True)
     # J v is the derivative by u of J^T u, which is linear in u.
     u = [torch.zeros_like(x, requires_grad=True) for x in outputs]
     pulled = flat_gradient(outputs, weights, u, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
         pushed = torch.autograd.grad(pulled, u, v, retain_graph=True)
-        bent = torch.autograd.grad(slopes, leaves, pushed, retain_graph=True)
+        bent = torch.autograd.grad(slope, leaves, pushed, retain_graph=True)
         return flat_gradient(outputs, weights, list(bent), retain_graph=True)
 
     return product
+
+
+def part_of_episodes(data: Experience, share: float) -> Experience:
+    """The same experience with the first so many of each task's episodes in its batches."""
+    if share == 1:
+        return data
+    support = [part_of(batch, share) for batch in data.support]
+    return data._replace(support=support, query=part_of(data.query, share))
+
+
+def part_of(batch: Batch, share: float) -> Batch:
+    """The first `share` of each task's episodes, at least one; their steps weigh 1 together."""
+    episodes = max(1, round(share * batch.episodes))
+    steps = batch.weight.shape[1]
+
+    def first(x: Tensor) -> Tensor:
+        if x.dim() < 2 or x.shape[1] != steps:
+            return x  # the same at every step
+        grid: Tensor = x.unflatten(1, (-1, batch.episodes))
+        return grid[:, :, :episodes].flatten(1, 2)
+
+    obs, act, logp, adv, weight = (first(x) for x in batch[:5])
+    dist = type(batch.dist)(*(first(x) for x in batch.dist))
+    return Batch(obs, act, logp, adv, weight / weight.sum(1, keepdim=True), dist, episodes)
+
+
+def detached(dist: Distribution) -> Distribution:
+    """The same distribution as a constant."""
+    return type(dist)(*(x.detach() for x in dist))
 
 
 def conjugate_gradient(product: Product, b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -168,12 +197,10 @@ def line_search(
     """The weights after the longest step that lowers the loss within the bound, or as they were."""
     start = {k: w.detach() for k, w in weights.items()}
     for i in range(cfg.line_search):
-        moved = {
-            k: w + s
-            for (k, w), s in zip(start.items(), like(SHRINK**i * step, start).values(), strict=True)
-        }
+        part = like(SHRINK**i * step, start)
+        moved = {k: w + part[k] for k, w in start.items()}
         now, kl = outcome(cfg, with_weights(agent, moved), data)
-        if (now < loss) & (kl <= cfg.max_kl):  # a NaN is neither; this waits for the device
+        if (now < loss) & (kl <= cfg.max_kl):  # a NaN is neither; waits for the device
             return moved
     return start
 
@@ -187,8 +214,6 @@ def outcome(cfg: TrainConfig, agent: Agent, data: list[Experience]) -> tuple[Ten
             path = adapt_again(cfg, agent, d, steps=0)
         path = [{k: p.detach() for k, p in fast.items()} for fast in path]
         losses.append(share * loss_of(cfg, agent, d, path))
-        each = [
-            mean_kl(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, d, path)
-        ]
-        kls.append(share * torch.stack(each).mean())
+        kl = [mean_kl(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, d, path)]
+        kls.append(share * torch.stack(kl).mean())
     return torch.stack(losses).sum(), torch.stack(kls).sum()
