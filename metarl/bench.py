@@ -24,7 +24,15 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # 100 steps; one plain policy-gradient outer step.
     "nav-20": ("point-navigation", "maml", {"tasks": 20}),
     "nav-200": ("point-navigation", "maml", {"tasks": 200}),
+    # 100 steps; 10 steps of conjugate gradient and a line search.
+    "nav-20-trpo": ("point-navigation", "maml-trpo", {"tasks": 20}),
+    "nav-20-trpo-quarter": (
+        "point-navigation",
+        "maml-trpo",
+        {"tasks": 20, "curvature_share": 0.25},
+    ),
     # 100 steps; the whole of ProMP with its 5 epochs.
+    "nav-20-promp": ("point-navigation", "promp", {"tasks": 20, "epochs": 5}),
     "cheetah-40": ("half-cheetah-dir", "promp", {"tasks": 40, "epochs": 5}),
 }
 

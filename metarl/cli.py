@@ -84,7 +84,11 @@ class Bench:
 
     workload: Annotated[
         Positional[str],
-        arg(help="nav-20, nav-200 (200 tasks), cheetah-40 (MuJoCo, the whole of ProMP), or sim"),
+        arg(
+            help="nav-20, nav-200 (200 tasks), nav-20-trpo, nav-20-trpo-quarter (its curvature "
+            "from a quarter of the episodes), nav-20-promp, cheetah-40 (MuJoCo, the whole of "
+            "ProMP), or sim"
+        ),
     ] = "nav-20"
     families: Annotated[
         tuple[str, ...],

@@ -149,7 +149,8 @@ class TrainConfig:
         arg(help="trpo: KL through adaptation; first-order takes the adaptation's derivative as 1"),
     ] = "exact"
     curvature_share: Annotated[
-        float, *number("trpo: share of the steps played that the curvature is taken from", 0.001, 1)
+        float,
+        *number("trpo: share of each task's episodes that the curvature is taken from", 0.001, 1),
     ] = 1.0
     line_search: Annotated[
         int, *number("trpo: step lengths tried, each 0.8 of the last", 1, 100)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.losses import clipped_surrogate, mean_kl
+from agents.losses import Batch, clipped_surrogate, mean_kl
 from agents.policy import Params, act_dist
 from metarl.experience import Experience, adapt_again
 
@@ -27,13 +27,18 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
     Source: Rothfuss et al. 2019 (arXiv:1810.06784), section 6; `multi_step` is the multi-step
         loss of MAML++, Antoniou et al. 2019 (arXiv:1810.09502), with equal weights.
     """
-    path = data.path if first else adapt_again(cfg, agent, data)
-    after = [(path[-1], data.query)]
-    if cfg.multi_step:  # what was played with the weights after step k serves step k + 1, and this
-        after += zip(path[1:-1], data.support[1:], strict=True)
+    if first:
+        return loss_of(cfg, agent, data, data.path, first)
+    return loss_of(cfg, agent, data, adapt_again(cfg, agent, data))
+
+
+def loss_of(
+    cfg: TrainConfig, agent: Agent, data: Experience, path: list[Params], first: bool = False
+) -> Tensor:
+    """`meta_loss` of the weights that adaptation led through; ()."""
     losses = [
         clipped_surrogate(act_dist(agent.policy, fast, batch.obs), batch, cfg.clip)
-        for fast, batch in after
+        for fast, batch in weighed(cfg, data, path)
     ]
     total = torch.stack(losses).mean(dim=0)
     if cfg.exploration:
@@ -42,6 +47,14 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
         for fast, batch in zip(path[:-1], data.support, strict=True):
             total = total + cfg.inner_kl * mean_kl(act_dist(agent.policy, fast, batch.obs), batch)
     return total.mean()
+
+
+def weighed(cfg: TrainConfig, data: Experience, path: list[Params]) -> list[tuple[Params, Batch]]:
+    """The adapted weights that count, each with what was played with them."""
+    after = [(path[-1], data.query)]
+    if cfg.multi_step:  # what was played with the weights after step k serves step k + 1, and this
+        after += zip(path[1:-1], data.support[1:], strict=True)
+    return after
 
 
 def exploration_loss(

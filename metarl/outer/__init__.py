@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import gradient, trials
+from metarl.outer import gradient, trials, trpo
 from metarl.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
@@ -12,5 +12,6 @@ Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {
     "gradient": gradient.improve,
+    "trpo": trpo.improve,
     "ppo": trials.improve,
 }
