@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import gradient
+from metarl.outer import evolution, gradient, reptile
 from metarl.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
@@ -12,4 +12,6 @@ Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {
     "gradient": gradient.improve,
+    "reptile": reptile.improve,
+    "es": evolution.improve,
 }
