@@ -34,17 +34,14 @@ def improve(
     """One step of Adam up the return after adaptation, `cfg.pairs` antithetic pairs a task.
 
     What is tracked is what was played, by the perturbed agents.
-    Source: ES-MAML, Song et al. 2020 (arXiv:1910.01215), algorithm 2 with antithetic pairs.
+    Source: ES-MAML, Song et al. 2020 (arXiv:1910.01215), section 3.2, with antithetic pairs.
     """
     weights = {k: w.detach() for k, w in trained_weights(cfg, agent).items()}
     total = {k: torch.zeros_like(w) for k, w in weights.items()}
     differences, data = [], []
     rows = type(task)(*(x.repeat_interleave(cfg.pairs, dim=0) for x in task))
     for part in chunks(rows, cfg.task_chunk):
-        noise = {
-            k: torch.randn(len(part[0]), *w.shape, generator=gen, device=w.device)
-            for k, w in weights.items()
-        }
+        noise = {k: directions(w, len(part[0]), gen) for k, w in weights.items()}
         pair = play_pairs(cfg, agent, noise, family, part, gen, mark)
         up, down = (d.rollouts[-1].episode_return().mean(1) for d in pair)
         slope = pair_slopes(noise, up - down, cfg.sigma)
@@ -61,6 +58,12 @@ def improve(
     metrics = {"train/meta_loss": -ret.mean(), "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), [of_centre(agent, d) for d in data])
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)
+
+
+def directions(weight: Tensor, n: int, gen: torch.Generator | None) -> Tensor:
+    """Standard normal, (n, ...)."""
+    shape, device = (n, *weight.shape), weight.device
+    return torch.randn(shape, generator=gen, device=device, dtype=weight.dtype)
 
 
 def play_pairs(
