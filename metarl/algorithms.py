@@ -73,7 +73,12 @@ ALGORITHMS: dict[str, Algorithm] = {
     "e-maml": Algorithm(
         "episodes before adaptation earn credit for returns after it",
         "Stadie et al. 2018 (arXiv:1803.01118)",
-        {**_PLAIN, "step_size": "fixed", "exploration": 1.0},
+        {
+            **_PLAIN,
+            "step_size": "fixed",
+            "estimator": "log-likelihood",
+            "exploration": 1.0,
+        },
     ),
     "es-maml": Algorithm(
         "evolution strategies over adaptation: no second derivatives",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from envs import UsageError
 from metarl.config import TrainConfig
 
+_PRESET = {"reptile": "reptile", "es": "es-maml"}  # outer rules without derivatives, and their name
+
 
 def check_combination(cfg: TrainConfig) -> None:
     """Raise UsageError that names two settings that exclude each other, and the way out."""
     learned = cfg.step_size != "fixed"
-    derivative_free = cfg.outer in ("reptile", "es")
+    derivative_free = cfg.outer in _PRESET
     conflicts = [
         (
             (cfg.memory != "none") != (cfg.outer == "ppo"),
@@ -18,8 +20,14 @@ def check_combination(cfg: TrainConfig) -> None:
         ),
         (
             learned and derivative_free,
-            f"--step-size {cfg.step_size} with --outer {cfg.outer}: it takes no derivative by step "
-            "sizes; give --step-size fixed, or --outer gradient or trpo.",
+            f"--step-size {cfg.step_size} with --outer {cfg.outer}: step sizes are learned from "
+            "the derivative of a loss, and it has none; give --step-size fixed, as --algo "
+            f"{_PRESET.get(cfg.outer)} does, or --outer gradient or trpo.",
+        ),
+        (
+            cfg.outer == "reptile" and cfg.inner_lr == 0,
+            "--inner-lr 0 with --outer reptile: it goes where inner steps lead, and they would "
+            "lead nowhere; give --inner-lr 0.1, or another above 0.",
         ),
         (
             cfg.outer == "reptile" and cfg.fast != "all",

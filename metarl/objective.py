@@ -41,7 +41,7 @@ def loss_of(
         for fast, batch in weighed(cfg, data, path)
     ]
     total = torch.stack(losses).mean(dim=0)
-    if cfg.exploration:
+    if cfg.exploration and data.support:
         total = total + cfg.exploration * exploration_loss(cfg, agent, data, path)
     if not first and cfg.inner_kl:
         for fast, batch in zip(path[:-1], data.support, strict=True):
@@ -60,20 +60,26 @@ def weighed(cfg: TrainConfig, data: Experience, path: list[Params]) -> list[tupl
 def exploration_loss(
     cfg: TrainConfig, agent: Agent, data: Experience, path: list[Params]
 ) -> Tensor:
-    """Likelihood ratio of what was played before, times the return after, of each task; (N,).
+    """Log likelihood of what was played before, times the return after, of each task; (N,).
 
-    The return after adaptation, normalised over tasks, is the advantage of every action that the
-    adaptation learned from: sampling shares in the credit.
-    Source: E-MAML, Stadie et al. 2018 (arXiv:1803.01118), section 3.1.
+    Sampling shares in the credit: every action that the adaptation learned from, of all its steps,
+    gets the return that it led to, over the mean of the tasks and in units of their spread. A task
+    counts by the sum over its actions, as in the paper; in units of the mean number of actions,
+    where the paper's own weight would drown the rest of the gradient in noise.
+
+    The sum with the loss after adaptation is the derivative of the return if the inner loss is
+    `log-likelihood`: the derivatives of the others have a share of the sampling in them already.
+    Source: E-MAML, Stadie et al. 2018 (arXiv:1803.01118), section 3.1; on what inner loss it goes
+        with, formulation I of Rothfuss et al. 2019 (arXiv:1810.06784), section 4.
     """
-    ret = data.rollouts[-1].episode_return().mean(1)
-    credit = ((ret - ret.mean()) / (ret.std(correction=0) + 1e-8)).unsqueeze(-1)
-    losses = [
-        clipped_surrogate(
-            act_dist(agent.policy, fast, batch.obs),
-            batch._replace(adv=credit.expand_as(batch.adv)),
-            cfg.clip,
+    ret = torch.stack([r.episode_return().mean(1) for r in data.rollouts])  # (K + 1, N)
+    losses = []
+    for k, (fast, batch) in enumerate(zip(path[:-1], data.support, strict=True)):
+        later = ret[k + 1 :].mean(0) if cfg.multi_step else ret[-1]
+        credit = (later - later.mean()) / (later.std(correction=0) + 1e-8)
+        alive = (batch.weight > 0).to(batch.weight.dtype)
+        played = batch._replace(
+            adv=credit.unsqueeze(-1).expand_as(batch.adv), weight=alive / alive.sum(1).mean()
         )
-        for fast, batch in zip(path[:-1], data.support, strict=True)
-    ]
+        losses.append(clipped_surrogate(act_dist(agent.policy, fast, batch.obs), played, cfg.clip))
     return torch.stack(losses).sum(dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import gradient, trials, trpo
+from metarl.outer import evolution, gradient, reptile, trials, trpo
 from metarl.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
@@ -14,4 +14,6 @@ OUTER: dict[str, Outer] = {
     "gradient": gradient.improve,
     "trpo": trpo.improve,
     "ppo": trials.improve,
+    "reptile": reptile.improve,
+    "es": evolution.improve,
 }

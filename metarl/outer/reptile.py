@@ -1,0 +1,65 @@
+"""Reptile: towards the weights that inner steps lead to, without any derivative of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from agents.agent import Agent
+from envs import Family
+from metarl.adam import adam, clip
+from metarl.experience import Experience, chunks, play_and_adapt, policy_change
+from metarl.outer.gradient import trained_weights
+from metarl.state import with_weights
+from metarl.update import Mark, Update
+
+if TYPE_CHECKING:
+    from metarl.config import TrainConfig
+
+
+def improve(
+    cfg: TrainConfig,
+    agent: Agent,
+    opt: dict[str, Tensor],
+    family: Family,
+    task: Any,
+    gen: torch.Generator | None,
+    mark: Mark,
+) -> Update:
+    """One step of Adam along the mean over tasks of the way that adaptation went.
+
+    The episodes after the last of `cfg.inner_steps` make one more inner step, K + 1 in all: with a
+    single one Reptile would be plain training on all tasks together.
+    Source: Nichol et al. 2018 (arXiv:1803.02999), algorithm 1 in batches, Adam as in section 3.
+    """
+    first_order = dataclasses.replace(cfg, second_order_steps=0)
+    weights = {k: w.detach() for k, w in trained_weights(cfg, agent).items()}
+    grads = {k: torch.zeros_like(w) for k, w in weights.items()}
+    data = []
+    for part in chunks(task, cfg.task_chunk):
+        played = play_and_adapt(first_order, agent, family, part, gen, mark)
+        grads = {k: grads[k] + g / cfg.tasks for k, g in way_back(agent, played).items()}
+        data.append(played._replace(path=[]))
+        mark("outer")
+    grads, norm = clip(grads, cfg.max_grad_norm)
+    weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
+    ret = torch.cat([d.rollouts[-1].episode_return() for d in data])
+    metrics = {"train/meta_loss": -ret.mean(), "train/grad_norm": norm}
+    metrics |= policy_change(with_weights(agent, weights), data)
+    return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)
+
+
+def way_back(agent: Agent, data: Experience) -> dict[str, Tensor]:
+    """Slow weights minus those after K + 1 steps, in units of the step size; summed over tasks.
+
+    That is the sum of the steps' gradients, so that it clips as the gradient of a loss does.
+    Source: Nichol et al. 2018 (arXiv:1803.02999), section 5.1.
+    """
+    last = agent.inner_step(data.path[-1], data.query, len(data.support), first_order=True)
+    return {
+        f"params/{k}": ((agent.params[k] - last[k].detach()) / lr).sum(0)
+        for k, lr in agent.inner_lr.items()
+    }
