@@ -14,7 +14,7 @@ from agents.fast import FAST
 from agents.rollout import check_finite
 from agents.streams import stream
 from agents.value import initial_value, value_loss
-from envs import Family, RunError, probe, sample_tasks
+from envs import Family, RunError, UsageError, probe, sample_tasks
 from metarl.adam import adam
 from metarl.combinations import check_combination
 from metarl.config import TrainConfig
@@ -44,10 +44,13 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
         rank=cfg.rank if cfg.fast == "lora" else 0,
     )
     params = policy.initial(stream(cfg.seed, "weights"))
-    inner_lr = {
-        k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr))
-        for k in FAST[cfg.fast](policy)
-    }
+    names = FAST[cfg.fast](policy)
+    if not names:
+        raise UsageError(
+            f"--fast {cfg.fast}: a network without hidden layers has no such weights, so nothing "
+            "would adapt; give layers, such as --hidden 64, or another --fast."
+        )
+    inner_lr = {k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr)) for k in names}
     rule = InnerRule(
         cfg.gamma,
         cfg.gae_lambda,
