@@ -40,7 +40,9 @@ def value_loss(value: Params, data: Rollout, gamma: float) -> Tensor:
     count = data.alive.sum((1, 2))
     mean = ((ret * data.alive).sum((1, 2)) / count).view(-1, 1, 1)
     total = ((ret - mean).square() * data.alive).sum((1, 2))
-    return ((rest.square() * data.alive).sum((1, 2)) / (total + 1e-8)).mean()
+    # Where returns are constant, the ridge leaves some 1e-5 of their mean and there is no variance.
+    least = 1e-6 * (ret.square() * data.alive).sum((1, 2)) + 1e-8
+    return ((rest.square() * data.alive).sum((1, 2)) / (total + least)).mean()
 
 
 def make_baseline(kind: str, value: Params) -> Baseline:

@@ -73,12 +73,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "e-maml": Algorithm(
         "episodes before adaptation earn credit for returns after it",
         "Stadie et al. 2018 (arXiv:1803.01118)",
-        {
-            **_PLAIN,
-            "step_size": "fixed",
-            "estimator": "log-likelihood",
-            "exploration": 1.0,
-        },
+        # Sampling has its credit in the term: a ratio in the inner loss would count it twice.
+        {**_PLAIN, "step_size": "fixed", "estimator": "log-likelihood", "exploration": 1.0},
     ),
     "es-maml": Algorithm(
         "evolution strategies over adaptation: no second derivatives",

@@ -10,7 +10,7 @@ from agents.memory import AnyAgent, MemoryAgent
 from agents.recurrent import MemoryPolicy
 from agents.streams import stream
 from agents.value import initial_value
-from envs import Family, probe
+from envs import Family, UsageError, probe
 from metarl.combinations import check_combination
 from metarl.config import TrainConfig
 
@@ -35,10 +35,13 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
         rank=cfg.rank if cfg.fast == "lora" else 0,
     )
     params = policy.initial(stream(cfg.seed, "weights"))
-    inner_lr = {
-        k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr))
-        for k in FAST[cfg.fast](policy)
-    }
+    names = FAST[cfg.fast](policy)
+    if not names:
+        raise UsageError(
+            f"--fast {cfg.fast}: a network without hidden layers has no such weights, so nothing "
+            "would adapt; give layers, such as --hidden 64, or another --fast."
+        )
+    inner_lr = {k: torch.full(_step_size_shape(cfg, params[k]), float(cfg.inner_lr)) for k in names}
     rule = InnerRule(
         cfg.gamma,
         cfg.gae_lambda,
