@@ -40,9 +40,10 @@ class MemoryPolicy(Policy):
         """Actions as numbers of about 1, (..., out): one-hot, or in units of half the box."""
         if self.act_scale is not None:
             return act / self.act_scale
-        if self.absent is not None:
-            return nn.functional.one_hot(act, self.absent.shape[1]).flatten(-2)
-        return nn.functional.one_hot(act, self.out)
+        most = self.out if self.absent is None else self.absent.shape[1]
+        # torch's own one_hot waits for the device, and refuses what padding may hold.
+        hot = act.unsqueeze(-1) == torch.arange(most, device=act.device)
+        return hot if self.absent is None else hot.flatten(-2)
 
     def inputs(self, obs: Tensor, act: Tensor, rew: Tensor, first: Tensor) -> Tensor:
         """Side by side: obs (..., *obs), numbers of the last act, last rew, first (...)."""

@@ -30,7 +30,7 @@ class Trials(NamedTuple):
     steps: Steps  # (T, M, ...)
     adv: Tensor  # (T, M) normalised over all living steps; 0 in the padding
     ret: Tensor  # (T, M) what the value is to become
-    unit: Tensor  # () root mean square of what the value missed; makes the loss free of units
+    spread: Tensor  # () standard deviation of `ret`, which makes the value loss free of units
     reach: float  # steps ahead that count, the critic's unit: its output is a reward a step
 
 
@@ -102,8 +102,9 @@ def make_trials(
     reach = sum(cfg.gamma**t for t in range(cfg.trial * horizon))
     val = reach * val
     adv = trial_gae(steps.rew, val, steps.alive, cfg.gamma, cfg.gae_lambda)
-    unit = (adv.square().sum() / steps.alive.sum()).sqrt() + 1e-8
-    return Trials(steps, normalise(adv, steps.alive), adv + val, unit, reach)
+    ret = adv + val * steps.alive
+    _, spread = moments(ret, steps.alive)
+    return Trials(steps, normalise(adv, steps.alive), ret, spread, reach)
 
 
 def trial_gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float) -> Tensor:
@@ -119,9 +120,15 @@ def trial_gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda:
 
 def normalise(adv: Tensor, alive: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1 over all living steps; 0 in the padding."""
-    count = alive.sum()
-    centred = (adv - (adv * alive).sum() / count) * alive
-    return centred / ((centred.square().sum() / count).sqrt() + 1e-8)
+    mean, std = moments(adv, alive)
+    return (adv - mean) / (std + 1e-8) * alive
+
+
+def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over all living steps, ()."""
+    weight = alive / alive.sum()
+    mean = (x * weight).sum()
+    return mean, ((x - mean).square() * weight).sum().sqrt()
 
 
 def trial_loss(
@@ -132,8 +139,8 @@ def trial_loss(
     dist, val, _ = remember(policy, params, steps.x, _blank(policy, steps), steps.alive)
     batch = Batch(steps.x, steps.act, steps.logp, trials.adv, weight, steps.dist, 1)
     entropy = (dist.entropy() * weight).sum()
-    missed = (trials.reach * val - trials.ret) / trials.unit
-    value_loss = (missed.square() * weight).sum()
+    missed = (trials.reach * val - trials.ret) / (trials.spread + 1e-8)
+    value_loss = (missed.square() * weight).sum()  # share of the variance that is left unexplained
     loss = clipped_surrogate(dist, batch, cfg.clip).sum()
     loss = loss + cfg.value_weight * value_loss - cfg.entropy * entropy
     with torch.no_grad():
