@@ -153,7 +153,7 @@ def delta_rule(
     return read, weight + u.mT @ key
 
 
-CELLS = {"gru": GRU, "fwp": FWP}
+CELLS: dict[str, type[GRU] | type[FWP]] = {"gru": GRU, "fwp": FWP}
 HEAD = 16  # units of a head
 CHUNK = 64  # steps at once: the triangular systems grow with its square
 

@@ -133,7 +133,7 @@ def test_maml_is_one_plain_policy_gradient_step():
 
 
 def test_an_unknown_algorithm_says_which_are_known():
-    with pytest.raises(UsageError, match=r"--algo sac: unknown; give one of promp, maml\."):
+    with pytest.raises(UsageError, match=r"--algo sac: unknown; give one of promp, maml, .*fwp\."):
         preset("forager", "sac")
 
 

@@ -15,10 +15,10 @@ from agents.recurrent import MemoryPolicy, remember
 from envs import make_family, sample_tasks
 from envs.bandit import Bandit
 from metarl.config import TrainConfig
-from metarl.trials import (
-    improve_trials,
+from metarl.new_agent import new_agent
+from metarl.outer.trials import (
+    improve,
     make_trials,
-    new_memory_agent,
     play_trials,
     split,
     trial_gae,
@@ -26,7 +26,15 @@ from metarl.trials import (
 )
 
 CFG = TrainConfig(
-    memory="gru", trial=2, tasks=N, episodes=B, gamma=0.9, gae_lambda=0.7, clip=0.2, entropy=0.05
+    memory="gru",
+    outer="ppo",
+    trial=2,
+    tasks=N,
+    episodes=B,
+    gamma=0.9,
+    gae_lambda=0.7,
+    clip=0.2,
+    entropy=0.05,
 )
 
 every_cell = pytest.mark.parametrize("cell", ["gru", "fwp"])
@@ -191,20 +199,18 @@ def test_chunks_of_tasks_stand_side_by_side(discrete):
 
 def update(cfg, agent, opt, seed=0):
     family = make_family("bandit")
-    return improve_trials(
-        cfg, agent, opt, family, sample_tasks(family, cfg.tasks, gen(5)), gen(seed)
-    )
+    return improve(cfg, agent, opt, family, sample_tasks(family, cfg.tasks, gen(5)), gen(seed))
 
 
 BANDIT = dataclasses.replace(CFG, hidden=(8,), trial=1, tasks=4, epochs=2, minibatches=3)
 
 
 def test_an_update_moves_all_weights_and_keeps_what_it_needs_to_go_on():
-    agent = new_memory_agent(BANDIT, make_family("bandit"))
+    agent = new_agent(BANDIT, make_family("bandit"))
     marks = []
     family = make_family("bandit")
     task = sample_tasks(family, 4, gen(5))
-    one = improve_trials(BANDIT, agent, {}, family, task, gen(), marks.append)
+    one = improve(BANDIT, agent, {}, family, task, gen(), marks.append)
     assert marks == ["rollout", "outer"]
     assert one.weights.keys() == {f"params/{k}" for k in agent.params}
     assert set(one.metrics) == {"train/meta_loss", "train/grad_norm", "train/kl", "train/entropy"}
@@ -224,7 +230,7 @@ def test_an_update_moves_all_weights_and_keeps_what_it_needs_to_go_on():
 
 
 def test_new_trials_start_from_nothing_whatever_the_agent_remembers():
-    agent = new_memory_agent(BANDIT, make_family("bandit"))
+    agent = new_agent(BANDIT, make_family("bandit"))
     family, task = make_family("bandit"), sample_tasks(make_family("bandit"), 4, gen(5))
     wise = agent.adapt(family, task, 2, B, gen(3))
     one, other = update(BANDIT, agent, {}), update(BANDIT, wise, {})
@@ -234,7 +240,7 @@ def test_new_trials_start_from_nothing_whatever_the_agent_remembers():
 @every_cell
 def test_an_update_does_not_wait_for_the_device(cell):
     cfg = dataclasses.replace(BANDIT, memory=cell, trial=2)
-    agent = new_memory_agent(cfg, make_family("bandit"))
+    agent = new_agent(cfg, make_family("bandit"))
     first = update(cfg, agent, {})
     with CountWaits() as count:
         update(cfg, agent, first.opt)
@@ -242,10 +248,10 @@ def test_an_update_does_not_wait_for_the_device(cell):
 
 
 def trained(family, cfg):
-    agent, opt = new_memory_agent(cfg, family), {}
+    agent, opt = new_agent(cfg, family), {}
     for it in range(cfg.iterations):
         task = sample_tasks(family, cfg.tasks, gen(1000 + it))
-        done = improve_trials(cfg, agent, opt, family, task, gen(it))
+        done = improve(cfg, agent, opt, family, task, gen(it))
         params = {k.removeprefix("params/"): w for k, w in done.weights.items()}
         agent, opt = dataclasses.replace(agent, params=params), done.opt
     return agent
