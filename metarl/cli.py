@@ -53,6 +53,10 @@ class Evaluate:
     episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
     steps: Annotated[int, *number("inner steps", 0, 100)] = 3
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    comparators: Annotated[
+        bool,
+        arg(help="beside an agent with a memory, what classical rules get: bandit, tabular-mdp"),
+    ] = False
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None

@@ -22,6 +22,7 @@ from rich.table import Table
 from envs import Family, RunError, UsageError, make_family, parameters, unseen
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
+from metarl.comparison import compare, show_comparison
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
@@ -182,8 +183,14 @@ def evaluate(command: Evaluate) -> int:
         command.seed,
         job.train.task_chunk,
     )
-    _write_json(command.json, result.to_json(job.train.algo, job.state.env_steps))
-    _show_returns(Console(quiet=str(command.json) == "-"), result, job.family)
+    record = result.to_json(job.train.algo, job.state.env_steps)
+    console = Console(quiet=str(command.json) == "-")
+    _show_returns(console, result, job.family)
+    if command.comparators:
+        totals = compare(job.state.agent, job.family, result, command.split, command.seed)
+        record["trial_totals"] = totals
+        show_comparison(console, totals, len(result.mean))
+    _write_json(command.json, record)
     return 0
 
 
