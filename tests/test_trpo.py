@@ -200,19 +200,17 @@ def quadratic(size=6):
 @pytest.mark.parametrize("steps", [6, 40])
 def test_conjugate_gradient_solves_what_a_dense_solver_solves(steps):
     h, b = quadratic()
-    x, rest = trpo.conjugate_gradient(lambda v: h @ v, b, steps)
+    x = trpo.conjugate_gradient(lambda v: h @ v, b, steps)
     assert_close(x, torch.linalg.solve(h, b), rtol=1e-4, atol=1e-4)
-    assert_close(rest, b - h @ x, rtol=0, atol=1e-6)
 
 
 def test_each_step_of_conjugate_gradient_is_the_best_in_its_krylov_space():
     h, b = quadratic()
     for steps in (1, 2, 3):
-        x, rest = trpo.conjugate_gradient(lambda v: h @ v, b, steps)
+        x = trpo.conjugate_gradient(lambda v: h @ v, b, steps)
         basis = torch.stack([torch.linalg.matrix_power(h, i) @ b for i in range(steps)], dim=1)
         y = torch.linalg.solve(basis.T @ h @ basis, basis.T @ b)
         assert_close(x, basis @ y)
-        assert_close(rest, b - h @ x)
 
 
 @pytest.mark.parametrize("cg_steps", [2, 6])

@@ -87,6 +87,7 @@ def flat_gradient(
 def curvature(cfg: TrainConfig, agent: Agent, weights: Weights, data: list[Experience]) -> Product:
     """v -> (H + damping) v, H the Hessian of the KL of what adaptation leads to, mean over tasks.
 
+    Where the loss counts every step of adaptation, so does the KL: it is the mean over them too.
     With one chunk its graph is kept for all products; with several only one at a time is there.
     """
     kept = [gauss_newton(cfg, agent, weights, data[0])] if len(data) == 1 else []
@@ -161,8 +162,8 @@ def detached(dist: Distribution) -> Distribution:
     return type(dist)(*(x.detach() for x in dist))
 
 
-def conjugate_gradient(product: Product, b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """x with H x close to b, and what is left, b - H x; both (P,).
+def conjugate_gradient(product: Product, b: Tensor, steps: int) -> Tensor:
+    """x with H x close to b, (P,).
 
     Source: Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
     """
@@ -176,13 +177,14 @@ def conjugate_gradient(product: Product, b: Tensor, steps: int) -> tuple[Tensor,
         x, r = x + alpha * p, r - alpha * hp
         before, rr = rr, r @ r
         p = r + torch.where(go, rr / before, 0) * p
-    return x, r
+    return x
 
 
 def trust_region_step(product: Product, grad: Tensor, cg_steps: int, max_kl: float) -> Tensor:
-    """-sqrt(2 max_kl / x^T H x) x with H x = grad: the quadratic model's KL is `max_kl`, (P,)."""
-    x, rest = conjugate_gradient(product, grad, cg_steps)
-    return -(2 * max_kl / (x @ (grad - rest))).sqrt() * x
+    """-sqrt(2 max_kl / x^T H x) x with H x close to grad: KL `max_kl` if it is quadratic; (P,)."""
+    x = conjugate_gradient(product, grad, cg_steps)
+    # What conjugate gradient leaves of grad is at right angles to x, so x^T H x = x^T grad.
+    return -(2 * max_kl / (x @ grad)).sqrt() * x
 
 
 @torch.no_grad()
