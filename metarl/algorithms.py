@@ -79,7 +79,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "es-maml": Algorithm(
         "evolution strategies over adaptation: no second derivatives",
         "Song et al. 2020 (arXiv:1910.01215)",
-        {**_PLAIN, "outer": "es", "step_size": "fixed"},
+        # Every weight more is one more that chance moves.
+        {**_PLAIN, "outer": "es", "step_size": "fixed", "hidden": (16,), "meta_lr": 0.03},
     ),
     "rl2": Algorithm(
         "remembers: a recurrent network that reads the whole trial",

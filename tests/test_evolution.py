@@ -13,12 +13,14 @@ from waiting import counted
 from agents.policy import act_dist
 from agents.rollout import collect
 from envs import make_family, sample_tasks
+from metarl.config import RunConfig
 from metarl.experience import play_and_adapt
 from metarl.meta_train import meta_train, new_agent
-from metarl.outer import evolution
+from metarl.outer import OUTER, evolution
 from metarl.outer.evolution import directions, improve, pair_slopes, perturbed, play_pairs
 from metarl.outer.gradient import trained_weights
 from metarl.state import named_weights
+from metarl.vary import build_family
 
 RULES = ["reptile", "es-maml"]
 
@@ -69,9 +71,6 @@ def test_a_pair_meets_the_same_task_and_luck(name):
     """Without a perturbation, whatever the two play is the same bit for bit."""
     more = {"vary": ("length=0.3:0.9",)} if name == "CartPole-v1" else {}
     if more:
-        from metarl.config import RunConfig
-        from metarl.vary import build_family
-
         cfg = small("point-navigation", "es-maml", inner_steps=1)
         family = build_family(dataclasses.replace(cfg, family=name, **more), RunConfig(workers=1))
         agent = new_agent(cfg, family)
@@ -186,6 +185,30 @@ def test_the_update_climbs_along_the_mean_of_the_pairs_slopes():
         assert climbed[want[k].abs() > 0.1 * want[k].abs().max()].min() > 0
 
 
+def test_the_score_is_the_return_after_the_last_step(monkeypatch):
+    """A world that pays, after adaptation, what is linear in the weights that it started from."""
+    cfg, family, agent, task = setting(pairs=2, inner_steps=1, max_grad_norm=1e9)
+    name = "layers.0.weight"
+    slope = torch.randn(agent.params[name].shape, generator=torch.Generator().manual_seed(5))
+
+    def linear(cfg, moved, *args):
+        data = play_and_adapt(cfg, moved, *args)
+        rew = torch.zeros_like(data.rollouts[-1].rew)
+        rew[:, 0] = (moved.params[name] * slope).sum((1, 2)).unsqueeze(-1)
+        return data._replace(rollouts=[data.rollouts[0], data.rollouts[1]._replace(rew=rew)])
+
+    monkeypatch.setattr(evolution, "play_and_adapt", linear)
+    gen = torch.Generator().manual_seed(2)
+    copy = evolution.copy_of(gen)
+    update = improve(cfg, agent, {}, family, task, gen, lambda phase: None)
+    noise = {k: directions(w.detach(), 6, copy) for k, w in trained_weights(cfg, agent).items()}
+    along = (noise[f"params/{name}"] * slope).sum((1, 2))
+    for k, e in noise.items():
+        total = sum(a * x for a, x in zip(along, e, strict=True))
+        want = total / 6 / (2 * cfg.sigma * along).square().mean().sqrt()
+        assert_close(-10 * update.opt[f"{k}/exp_avg"], want, rtol=1e-3, atol=1e-3)
+
+
 def test_a_context_is_neither_perturbed_nor_trained():
     cfg, family, agent, task = setting(fast="context", tasks=2)
     assert "params/context" not in draw(cfg, agent, 2)
@@ -195,19 +218,21 @@ def test_a_context_is_neither_perturbed_nor_trained():
 
 
 @pytest.mark.parametrize("algo", RULES)
-def test_no_graph_outlives_an_iteration(algo):
+def test_no_second_derivative_is_prepared_and_no_graph_outlives_an_iteration(algo, monkeypatch):
     cfg, family, agent, task = setting(algo=algo, inner_steps=2)
+    plain, prepared = torch.autograd.grad, []
+
+    def grad(*args, create_graph=False, **more):
+        prepared.append(create_graph)
+        return plain(*args, create_graph=create_graph, **more)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
     gen = torch.Generator().manual_seed(2)
-    update = improve_by(algo)(cfg, agent, {}, family, task, gen, lambda phase: None)
+    update = OUTER[cfg.outer](cfg, agent, {}, family, task, gen, lambda phase: None)
+    assert prepared == [False] * (3 if algo == "reptile" else 4)
     for x in (*update.weights.values(), *update.opt.values(), *update.metrics.values()):
         assert x.grad_fn is None
         assert not x.requires_grad
-
-
-def improve_by(algo):
-    from metarl.outer import OUTER
-
-    return OUTER[small("point-navigation", algo).outer]
 
 
 @pytest.mark.parametrize("algo", RULES)

@@ -33,7 +33,8 @@ def improve(
 ) -> Update:
     """One step of Adam up the return after adaptation, `cfg.pairs` antithetic pairs a task.
 
-    What is tracked is what was played, by the perturbed agents.
+    At once play up to `cfg.task_chunk` agents, those above the slow weights of as many pairs or
+    those below. What is tracked is what was played: by agents that are a little worse.
     Source: ES-MAML, Song et al. 2020 (arXiv:1910.01215), section 3.2, with antithetic pairs.
     """
     weights = {k: w.detach() for k, w in trained_weights(cfg, agent).items()}
