@@ -164,6 +164,9 @@ class TrainConfig:
     ] = 4
     value_weight: Annotated[float, *number("weight of a memory's value loss", 0)] = 0.5
     entropy: Annotated[float, *number("weight of a memory's entropy bonus, nats", 0)] = 0.01
+    lr_decay: Annotated[
+        bool, arg(help="let a memory's meta-lr fall linearly to 0 over the iterations of the run")
+    ] = False
 
     def __post_init__(self) -> None:
         check(self)

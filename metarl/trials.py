@@ -223,4 +223,9 @@ def _adam(
         }
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if cfg.lr_decay:
+            # Adam has counted; its own check of a step size in a tensor would wait for the device.
+            updates = cfg.epochs * min(cfg.minibatches, cfg.tasks * cfg.episodes)
+            done = next(iter(moments.values()))["step"] / (cfg.iterations * updates)
+            optimizer.param_groups[0]["lr"] = cfg.meta_lr * (1 - done).clamp(min=0)
     return optimizer
