@@ -153,7 +153,8 @@ def delta_rule(
     return read, weight + u.mT @ key
 
 
-CELLS = {"gru": GRU, "fwp": FWP}
+Cell = GRU | FWP
+CELLS: dict[CellKind, type[Cell]] = {"gru": GRU, "fwp": FWP}
 HEAD = 16  # units of a head
 CHUNK = 32  # steps at once: more would make the triangular systems slow, fewer the loop
 
