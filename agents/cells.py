@@ -153,9 +153,10 @@ def delta_rule(
     return read, weight + u.mT @ key
 
 
-CELLS: dict[str, type[GRU] | type[FWP]] = {"gru": GRU, "fwp": FWP}
+Cell = GRU | FWP
+CELLS: dict[CellKind, type[Cell]] = {"gru": GRU, "fwp": FWP}
 HEAD = 16  # units of a head
-CHUNK = 64  # steps at once: the triangular systems grow with its square
+CHUNK = 32  # steps at once: more would make the triangular systems slow, fewer the loop
 
 
 def _linear(layer: nn.Module, x: Tensor) -> Tensor:

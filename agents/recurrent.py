@@ -9,7 +9,7 @@ from gymnasium.spaces import Space
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from agents.cells import CELLS, FWP, GRU, CellKind
+from agents.cells import CELLS, Cell, CellKind
 from agents.distributions import Distribution
 from agents.policy import Params, Policy, affine, as_input, dense, observation_shape
 
@@ -32,7 +32,7 @@ class MemoryPolicy(Policy):
     ) -> None:
         super().__init__(observation_space, action_space, log_std_init)
         inputs = math.prod(observation_shape(observation_space)) + self.out + 2
-        self.cell: GRU | FWP = CELLS[cell](inputs, units)
+        self.cell: Cell = CELLS[cell](inputs, units)
         self.layers = dense((units, self.out))
         self.critic = nn.utils.skip_init(nn.Linear, units, 1)
 

@@ -131,6 +131,9 @@ class TrainConfig:
     meta_lr_of_steps: Annotated[
         float, *number("Adam step size of the learned step sizes", 0, 1)
     ] = 1e-3
+    lr_decay: Annotated[
+        bool, arg(help="let both fall linearly to 0 over the iterations of the run")
+    ] = False
     max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 1e-9)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5
     clip: Annotated[float, *number("clip the outer ratio to 1 +- this; 0 does not clip", 0)] = 0.3
@@ -181,7 +184,6 @@ class TrainConfig:
     ] = 4
     value_weight: Annotated[float, *number("weight of a memory's value loss", 0)] = 0.5
     entropy: Annotated[float, *number("weight of a memory's entropy bonus, nats", 0)] = 0.01
-
     def __post_init__(self) -> None:
         check(self)
 

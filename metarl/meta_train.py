@@ -47,15 +47,26 @@ def meta_train(
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
         gen = stream(cfg.seed, "episodes", it, device)
-        update = OUTER[cfg.outer](cfg, state.agent, state.opt, family, task, gen, mark)
+        now = _at(cfg, it)
+        update = OUTER[cfg.outer](now, state.agent, state.opt, family, task, gen, mark)
         if cfg.baseline == "learned":
-            update = _improve_baseline(cfg, state.agent, update)
+            update = _improve_baseline(now, state.agent, update)
         if cfg.positive_steps:
             steps = {k: w for k, w in update.weights.items() if k.startswith("inner_lr/")}
             kept = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
             update = update._replace(weights=kept)
         state = _advance(state, family, update)
         yield state
+
+
+def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
+    """The settings of one iteration."""
+    if not cfg.lr_decay:
+        return cfg
+    left = 1 - iteration / cfg.iterations
+    return dataclasses.replace(
+        cfg, meta_lr=left * cfg.meta_lr, meta_lr_of_steps=left * cfg.meta_lr_of_steps
+    )
 
 
 def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:

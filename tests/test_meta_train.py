@@ -299,3 +299,18 @@ def test_without_inner_steps_nothing_is_learned_of_their_sizes():
     assert_close(last.agent.inner_lr, first.inner_lr, rtol=0, atol=0)
     name = "layers.0.weight"
     assert not torch.equal(last.agent.params[name], first.params[name])
+
+
+@pytest.mark.parametrize("algo", ["promp", "es-maml", "reptile", "rl2"])
+def test_a_falling_step_size_is_half_of_the_first_half_way(algo):
+    world = make_family("point-navigation")
+    cfg = small(algo=algo, iterations=2, lr_decay=True)
+    first, last = meta_train(cfg, world)
+    halved = {"meta_lr": cfg.meta_lr / 2, "meta_lr_of_steps": cfg.meta_lr_of_steps / 2}
+    half = dataclasses.replace(cfg, lr_decay=False, **halved)
+    want = list(meta_train(half, world, first))[-1]
+    assert_close(named_weights(last.agent), named_weights(want.agent), rtol=0, atol=0)
+    whole = list(meta_train(dataclasses.replace(cfg, lr_decay=False), world))
+    assert_close(named_weights(first.agent), named_weights(whole[0].agent), rtol=0, atol=0)
+    moved = named_weights(whole[1].agent)
+    assert any(not torch.equal(w, moved[k]) for k, w in named_weights(last.agent).items())

@@ -229,6 +229,33 @@ def test_an_update_moves_all_weights_and_keeps_what_it_needs_to_go_on():
     assert_close(one.opt, before, rtol=0, atol=0)
 
 
+@every_cell
+def test_an_update_is_adam_over_clipped_gradients_of_minibatches(cell):
+    """Source: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1."""
+    cfg = dataclasses.replace(BANDIT, memory=cell, max_grad_norm=0.1)
+    family = make_family("bandit")
+    agent, task = new_agent(cfg, family), sample_tasks(family, 4, gen(5))
+    got, stream = update(cfg, agent, {}), gen()
+    trials = make_trials(cfg, agent, 10, [play_trials(cfg, agent, family, task, stream)])
+    params = dict(agent.params)
+    m, v = ({k: torch.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    t, norms = 0, []
+    for _ in range(cfg.epochs):
+        for few in split(trials, cfg.minibatches, stream):
+            grad = gradient(lambda w, few=few: trial_loss(cfg, agent.policy, w, few)[0], params)
+            norms.append(torch.stack([g.square().sum() for g in grad.values()]).sum().sqrt())
+            t += 1
+            for k, g in grad.items():
+                g = g * min(1.0, cfg.max_grad_norm / norms[-1].item())
+                m[k], v[k] = 0.9 * m[k] + 0.1 * g, 0.999 * v[k] + 0.001 * g**2
+                step = m[k] / (1 - 0.9**t) / ((v[k] / (1 - 0.999**t)).sqrt() + 1e-8)
+                params[k] = params[k] - cfg.meta_lr * step
+    assert min(norms) > cfg.max_grad_norm
+    assert_close(got.metrics["train/grad_norm"], torch.stack(norms).mean(), rtol=1e-3, atol=0)
+    for k, p in params.items():
+        assert_close(got.weights[f"params/{k}"], p, rtol=1e-3, atol=2e-5)
+
+
 def test_new_trials_start_from_nothing_whatever_the_agent_remembers():
     agent = new_agent(BANDIT, make_family("bandit"))
     family, task = make_family("bandit"), sample_tasks(make_family("bandit"), 4, gen(5))
