@@ -1,5 +1,7 @@
 """Every inner rule: its steps against a loop over tasks, its meta-gradient against differences."""
 
+import dataclasses
+
 import pytest
 import torch
 from agents_reference import finite_difference, gradient, task_row
@@ -11,7 +13,7 @@ from agents.adapt import clip_each_task
 from agents.losses import mean_kl
 from agents.policy import act_dist
 from metarl.experience import adapt_again
-from metarl.objective import meta_loss
+from metarl.objective import exploration_loss, meta_loss
 from metarl.state import named_weights, with_weights
 
 LEVELS = {
@@ -96,12 +98,15 @@ def test_the_meta_gradient_and_that_of_the_path_match_finite_differences(case):
     def both(weights):
         now = problem._replace(agent=with_weights(agent, weights))
         path = path_with_frozen_gradients(now, frozen)
-        after = meta_loss(cfg, now.agent, data._replace(path=path), first=True)
+        bare = dataclasses.replace(cfg, exploration=0.0)
+        after = meta_loss(bare, now.agent, data._replace(path=path), first=True)
+        credit = exploration_loss(cfg, now.agent, data, path).mean()
         kl = [
             mean_kl(act_dist(agent.policy, fast, b.obs), b).mean()
             for fast, b in zip(path[:-1], data.support, strict=True)
         ]
-        return torch.stack([after + cfg.inner_kl * sum(kl), inner_sum(path)]).detach()
+        total = after + cfg.exploration * credit + cfg.inner_kl * sum(kl)
+        return torch.stack([total, inner_sum(path)]).detach()
 
     weights = named_weights(agent)
     leaves = list(weights.values())

@@ -76,6 +76,9 @@ def test_a_run_with_learned_features_resumes_bit_for_bit_from_its_checkpoint(tmp
     assert_close(named_weights(last.agent), named_weights(whole[3].agent), rtol=0, atol=0)
     assert_close(last.opt, whole[3].opt, rtol=0, atol=0)
     assert last.metrics == whole[3].metrics
+    # Both optimisers go on from one iteration to the next, and neither forgets the other's moments.
+    assert last.opt["value/weight/step"] == cfg.iterations
+    assert last.opt["params/layers.0.weight/step"] == cfg.iterations * cfg.epochs
 
 
 def test_features_are_a_function_of_the_seed_and_there_only_for_a_learned_baseline():
