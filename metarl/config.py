@@ -184,6 +184,7 @@ class TrainConfig:
     ] = 4
     value_weight: Annotated[float, *number("weight of a memory's value loss", 0)] = 0.5
     entropy: Annotated[float, *number("weight of a memory's entropy bonus, nats", 0)] = 0.01
+
     def __post_init__(self) -> None:
         check(self)
 

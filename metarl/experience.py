@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from agents.adapt import adapt
 from agents.agent import Agent
 from agents.losses import Batch, mean_entropy, mean_kl
 from agents.policy import Params, act_dist
@@ -62,11 +63,14 @@ def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 2
     Args:
         steps: keep second derivatives in at most so many of the last inner steps.
     """
-    path = [agent.fast(len(data.query.obs))]
-    for k, batch in enumerate(data.support):
-        first_order = k < cfg.inner_steps - min(cfg.second_order_steps, steps)
-        path.append(agent.inner_step(path[-1], batch, k, first_order))
-    return path
+    return adapt(
+        agent.inner_loss,
+        agent.fast(len(data.query.obs)),
+        data.support,
+        [agent.step_size(k) for k in range(cfg.inner_steps)],
+        min(cfg.second_order_steps, steps),
+        agent.rule.max_norm,
+    )
 
 
 @torch.no_grad()
