@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from agents.adapt import inner_update, per_task
 from agents.convolution import CNN
 from agents.estimators import ESTIMATORS
+from agents.learner import Learner
 from agents.losses import Batch, make_batch, mean_entropy
 from agents.policy import MLP, Params, Policy, act_dist
 from agents.rollout import Actor, Rollout, collect, react
@@ -59,7 +60,7 @@ class InnerRule:
 
 
 @dataclass(frozen=True)
-class Agent:
+class Agent(Learner):
     """Slow weights and step sizes; or, once adapted, the fast weights of N tasks.
 
     Attributes:
@@ -150,20 +151,6 @@ class Agent:
         new = self.inner_step(start, self.batch(data), self.steps, first_order=True)
         params = {k: p.detach() for k, p in new.items()}
         return dataclasses.replace(self, params=params, steps=self.steps + 1)
-
-    def adapt(
-        self,
-        family: Family,
-        task: Any,
-        steps: int = 3,
-        episodes: int = 20,
-        gen: torch.Generator | None = None,
-    ) -> Agent:
-        """Play and learn in turn, `steps` times, on new episodes each time."""
-        agent = self
-        for _ in range(steps):
-            agent = agent.learn(agent.play(family, task, episodes, gen))
-        return agent
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:

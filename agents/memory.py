@@ -16,6 +16,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.cells import last_living
 from agents.distributions import Distribution
+from agents.learner import Learner
 from agents.policy import Params
 from agents.recurrent import MemoryPolicy, remember
 from agents.rollout import Actor, Last, Rollout, collect_by
@@ -79,7 +80,7 @@ def arrange(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> St
 
 
 @dataclass(frozen=True)
-class MemoryAgent:
+class MemoryAgent(Learner):
     """Weights that no trial changes, and what is remembered of the trials under way.
 
     Attributes:
@@ -174,20 +175,6 @@ class MemoryAgent:
             last_living(memory.rew.flatten(0, 1), steps.rew, steps.alive),
         )
         return dataclasses.replace(self, memory=Memory(*(x.unflatten(0, (n, b)) for x in last)))
-
-    def adapt(
-        self,
-        family: Family,
-        task: Any,
-        steps: int = 3,
-        episodes: int = 20,
-        gen: torch.Generator | None = None,
-    ) -> MemoryAgent:
-        """Play and remember in turn, `steps` episodes of each trial."""
-        agent = self
-        for _ in range(steps):
-            agent = agent.learn(agent.play(family, task, episodes, gen))
-        return agent
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from agents_reference import gradient, random_params
 from gymnasium.spaces import Box, Discrete
 from planes import Lamp
-from test_meta_train import READS, CountWaits
 from torch.nn.functional import conv2d
 from torch.testing import assert_close
+from waiting import counted
 
 from agents.adapt import per_task
 from agents.agent import make_policy
@@ -251,17 +251,11 @@ def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(world):
 def test_a_meta_iteration_waits_for_the_device_only_to_read_the_metrics(world, monkeypatch):
     trainer = meta_train(small(inner_steps=2, iterations=3), world)
     next(trainer)
-    reads = []
-    for name in READS:
-        plain = getattr(torch.Tensor, name)
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda x, *a, _n=name, _p=plain: reads.append(_n) or _p(x, *a)
-        )
     for maker in ("tensor", "from_numpy", "as_tensor"):
         monkeypatch.setattr(torch, maker, lambda *a, _n=maker, **k: pytest.fail(f"torch.{_n}"))
-    with CountWaits() as count:
+    with counted(monkeypatch) as (reads, waits):
         next(trainer)
-    assert count.waits == []
+    assert waits == []
     assert reads == ["tolist"]
 
 

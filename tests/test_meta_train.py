@@ -9,7 +9,7 @@ import torch
 from agents_reference import surrogate
 from reference import TENSOR
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import counted
 
 from agents.distributions import Categorical
 from agents.losses import Batch
@@ -188,52 +188,17 @@ def test_a_non_finite_gradient_skips_the_update_and_several_stop_the_run():
     assert_close(states[-1].opt, good.opt, rtol=0, atol=0)
 
 
-# What makes a host wait for its device: reading a value, or a shape that depends on values.
-WAITS = (
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "_to_copy",
-    "is_nonzero",
-    "equal",
-    "unique",
-)
-
-
-class CountWaits(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.waits = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        moved = name != "_to_copy" or kwargs.get("device") is not None
-        if name in WAITS and moved:
-            self.waits.append(name)
-        return func(*args, **kwargs)
-
-
-READS = ("tolist", "cpu", "numpy", "item", "__bool__", "__float__", "__int__", "__index__")
-
-
 @pytest.mark.parametrize("family", TENSOR)
 def test_a_meta_iteration_waits_for_the_device_only_to_read_the_metrics(family, monkeypatch):
     """Reads are counted where Python asks for them, and where an operation would need them."""
     cfg, world = small(family, inner_steps=2), make_family(family)
     trainer = meta_train(cfg, world)
     next(trainer)  # makes the constant tables
-    reads = []
-    for name in READS:
-        plain = getattr(torch.Tensor, name)
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda x, *a, _n=name, _p=plain: reads.append(_n) or _p(x, *a)
-        )
     for maker in ("tensor", "from_numpy", "as_tensor"):  # copies from the host
         monkeypatch.setattr(torch, maker, lambda *a, _n=maker, **k: pytest.fail(f"torch.{_n}"))
-    with CountWaits() as count:
+    with counted(monkeypatch) as (reads, waits):
         next(trainer)
-    assert count.waits == []
+    assert waits == []
     assert reads == ["tolist"]
 
 

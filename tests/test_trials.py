@@ -7,8 +7,8 @@ import pytest
 import torch
 from agents_reference import Walk, gradient, random_params
 from test_memory import B, N, T, gen, steps_of, tasks, walk_through
-from test_meta_train import CountWaits
 from torch.testing import assert_close
+from waiting import CountWaits
 
 from agents.memory import MemoryAgent
 from agents.recurrent import MemoryPolicy, remember

@@ -6,8 +6,8 @@ from typing import ClassVar
 import pytest
 import torch
 from gymnasium.spaces import MultiDiscrete
-from host_reads import READS, CountWaits
 from torch.testing import assert_close
+from waiting import counted
 
 from agents.losses import Batch, mean_kl
 from agents.policy import act_dist
@@ -351,18 +351,13 @@ def test_the_host_reads_once_a_trial_and_then_the_metrics(family, monkeypatch):
     cfg, trials = small(inner_steps=2, tasks=2, episodes=2), []
     trainer = meta_train(cfg, world(family))
     next(trainer)  # makes the constant tables
-    reads, real = [], trpo.outcome
+    real = trpo.outcome
     monkeypatch.setattr(trpo, "outcome", lambda *a: trials.append(1) or real(*a))
-    for name in READS:
-        plain = getattr(torch.Tensor, name)
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda x, *a, _n=name, _p=plain: reads.append(_n) or _p(x, *a)
-        )
-    with CountWaits() as count:
+    with counted(monkeypatch) as (reads, waits):
         next(trainer)
     assert trials
     assert reads == ["__bool__"] * len(trials) + ["tolist"]
-    assert count.waits == ["_local_scalar_dense"] * len(trials)
+    assert waits == ["_local_scalar_dense"] * len(trials)
 
 
 @pytest.mark.parametrize("curvature", ["exact", "first-order"])
