@@ -107,10 +107,10 @@ SUITE_SETTINGS: dict[str, dict[str, Any]] = {
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     # Without learned step sizes it takes longer; without second derivatives there is time for it.
     ("forager", "reptile"): {"iterations": 400},
-    ("point-navigation", "reptile"): {"iterations": 330},
+    ("point-navigation", "reptile"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 300},
     ("cartpole", "reptile"): {"iterations": 200},
     ("forager", "e-maml"): {"iterations": 250},
-    ("point-navigation", "e-maml"): {"iterations": 150},
+    ("point-navigation", "e-maml"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 150},
     ("cartpole", "e-maml"): {"iterations": 130},
     # Many agents, each on a task of its own, rather than many episodes of each.
     ("forager", "es-maml"): {"tasks": 50, "episodes": 10},
