@@ -5,7 +5,8 @@ from __future__ import annotations
 from envs import UsageError
 from metarl.config import TrainConfig
 
-_PRESET = {"reptile": "reptile", "es": "es-maml"}  # outer rules without derivatives, and their name
+# Outer rules that take no derivative of a loss, and the algorithm that each is known by.
+_PRESET = {"reptile": "reptile", "es": "es-maml"}
 
 
 def check_combination(cfg: TrainConfig) -> None:
@@ -17,6 +18,16 @@ def check_combination(cfg: TrainConfig) -> None:
             (cfg.memory != "none") != (cfg.outer == "ppo"),
             f"--memory {cfg.memory} with --outer {cfg.outer}: trials of a memory are learned by "
             "ppo, and by it alone; give --outer ppo and --memory gru or fwp, or neither.",
+        ),
+        (
+            cfg.memory != "none" and cfg.fast != "all",
+            f"--fast {cfg.fast} with --memory {cfg.memory}: a memory changes no weights; leave out "
+            "one of them.",
+        ),
+        (
+            cfg.epochs > 1 and cfg.outer in (*_PRESET, "trpo"),
+            f"--epochs {cfg.epochs} with --outer {cfg.outer}: it moves the weights once for what "
+            "was played; give --epochs 1, or --outer gradient.",
         ),
         (
             learned and derivative_free,

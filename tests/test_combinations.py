@@ -13,23 +13,34 @@ from metarl.config import TrainConfig
 from metarl.meta_train import new_agent
 
 CLASHES = [
-    ({"outer": "es"}, "--step-size per-weight with --outer es: .* give --step-size fixed"),
-    ({"outer": "reptile"}, "--step-size per-weight with --outer reptile: .*--step-size fixed"),
     (
-        {"outer": "reptile", "step_size": "fixed", "fast": "head"},
+        {"outer": "es", "epochs": 1},
+        "--step-size per-weight with --outer es: .* give --step-size fixed",
+    ),
+    (
+        {"outer": "reptile", "epochs": 1},
+        "--step-size per-weight with --outer reptile: .*--step-size fixed",
+    ),
+    (
+        {"outer": "reptile", "epochs": 1, "step_size": "fixed", "fast": "head"},
         "--fast head with --outer reptile: .* give --fast all",
     ),
     (
-        {"outer": "es", "step_size": "fixed", "multi_step": True},
+        {"outer": "es", "epochs": 1, "step_size": "fixed", "multi_step": True},
         "--multi-step with --outer es: .* give --no-multi-step",
     ),
     (
-        {"outer": "es", "step_size": "fixed", "exploration": 0.5},
+        {"outer": "es", "epochs": 1, "step_size": "fixed", "exploration": 0.5},
         "--exploration 0.5 with --outer es: .* give --exploration 0",
     ),
     (
         {"exploration": 1.0, "tasks": 60},
         "--exploration 1 with --task-chunk 50: .* give --task-chunk 60",
+    ),
+    ({"outer": "trpo"}, "--epochs 5 with --outer trpo: .* give --epochs 1"),
+    (
+        {"memory": "gru", "outer": "ppo", "fast": "head"},
+        "--fast head with --memory gru: .* leave out one",
     ),
     ({"memory": "gru"}, "--memory gru with --outer gradient: .* give --outer ppo"),
     ({"outer": "ppo"}, "--memory none with --outer ppo: .* give --outer ppo and --memory gru"),
@@ -51,7 +62,7 @@ def test_no_published_algorithm_is_refused(family, algo):
 
 
 def test_a_clash_on_the_command_line_is_one_line_and_leaves_no_folder(tmp_path):
-    words = f"train point-navigation --outer es {TINY} --run"
+    words = f"train point-navigation --outer es --epochs 1 {TINY} --run"
     parts = ("--step-size per-weight with --outer es", "give --step-size fixed")
     assert refused(words, tmp_path / "run", code=USAGE, parts=parts) == ""
     assert not (tmp_path / "run").exists()
