@@ -12,8 +12,20 @@ from metarl.config import TrainConfig
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # What an item is worth shows at once, so credit must not drown in the rest of the episode.
     "forager": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.7, "iterations": 250},
-    # Two steps in training keep the third, which only evaluation takes, from overshooting.
-    "point-navigation": {"inner_steps": 2, "multi_step": True, "epochs": 3, "iterations": 150},
+    # Small first noise, so that a start near the goal can stay there; after each step another size of
+    # the next, since the longer it has adapted the less there is to change.
+    "point-navigation": {
+        "inner_steps": 3,
+        "multi_step": True,
+        "step_size": "per-step",
+        "inner_lr": 0.5,
+        "log_std_init": -1.0,
+        "epochs": 3,
+        "meta_lr": 2e-3,
+        "meta_lr_of_steps": 1e-2,
+        "lr_decay": True,
+        "iterations": 100,
+    },
     "cartpole": {"inner_lr": 1.0, "iterations": 60},
     "pendulum": {
         "inner_lr": 0.3,
