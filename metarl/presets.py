@@ -12,8 +12,8 @@ from metarl.config import TrainConfig
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # What an item is worth shows at once, so credit must not drown in the rest of the episode.
     "forager": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.7, "iterations": 250},
-    # Small first noise, so that a start near the goal can stay there; after each step another size of
-    # the next, since the longer it has adapted the less there is to change.
+    # Small first noise, so that who is near the goal can stay there; another size for each step,
+    # since the longer it has adapted the less there is to change.
     "point-navigation": {
         "inner_steps": 3,
         "multi_step": True,
@@ -115,6 +115,15 @@ SUITE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+_TRIALS = {
+    "episodes": 2,
+    "task_chunk": 1000,
+    "clip": 0.2,
+    "epochs": 3,
+    "value_weight": 0.1,
+    "lr_decay": True,
+}
+
 # What an algorithm needs otherwise in one family.
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     # Without learned step sizes it takes longer; without second derivatives there is time for it.
@@ -124,6 +133,37 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("forager", "e-maml"): {"iterations": 250},
     ("point-navigation", "e-maml"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 150},
     ("cartpole", "e-maml"): {"iterations": 130},
+    # The value's loss is small beside the policy's: large, it stalls the cell that both share.
+    **{
+        ("bandit", algo): {
+            **_TRIALS,
+            "hidden": (32,),
+            "trial": 1,
+            "tasks": 500 if algo == "rl2" else 250,
+            "minibatches": 4,
+            "meta_lr": 5e-3,
+            "gamma": 0.95,
+            "gae_lambda": 0.9,
+            "entropy": 0.02,
+            "iterations": 250,
+        }
+        for algo in ("rl2", "fwp")
+    },
+    **{
+        ("tabular-mdp", algo): {
+            **_TRIALS,
+            "hidden": (64,),
+            "trial": 10,
+            "tasks": 400,
+            "minibatches": 8,
+            "meta_lr": 3e-3,
+            "gamma": 0.9,
+            "gae_lambda": 0.3,
+            "entropy": 0.01,
+            "iterations": 450,
+        }
+        for algo in ("rl2", "fwp")
+    },
     # Many agents, each on a task of its own, rather than many episodes of each.
     # Untrained, two steps of 2.0 bring the small network to 0.3, which leaves little to climb; of
     # 10.0, to 2.2.
