@@ -34,7 +34,7 @@ from metarl.state import TrainState
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Train
 
-BAR = 10  # characters of the longest bar in a table of returns
+BAR = 7  # characters of the longest bar in a table of returns
 
 
 def train(command: Train) -> int:

@@ -19,7 +19,9 @@ TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
 
 def small(name, algo="promp", **more):
     """A family's own settings, but for their size."""
-    size = {"tasks": 3, "episodes": 2, "iterations": 3, "hidden": (8,)}
+    size = {"tasks": 3, "episodes": 2, "iterations": 3, "hidden": (8,), "lr_decay": False}
+    if algo == "promp":
+        size |= {"step_size": "per-weight"}
     return dataclasses.replace(preset(name, algo), **{**size, **more})
 
 

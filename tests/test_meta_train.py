@@ -31,7 +31,7 @@ def small(family="point-navigation", algo="promp", **more):
 @pytest.mark.parametrize("family", TENSOR)
 @pytest.mark.parametrize("algo", ["promp", "maml"])
 def test_resuming_equals_never_stopping(family, algo):
-    cfg, world = small(family, algo, inner_steps=2), make_family(family)
+    cfg, world = small(family, algo, inner_steps=2, lr_decay=True), make_family(family)
     whole = list(meta_train(cfg, world))
     half = next(itertools.islice(meta_train(cfg, world), 1, None))
     rest = list(meta_train(cfg, world, half))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 SETTINGS = [
     "point-navigation",
+    "--no-lr-decay",  # so that a run can be made longer, and be as if it had been so from the start
     "--iterations",
     "12",
     "--tasks",
