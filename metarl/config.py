@@ -132,7 +132,8 @@ class TrainConfig:
         float, *number("Adam step size of the learned step sizes", 0, 1)
     ] = 1e-3
     lr_decay: Annotated[
-        bool, arg(help="let both fall linearly to 0 over the iterations of the run")
+        bool,
+        arg(help="let these, and a memory's entropy bonus, fall linearly to 0 over the whole run"),
     ] = False
     max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 1e-9)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5

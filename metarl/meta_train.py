@@ -64,9 +64,8 @@ def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
     if not cfg.lr_decay:
         return cfg
     left = 1 - iteration / cfg.iterations
-    return dataclasses.replace(
-        cfg, meta_lr=left * cfg.meta_lr, meta_lr_of_steps=left * cfg.meta_lr_of_steps
-    )
+    falling = ("meta_lr", "meta_lr_of_steps", "entropy")
+    return dataclasses.replace(cfg, **{name: left * getattr(cfg, name) for name in falling})
 
 
 def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:

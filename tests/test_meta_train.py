@@ -271,7 +271,7 @@ def test_a_falling_step_size_is_half_of_the_first_half_way(algo):
     world = make_family("point-navigation")
     cfg = small(algo=algo, iterations=2, lr_decay=True)
     first, last = meta_train(cfg, world)
-    halved = {"meta_lr": cfg.meta_lr / 2, "meta_lr_of_steps": cfg.meta_lr_of_steps / 2}
+    halved = {k: getattr(cfg, k) / 2 for k in ("meta_lr", "meta_lr_of_steps", "entropy")}
     half = dataclasses.replace(cfg, lr_decay=False, **halved)
     want = list(meta_train(half, world, first))[-1]
     assert_close(named_weights(last.agent), named_weights(want.agent), rtol=0, atol=0)
