@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from agents.policy import as_input
 from agents.rollout import Rollout
 
+RIDGE = 1e-5  # of the baseline's normal equations, which are means over steps
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, alive -> values (N, T, B)
 
 
@@ -39,15 +40,15 @@ def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float
     return discounted_sum(torch.where(alive > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
 
 
-def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
     """Values (N, T, B) fitted to `ret` in each task, linear in `observation_features` and time.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
     """
-    return least_squares(observation_features(obs), ret, alive)
+    return least_squares(observation_features(obs), ret, alive, ridge)
 
 
-def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = 1e-5) -> Tensor:
+def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
     """Values (N, T, B) of the ridge regression of `ret` in each task, in closed form.
 
     Normal equations in float64, divided by the number of living steps so that `ridge` means the

@@ -63,7 +63,7 @@ def test_no_published_algorithm_is_refused(family, algo):
 
 def test_a_clash_on_the_command_line_is_one_line_and_leaves_no_folder(tmp_path):
     words = f"train point-navigation --outer es --epochs 1 {TINY} --run"
-    parts = ("--step-size per-weight with --outer es", "give --step-size fixed")
+    parts = ("--step-size per-step with --outer es", "give --step-size fixed")
     assert refused(words, tmp_path / "run", code=USAGE, parts=parts) == ""
     assert not (tmp_path / "run").exists()
 

@@ -117,8 +117,9 @@ def test_the_log_likelihood_and_e_mamls_term_are_exact_after_a_step_from_one_sam
     lost = clipped_surrogate(act_dist(agent.policy, path[-1], query.obs), query, cfg.clip)
     played = SimpleNamespace(episode_return=lambda: after.detach().unsqueeze(1))
     data = Experience(None, [played], [one_each], query, path)
-    # Its credit is normalised over tasks.
-    credit = after.std(correction=0).detach() * exploration_loss(cfg, agent, data, path)
+    # Its credit is normalised over tasks, and in units of an episode's number of actions.
+    unit = horizon * after.std(correction=0).detach()
+    credit = unit * exploration_loss(cfg, agent, data, path)
     total = (likely.detach() * (lost + cfg.exploration * credit)).sum()
     (got,) = torch.autograd.grad(-total, logits)
     if name == "log-likelihood":

@@ -53,7 +53,7 @@ def noted(simulators, what):
 
 
 def test_a_rollout_carries_the_notes_of_its_simulator(played):
-    agent = new_agent(small("point-navigation"), Noting())
+    agent = new_agent(small("point-navigation", log_std_init=0.0), Noting())
     gen = torch.Generator().manual_seed(0)
     data = agent.play(Noting(), sample_tasks(Noting(), 4, gen), 5, gen)
     assert data.notes.keys() == {"diverged", "success"}
@@ -77,7 +77,14 @@ def test_a_family_without_notes_has_none_and_counts_no_divergence():
 
 @pytest.mark.parametrize("chunk", [1, 2, 50])
 def test_metrics_sum_what_diverged_and_average_what_succeeded(played, chunk):
-    cfg = small("point-navigation", tasks=3, task_chunk=chunk, inner_steps=1, episodes=4)
+    cfg = small(
+        "point-navigation",
+        tasks=3,
+        task_chunk=chunk,
+        inner_steps=1,
+        episodes=4,
+        log_std_init=0.0,
+    )
     metrics = next(meta_train(cfg, Noting())).metrics
     before, after = played[::2], played[1::2]  # each chunk plays before and after its inner step
 
