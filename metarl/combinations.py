@@ -9,21 +9,46 @@ from metarl.config import TrainConfig
 _PRESET = {"reptile": "reptile", "es": "es-maml"}
 
 
+Conflict = tuple[bool, str]  # whether there is one, and what to say then
+
+
 def check_combination(cfg: TrainConfig) -> None:
     """Raise UsageError that names two settings that exclude each other, and the way out."""
-    learned = cfg.step_size != "fixed"
-    derivative_free = cfg.outer in _PRESET
-    conflicts = [
+    for clash, message in (*_of_memory(cfg), *_of_outer(cfg), *_of_exploration(cfg)):
+        if clash:
+            raise UsageError(message)
+
+
+def _of_memory(cfg: TrainConfig) -> list[Conflict]:
+    memory = cfg.memory != "none"
+    return [
         (
-            (cfg.memory != "none") != (cfg.outer == "ppo"),
+            memory != (cfg.outer == "ppo"),
             f"--memory {cfg.memory} with --outer {cfg.outer}: trials of a memory are learned by "
             "ppo, and by it alone; give --outer ppo and --memory gru or fwp, or neither.",
         ),
         (
-            cfg.memory != "none" and cfg.fast != "all",
+            memory and cfg.fast != "all",
             f"--fast {cfg.fast} with --memory {cfg.memory}: a memory changes no weights; leave out "
             "one of them.",
         ),
+        (
+            memory and cfg.baseline != "linear",
+            f"--baseline {cfg.baseline} with --memory {cfg.memory}: a memory has its own critic; "
+            "leave out one of them.",
+        ),
+        (
+            memory and cfg.policy == "cnn",
+            f"--policy cnn with --memory {cfg.memory}: a memory reads images as plain numbers; "
+            "leave out one of them.",
+        ),
+    ]
+
+
+def _of_outer(cfg: TrainConfig) -> list[Conflict]:
+    learned = cfg.step_size != "fixed"
+    derivative_free = cfg.outer in _PRESET
+    return [
         (
             cfg.epochs > 1 and cfg.outer in (*_PRESET, "trpo"),
             f"--epochs {cfg.epochs} with --outer {cfg.outer}: it moves the weights once for what "
@@ -50,8 +75,13 @@ def check_combination(cfg: TrainConfig) -> None:
             f"--multi-step with --outer {cfg.outer}: it has no loss to average; give "
             "--no-multi-step, or --outer gradient or trpo.",
         ),
+    ]
+
+
+def _of_exploration(cfg: TrainConfig) -> list[Conflict]:
+    return [
         (
-            cfg.exploration > 0 and derivative_free,
+            cfg.exploration > 0 and cfg.outer in _PRESET,
             f"--exploration {cfg.exploration:g} with --outer {cfg.outer}: it has no loss to add it "
             "to; give --exploration 0, or --outer gradient or trpo.",
         ),
@@ -61,6 +91,3 @@ def check_combination(cfg: TrainConfig) -> None:
             f"compared with each other; give --task-chunk {cfg.tasks} or more.",
         ),
     ]
-    for clash, message in conflicts:
-        if clash:
-            raise UsageError(message)

@@ -19,22 +19,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import Family, RunError, UsageError, make_family, parameters, unseen
+from envs import RunError, UsageError, make_family, parameters
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
 from metarl.comparison import compare, show_comparison
 from metarl.config import RunConfig, TrainConfig
-from metarl.evaluate import Evaluation
 from metarl.evaluate import evaluate as judge
 from metarl.listing import usable
 from metarl.machine import choose_device
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState
+from metarl.tables import show_returns, show_simulation
 
 if TYPE_CHECKING:
     from metarl.cli import Bench, Evaluate, Train
-
-BAR = 7  # characters of the longest bar in a table of returns
 
 
 def train(command: Train) -> int:
@@ -61,7 +59,7 @@ def train(command: Train) -> int:
         ) from error
     if command.json:
         print(json.dumps(result.to_json(job.train.algo, state.env_steps)))
-    _show_returns(console, result, job.family)
+    show_returns(console, result, job.family)
     console.print(f"\nCurve: {folder / 'adaptation.png'}", soft_wrap=True)
     if (folder / "episode.gif").exists():
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
@@ -132,43 +130,6 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
         yield watch
 
 
-def _show_returns(console: Console, result: Evaluation, family: Family) -> None:
-    kind = {
-        "train": "as in training",
-        "test": "seen in training: there are no others"
-        if unseen(family).startswith("none")
-        else "unseen in training",
-        "extrapolate": "out of the training range",
-    }
-    title = (
-        f"{result.family}: {len(result.params)} tasks {kind[result.split]}, "
-        f"{result.episodes} episodes a step"
-    )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shares = None if result.success is None else result.success.mean(axis=0)
-    success = [] if shares is None else ["success"]
-    for name in ("steps", "return", "95 % interval", "IQM", *success, "gain, 95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    means = [*result.mean, *([] if result.oracle is None else [result.oracle.mean()])]
-    low, high = min(means), max(means)
-
-    def bar(value: float) -> str:
-        return "█" * round(BAR * (value - low) / (high - low)) if high > low else ""
-
-    mean_ci95, gain_ci95 = result.ci95, result.gain_ci95
-    for k, mean in enumerate(result.mean):
-        (a, b), (c, d) = mean_ci95[k], gain_ci95[k]
-        gain = f"{mean - result.mean[0]:+.2f} [{c:.2f}, {d:.2f}]" if k else ""
-        share = [] if shares is None else [f"{shares[k]:.2f}"]
-        row = [f"{mean:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", *share, gain]
-        table.add_row(str(k), *row, bar(mean))
-    if result.oracle is not None:
-        best = result.oracle.mean()
-        table.add_row("oracle", f"{best:.2f}", "", "", *("" for _ in success), "", bar(best))
-    console.print(table)
-
-
 def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     job = open_run(command.run, command.device)
@@ -185,7 +146,7 @@ def evaluate(command: Evaluate) -> int:
     )
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(quiet=str(command.json) == "-")
-    _show_returns(console, result, job.family)
+    show_returns(console, result, job.family)
     if command.comparators:
         totals = compare(job.state.agent, job.family, result, command.split, command.seed)
         record["trial_totals"] = totals
@@ -215,7 +176,7 @@ def bench(command: Bench) -> int:
         )
         _write_json(command.json, record)
         if str(command.json) != "-":
-            _show_simulation(Console(), record)
+            show_simulation(Console(), record)
         return 0
     record = measure(
         command.workload, command.repeats, command.threads, choose_device(command.device)
@@ -238,15 +199,3 @@ def bench(command: Bench) -> int:
         f"{record['threads']} threads, {record['device']}"
     )
     return 0
-
-
-def _show_simulation(console: Console, record: dict[str, Any]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    table.title = f"{record['episodes']} episodes in parallel, random policy, no learning"
-    for column in ("family", "env steps/s", "AsyncVectorEnv"):
-        table.add_column(column, justify="left" if column == "family" else "right")
-    for name, row in record["families"].items():
-        other = row.get("async_vector_env")
-        table.add_row(name, f"{row['steps_per_second']:,.0f}", f"{other:,.0f}" if other else "")
-    console.print(table)
-    console.print(f"{record['threads']} threads")

@@ -42,6 +42,14 @@ CLASHES = [
         {"memory": "gru", "outer": "ppo", "fast": "head"},
         "--fast head with --memory gru: .* leave out one",
     ),
+    (
+        {"memory": "gru", "outer": "ppo", "baseline": "learned"},
+        "--baseline learned with --memory gru: .* leave out one",
+    ),
+    (
+        {"memory": "fwp", "outer": "ppo", "policy": "cnn"},
+        "--policy cnn with --memory fwp: .* leave out one",
+    ),
     ({"memory": "gru"}, "--memory gru with --outer gradient: .* give --outer ppo"),
     ({"outer": "ppo"}, "--memory none with --outer ppo: .* give --outer ppo and --memory gru"),
 ]
