@@ -16,7 +16,9 @@ class Algorithm:
 
 
 # One policy-gradient step on each batch, of a loss that isn't clipped.
-_PLAIN: dict[str, Any] = {"epochs": 1, "clip": 0.0, "inner_kl": 0.0, "multi_step": False}
+_PLAIN: dict[str, Any] = {"epochs": 1, "clip": 0.0, "inner_kl": 0.0}
+# No loss, so none after each step either.
+_NO_LOSS = {**_PLAIN, "multi_step": False}
 _TRPO = {**_PLAIN, "outer": "trpo"}
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -43,7 +45,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "reptile": Algorithm(
         "towards the adapted weights",
         "Nichol et al. 2018 (arXiv:1803.02999)",
-        {**_PLAIN, "outer": "reptile", "step_size": "fixed"},
+        {**_NO_LOSS, "outer": "reptile", "step_size": "fixed"},
     ),
     "anil": Algorithm(
         "adapts the last layer alone",
@@ -80,7 +82,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "evolution strategies over adaptation: no second derivatives",
         "Song et al. 2020 (arXiv:1910.01215)",
         # Every weight more is one more that chance moves.
-        {**_PLAIN, "outer": "es", "step_size": "fixed", "hidden": (16,), "meta_lr": 0.03},
+        {**_NO_LOSS, "outer": "es", "step_size": "fixed", "hidden": (16,), "meta_lr": 0.03},
     ),
     "rl2": Algorithm(
         "remembers: a recurrent network that reads the whole trial",
