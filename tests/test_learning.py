@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import metarl
+from metarl.algorithms import ALGORITHMS
 
 pytestmark = pytest.mark.learning
 
@@ -18,11 +19,11 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def trained(name, iterations):
+def trained(name, iterations, algo="promp", tasks=40):
     family = metarl.make_family(name)
-    cfg = dataclasses.replace(metarl.preset(name, "promp"), iterations=iterations)
+    cfg = dataclasses.replace(metarl.preset(name, algo), iterations=iterations)
     *_, state = metarl.meta_train(cfg, family)
-    return metarl.evaluate(state.agent, family, seed=1)
+    return metarl.evaluate(state.agent, family, tasks=tasks, seed=1)
 
 
 def test_point_navigation_reaches_hidden_goals():
@@ -37,3 +38,14 @@ def test_adapted_agents_reach_most_of_what_an_oracle_gets(name, iterations):
     result = trained(name, iterations)
     assert result.mean[3] >= 0.85 * result.oracle.mean()
     assert result.gain_ci95[3, 0] > 0
+
+
+@pytest.mark.parametrize("algo", [a for a in ALGORITHMS if "memory" not in ALGORITHMS[a].settings])
+def test_every_algorithm_learns_to_adapt(algo):
+    result = trained("bandit", 40, algo)
+    assert result.gain_ci95[3, 0] > 2  # pulls in 10 that pay more than before; an oracle: 3.3
+
+
+@pytest.mark.parametrize("algo", ["rl2", "fwp"])
+def test_a_memory_learns_within_its_first_episode(algo):
+    assert trained("bandit", 120, algo, tasks=500).mean[0] > 6  # at random 5; Gittins indices: 6.6
