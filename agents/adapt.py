@@ -30,6 +30,7 @@ def inner_update(
     inner_lr: Params,
     first_order: bool = False,
     max_norm: float = 0.0,
+    iterations: int = 1,
 ) -> Params:
     """One gradient step on each task; returns new weights, touches nothing.
 
@@ -41,11 +42,31 @@ def inner_update(
         params: fast weights (N, ...), and slow ones (...), which stay.
         inner_lr: for each fast weight its step size, () or the shape of the slow weight.
         max_norm: bound of the L2 norm of a task's gradient over its fast weights; 0 for none.
-    Source: MAML, Finn et al. 2017 (arXiv:1703.03400), algorithm 3.
+        iterations: with more than one the gradient is taken anew where the last led, always from
+            the same start. If step size times curvature is below 1, that tends to the proximal
+            point, which minimises loss + |new - old|^2 / (2 inner_lr).
+    Source: MAML, Finn et al. 2017 (arXiv:1703.03400), algorithm 3; the proximal point is iMAML's,
+        Rajeswaran et al. 2019 (arXiv:1909.04630), equation 4.
     """
+    at = params
+    for _ in range(iterations):
+        at = step_from(loss, params, at, data, inner_lr, first_order, max_norm)
+    return at
+
+
+def step_from(
+    loss: Loss,
+    params: Params,
+    at: Params,
+    data: Any,
+    inner_lr: Params,
+    first_order: bool = False,
+    max_norm: float = 0.0,
+) -> Params:
+    """A gradient step from `params` with the gradient at other weights; else as `inner_update`."""
     # A task's loss depends on its own row alone, so the gradient of the sum holds each task's own.
-    fast = [params[k] for k in inner_lr]
-    grads = torch.autograd.grad(loss(params, data).sum(), fast, create_graph=not first_order)
+    fast = [at[k] for k in inner_lr]
+    grads = torch.autograd.grad(loss(at, data).sum(), fast, create_graph=not first_order)
     step = dict(zip(inner_lr, grads, strict=True))
     if max_norm:
         step = clip_each_task(step, max_norm)
@@ -68,16 +89,18 @@ def adapt(
     inner_lr: Params | list[Params],
     second_order_steps: int = 1_000_000,
     max_norm: float = 0.0,
+    iterations: int = 1,
 ) -> list[Params]:
     """Weights before the first and after each of K = len(support) steps.
 
     Args:
         inner_lr: as of `inner_update`, the same for all steps or a list of K.
         second_order_steps: so many of the last steps keep their second derivatives.
+        max_norm, iterations: as of `inner_update`.
     """
     path = [params]
     for k, data in enumerate(support):
         lr = inner_lr[k] if isinstance(inner_lr, list) else inner_lr
         first_order = k < len(support) - second_order_steps
-        path.append(inner_update(loss, path[-1], data, lr, first_order, max_norm))
+        path.append(inner_update(loss, path[-1], data, lr, first_order, max_norm, iterations))
     return path

@@ -56,6 +56,7 @@ class InnerRule:
     dice_lambda: float = 1.0
     entropy: float = 0.0  # weight of a bonus, per nat
     max_norm: float = 0.0  # of a task's gradient; 0 doesn't clip
+    iterations: int = 1  # of each step; more than one tend to the proximal point
     per_step: bool = False  # step sizes have a leading axis, one entry for each step
 
 
@@ -139,9 +140,9 @@ class Agent(Learner):
         self, params: Params, batch: Batch, step: int, first_order: bool = False
     ) -> Params:
         """Weights one inner step later; differentiable unless `first_order`."""
-        lr = self.step_size(step)
+        lr, rule = self.step_size(step), self.rule
         return inner_update(
-            self.inner_loss, params, batch, lr, first_order, max_norm=self.rule.max_norm
+            self.inner_loss, params, batch, lr, first_order, rule.max_norm, rule.iterations
         )
 
     def learn(self, data: Rollout) -> Agent:

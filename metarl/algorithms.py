@@ -42,6 +42,17 @@ ALGORITHMS: dict[str, Algorithm] = {
         "Finn et al. 2017 (arXiv:1703.03400), section 5.2; Nichol et al. 2018 (arXiv:1803.02999)",
         {**_PLAIN, "step_size": "fixed", "second_order_steps": 0},
     ),
+    "imaml": Algorithm(
+        "the derivative of where adaptation ends, whatever way it went",
+        "Rajeswaran et al. 2019 (arXiv:1909.04630)",
+        {
+            **_PLAIN,
+            "outer": "implicit",
+            "step_size": "fixed",
+            "inner_iterations": 5,
+            "cg_steps": 5,
+        },
+    ),
     "reptile": Algorithm(
         "towards the adapted weights",
         "Nichol et al. 2018 (arXiv:1803.02999)",

@@ -50,7 +50,7 @@ def _of_outer(cfg: TrainConfig) -> list[Conflict]:
     derivative_free = cfg.outer in _PRESET
     return [
         (
-            cfg.epochs > 1 and cfg.outer in (*_PRESET, "trpo"),
+            cfg.epochs > 1 and cfg.outer in (*_PRESET, "trpo", "implicit"),
             f"--epochs {cfg.epochs} with --outer {cfg.outer}: it moves the weights once for what "
             "was played; give --epochs 1, or --outer gradient.",
         ),

@@ -107,6 +107,15 @@ class TrainConfig:
     inner_max_norm: Annotated[
         float, *number("clip each task's inner gradient to this L2 norm; 0 does not", 0)
     ] = 0.0
+    inner_iterations: Annotated[
+        int,
+        *number(
+            "gradients in each inner step, each taken where the last led: 1 is a gradient step, "
+            "many tend to the proximal point (iMAML)",
+            1,
+            1000,
+        ),
+    ] = 1
     baseline: Annotated[
         Literal["linear", "learned", "none"],
         arg(
@@ -123,8 +132,8 @@ class TrainConfig:
         str,
         *name_in(
             OUTER,
-            "outer update: gradient (Adam), trpo, reptile, es (evolution strategies), or ppo (over "
-            "trials of a memory)",
+            "outer update: gradient (Adam), implicit (iMAML), trpo, reptile, es (evolution "
+            "strategies), or ppo (over trials of a memory)",
         ),
     ] = "gradient"
     meta_lr: Annotated[float, *number("Adam step size of the slow weights", 0, 1)] = 1e-3
@@ -146,7 +155,9 @@ class TrainConfig:
         *number("weight of the credit of episodes before for returns after (E-MAML)", 0, 1e3),
     ] = 0.0
     max_kl: Annotated[float, *number("trpo: bound of the KL of an outer update, nats", 1e-9)] = 0.01
-    cg_steps: Annotated[int, *number("trpo: conjugate-gradient steps", 1, 1000)] = 10
+    cg_steps: Annotated[
+        int, *number("trpo, implicit: steps in which a linear system is solved", 1, 1000)
+    ] = 10
     damping: Annotated[float, *number("trpo: added to the curvature's diagonal", 0)] = 1e-5
     curvature: Annotated[
         Literal["exact", "first-order"],

@@ -70,6 +70,7 @@ def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 2
         [agent.step_size(k) for k in range(cfg.inner_steps)],
         min(cfg.second_order_steps, steps),
         agent.rule.max_norm,
+        agent.rule.iterations,
     )
 
 

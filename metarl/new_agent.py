@@ -50,6 +50,7 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
         cfg.dice_lambda,
         cfg.inner_entropy,
         cfg.inner_max_norm,
+        cfg.inner_iterations,
         per_step=cfg.step_size == "per-step",
     )
     value = {}

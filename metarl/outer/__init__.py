@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import evolution, gradient, reptile, trials, trpo
+from metarl.outer import evolution, gradient, implicit, reptile, trials, trpo
 from metarl.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
@@ -12,6 +12,7 @@ Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {
     "gradient": gradient.improve,
+    "implicit": implicit.improve,
     "trpo": trpo.improve,
     "ppo": trials.improve,
     "reptile": reptile.improve,

@@ -1,0 +1,86 @@
+"""iMAML: proximal points against closed form, gradients against those through all iterations."""
+
+import dataclasses
+
+import pytest
+import torch
+from inner_problem import live, make_problem
+from torch.testing import assert_close
+
+from agents.adapt import inner_update
+from metarl.experience import adapt_again
+from metarl.objective import loss_of
+from metarl.outer.gradient import trained_weights
+from metarl.outer.implicit import implicit_gradient
+from metarl.state import named_weights, with_weights
+
+CASE = {"world": "gaussian", "step_size": "fixed", "inner_kl": 0.0, "clip": 0.0}
+CASES = [
+    {},
+    {"inner_steps": 2},
+    {"inner_steps": 2, "multi_step": True},
+    {"world": "categorical", "estimator": ("dice", 0.7)},
+    {"fast": "head"},
+    {"fast": "body", "step_size": "per-step", "inner_steps": 2},
+    {"fast": "context"},
+    {"fast": "lora", "step_size": "per-tensor"},
+    {"step_size": "per-weight", "inner_max_norm": 0.5},
+    {"inner_entropy": 0.3},
+]
+
+
+def solved(**case):
+    """A problem with small steps, so that iterations tend to the proximal point; in float64."""
+    cfg, agent, data, _ = make_problem({**CASE, **case}, away=0.0)
+    size = 1.0 if cfg.fast == "context" else 0.1  # a context bends little
+    lr = {k: size * x.detach() for k, x in agent.inner_lr.items()}
+    rule = dataclasses.replace(agent.rule, iterations=60)
+    agent = live(dataclasses.replace(agent, inner_lr=lr, rule=rule))
+    return dataclasses.replace(cfg, cg_steps=60), agent, data
+
+
+def test_many_iterations_end_in_the_proximal_point_of_a_quadratic():
+    gen = torch.Generator().manual_seed(0)
+    root = torch.randn(2, 3, 3, generator=gen, dtype=torch.float64)
+    a, b = root @ root.mT, torch.randn(2, 3, generator=gen, dtype=torch.float64)
+    old, lr = torch.randn(2, 3, generator=gen, dtype=torch.float64), 0.05
+
+    def loss(params, data):
+        x = params["x"].unsqueeze(-1)
+        return (0.5 * x.mT @ a @ x).flatten() - (b * params["x"]).sum(-1)
+
+    start = {"x": old.requires_grad_()}
+    new = inner_update(loss, start, None, {"x": torch.tensor(lr)}, iterations=200)["x"]
+    eye = torch.eye(3, dtype=torch.float64)
+    assert_close(new, torch.linalg.solve(a + eye / lr, b + old / lr))
+    one = inner_update(loss, start, None, {"x": torch.tensor(lr)})["x"]
+    assert (one - new).norm() > 0.01  # one gradient step is somewhere else
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_gradient_is_that_through_all_iterations(case):
+    cfg, agent, data = solved(**case)
+    weights = trained_weights(cfg, agent)
+    now = with_weights(agent, weights)
+    path = adapt_again(cfg, now, data)
+    loss = loss_of(cfg, now, data, path, first=True)
+    through = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+    data = data._replace(path=[{k: p.detach() for k, p in fast.items()} for fast in path])
+    value, grads = implicit_gradient(cfg, agent, weights, data)
+    assert_close(value, loss.detach())
+    assert_close(list(grads.values()), list(through), rtol=1e-6, atol=1e-9)
+    blind = implicit_gradient(dataclasses.replace(cfg, cg_steps=1), agent, weights, data)[1]
+    worst = max((grads[k] - blind[k]).abs().max() for k in grads)
+    assert worst > 1e-6  # the linear system matters
+
+
+def test_it_leaves_an_agent_that_does_not_adapt_its_plain_gradient():
+    cfg, agent, data = solved(inner_steps=0)
+    weights = trained_weights(cfg, agent)
+    now = with_weights(agent, weights)
+    data = data._replace(path=[now.fast(len(data.query.obs))])
+    loss = loss_of(cfg, now, data, data.path, first=True)
+    plain = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+    _, grads = implicit_gradient(cfg, agent, weights, data)
+    assert_close(list(grads.values()), list(plain))
+    assert set(grads) <= set(named_weights(agent))
