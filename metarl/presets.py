@@ -142,32 +142,26 @@ _TRIALS = {
 
 # One gradient for each batch, so a longer one than where several epochs share it.
 _ADAM = ("maml", "fomaml", "imaml", "meta-sgd", "maml-dice")
+_ADAM_SETTINGS: dict[str, dict[str, Any]] = {
+    "cartpole": {"meta_lr": 5e-3, "lr_decay": True},
+    "forager": {"meta_lr": 5e-3, "lr_decay": True, "iterations": 150},
+    "point-navigation": {"inner_lr": 0.3, "meta_lr": 5e-3, "iterations": 100},
+    "half-cheetah-dir": {"meta_lr": 1e-2, "iterations": 80},
+}
 # A quarter of the episodes shows the curvature well enough, in a third of the time.
 _TRUST = ("maml-trpo", "anil", "boil", "cavia")
 _TRUSTED = {"max_kl": 0.03, "curvature_share": 0.25}
+_TRUST_SETTINGS: dict[str, dict[str, Any]] = {
+    "cartpole": {**_TRUSTED, "iterations": 30},
+    "forager": {**_TRUSTED, "iterations": 60},
+    "point-navigation": {**_TRUSTED, "inner_lr": 0.3, "iterations": 40},
+    "half-cheetah-dir": {**_TRUSTED, "iterations": 80},
+}
 
 # What an algorithm needs otherwise in one family.
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
-    **{
-        (family, algo): settings
-        for family, settings in {
-            "cartpole": {"meta_lr": 5e-3, "lr_decay": True},
-            "forager": {"meta_lr": 5e-3, "lr_decay": True, "iterations": 150},
-            "point-navigation": {"inner_lr": 0.3, "meta_lr": 5e-3, "iterations": 100},
-            "half-cheetah-dir": {"meta_lr": 1e-2, "iterations": 80},
-        }.items()
-        for algo in _ADAM
-    },
-    **{
-        (family, algo): {**_TRUSTED, **settings}
-        for family, settings in {
-            "cartpole": {"iterations": 30},
-            "forager": {"iterations": 60},
-            "point-navigation": {"inner_lr": 0.3, "iterations": 40},
-            "half-cheetah-dir": {"iterations": 80},
-        }.items()
-        for algo in _TRUST
-    },
+    **{(f, algo): settings for f, settings in _ADAM_SETTINGS.items() for algo in _ADAM},
+    **{(f, algo): settings for f, settings in _TRUST_SETTINGS.items() for algo in _TRUST},
     # Without learned step sizes it takes longer; without second derivatives there is time for it.
     ("forager", "reptile"): {"iterations": 400},
     ("point-navigation", "reptile"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 300},
