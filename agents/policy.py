@@ -33,7 +33,8 @@ class Policy(nn.Module):
 
     A subclass calls `add_layers` and ends in `decide`, whose last layer has `out` units.
 
-    Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last, zero
+    Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last (with a
+    context 1: it acts through that layer alone, and from nearly nothing never learns to), zero
     biases, so that the first policy is near to uniform, or to a centred normal whose standard
     deviation is `exp(log_std_init)` of half the action box. Context, and the upper halves of
     adapters, are 0: without adaptation they change nothing.
@@ -110,10 +111,11 @@ class Policy(nn.Module):
     def initial(self, gen: torch.Generator | None = None) -> Params:
         """Fresh weights, drawn on the CPU so that a seed means the same on every device."""
         params = {k: torch.zeros(p.shape) for k, p in self.named_parameters()}
+        small = 1.0 if self.context_size else 0.01
         for k, p in params.items():
             if k.endswith("weight"):
                 last = k == f"layers.{len(self.layers) - 1}.weight"
-                nn.init.orthogonal_(p, 0.01 if last else math.sqrt(2.0), generator=gen)
+                nn.init.orthogonal_(p, small if last else math.sqrt(2.0), generator=gen)
             elif k.startswith("lora_down"):
                 nn.init.orthogonal_(p, generator=gen)
             elif k == "log_std":

@@ -71,8 +71,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "cavia": Algorithm(
         "adapts a context vector that starts at 0 in every task",
         "Zintgraf et al. 2019 (arXiv:1810.03642)",
-        # Its gradient comes through the last layer, which starts at nearly nothing.
-        {**_TRPO, "fast": "context", "step_size": "fixed", "inner_lr": 20.0},
+        {**_TRPO, "fast": "context", "step_size": "fixed"},
     ),
     "meta-sgd": Algorithm(
         "a learned step size for each weight",

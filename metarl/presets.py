@@ -158,6 +158,23 @@ _TRUST_SETTINGS: dict[str, dict[str, Any]] = {
     "half-cheetah-dir": {**_TRUSTED, "iterations": 80},
 }
 
+# Four episodes of a trial, as many as an evaluation of three steps plays; many small batches.
+_FOUR = {**_TRIALS, "trial": 4, "meta_lr": 3e-3, "gae_lambda": 0.9}
+_MEMORY_SETTINGS: dict[str, dict[str, Any]] = {
+    "cartpole": {**_FOUR, "tasks": 50, "gamma": 0.97, "iterations": 80},
+    "forager": {**_FOUR, "tasks": 100, "gamma": 0.9, "iterations": 300},
+    "point-navigation": {
+        **_FOUR,
+        "tasks": 100,
+        "gamma": 0.9,
+        "epochs": 4,
+        "minibatches": 8,
+        "entropy": 0.0,
+        "iterations": 80,
+    },
+    "half-cheetah-dir": {**_FOUR, "tasks": 50, "gamma": 0.97, "epochs": 5, "iterations": 100},
+}
+
 # What an algorithm needs otherwise in one family.
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{(f, algo): settings for f, settings in _ADAM_SETTINGS.items() for algo in _ADAM},
@@ -200,6 +217,7 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
         }
         for algo in ("rl2", "fwp")
     },
+    **{(f, algo): settings for f, settings in _MEMORY_SETTINGS.items() for algo in ("rl2", "fwp")},
     # Many agents, each on a task of its own, rather than many episodes of each.
     # Untrained, two steps of 2.0 bring the small network to 0.3, which leaves little to climb; of
     # 10.0, to 2.2.

@@ -115,6 +115,13 @@ def test_weights_start_orthogonal_with_a_small_last_layer_and_zero_biases():
     assert_close(params["log_std"], torch.full((2,), -0.5))
 
 
+def test_a_context_starts_with_a_last_layer_that_it_can_act_through():
+    params = MLP(PLANE, SYMMETRIC, (8,), context=2).initial(gen())
+    weight = params["layers.1.weight"]
+    assert_close(weight @ weight.T, torch.eye(len(weight)))
+    assert not params["context"].any()
+
+
 def test_the_same_generator_gives_the_same_first_weights():
     policy = MLP(PLANE, Discrete(3), (8,))
     one, same, other = (policy.initial(gen(seed)) for seed in (0, 0, 1))
