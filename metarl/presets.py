@@ -179,6 +179,10 @@ _MEMORY_SETTINGS: dict[str, dict[str, Any]] = {
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{(f, algo): settings for f, settings in _ADAM_SETTINGS.items() for algo in _ADAM},
     **{(f, algo): settings for f, settings in _TRUST_SETTINGS.items() for algo in _TRUST},
+    # A context moves the policy less than all weights do.
+    ("forager", "cavia"): {**_TRUST_SETTINGS["forager"], "inner_lr": 10.0},
+    ("point-navigation", "cavia"): {**_TRUST_SETTINGS["point-navigation"], "inner_lr": 1.0},
+    ("half-cheetah-dir", "cavia"): {**_TRUST_SETTINGS["half-cheetah-dir"], "inner_lr": 30.0},
     # Without learned step sizes it takes longer; without second derivatives there is time for it.
     ("forager", "reptile"): {"iterations": 400},
     ("point-navigation", "reptile"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 300},
