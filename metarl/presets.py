@@ -205,7 +205,7 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
             "gamma": 0.95,
             "gae_lambda": 0.9,
             "entropy": 0.02,
-            "iterations": 250,
+            "iterations": 400,
         }
         for algo in ("rl2", "fwp")
     },
