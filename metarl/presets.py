@@ -8,6 +8,17 @@ from envs import UsageError
 from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
 
+# MuJoCo is most of the time: fewer episodes, and more updates on each of them. Credit must not
+# drown in the rest of the episode; step sizes must fall as the noise does.
+_CHEETAH = {
+    "episodes": 10,
+    "gamma": 0.97,
+    "gae_lambda": 0.9,
+    "meta_lr": 3e-3,
+    "log_std_init": -0.5,
+    "lr_decay": True,
+}
+
 # Where a family needs other settings than TrainConfig's own.
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # What an item is worth shows at once, so credit must not drown in the rest of the episode.
@@ -77,26 +88,8 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr_of_steps": 1e-2,
         "iterations": 250,
     },
-    # MuJoCo is most of the time: fewer episodes, and more updates on each of them. Credit must not
-    # drown in the rest of the episode; step sizes must fall as the noise does.
-    "half-cheetah-dir": {
-        "episodes": 10,
-        "gamma": 0.97,
-        "gae_lambda": 0.9,
-        "meta_lr": 3e-3,
-        "log_std_init": -0.5,
-        "lr_decay": True,
-        "iterations": 800,
-    },
-    "half-cheetah-vel": {
-        "episodes": 10,
-        "gamma": 0.97,
-        "gae_lambda": 0.9,
-        "meta_lr": 3e-3,
-        "log_std_init": -0.5,
-        "lr_decay": True,
-        "iterations": 150,
-    },
+    "half-cheetah-dir": {**_CHEETAH, "iterations": 800},
+    "half-cheetah-vel": {**_CHEETAH, "iterations": 150},
     # A key matters until the ball comes down, some ten steps later at most. Two steps in training
     # keep the third from overshooting; fewer tasks pay for the second.
     "breakout": {
