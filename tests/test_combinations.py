@@ -13,6 +13,7 @@ from metarl.config import TrainConfig
 from metarl.meta_train import new_agent
 
 CLASHES = [
+    ({"outer": "implicit"}, "--epochs 5 with --outer implicit: .* give --epochs 1"),
     (
         {"outer": "es", "epochs": 1},
         "--step-size per-weight with --outer es: .* give --step-size fixed",

@@ -5,13 +5,17 @@ import dataclasses
 import pytest
 import torch
 from inner_problem import live, make_problem
+from small import small
 from torch.testing import assert_close
+from waiting import counted
 
 from agents.adapt import inner_update
-from metarl.experience import adapt_again
+from envs import make_family, sample_tasks
+from metarl.experience import adapt_again, chunks, play_and_adapt
+from metarl.meta_train import meta_train, new_agent
 from metarl.objective import loss_of
 from metarl.outer.gradient import trained_weights
-from metarl.outer.implicit import implicit_gradient
+from metarl.outer.implicit import implicit_gradient, improve
 from metarl.state import named_weights, with_weights
 
 CASE = {"world": "gaussian", "step_size": "fixed", "inner_kl": 0.0, "clip": 0.0}
@@ -84,3 +88,33 @@ def test_it_leaves_an_agent_that_does_not_adapt_its_plain_gradient():
     _, grads = implicit_gradient(cfg, agent, weights, data)
     assert_close(list(grads.values()), list(plain))
     assert set(grads) <= set(named_weights(agent))
+
+
+@pytest.mark.parametrize("chunk", [5, 2])
+def test_an_update_goes_by_the_mean_gradient_of_all_tasks(chunk):
+    cfg = small("cartpole", "imaml", tasks=5, task_chunk=chunk, inner_steps=2, max_grad_norm=1e9)
+    family = make_family("cartpole")
+    agent, task = new_agent(cfg, family), sample_tasks(family, 5, torch.Generator().manual_seed(1))
+    gen = torch.Generator().manual_seed(2)
+    update = improve(cfg, agent, {}, family, task, gen, lambda phase: None)
+    gen, want = torch.Generator().manual_seed(2), dict.fromkeys(update.weights, 0.0)
+    for part in chunks(task, chunk):
+        data = play_and_adapt(cfg, agent, family, part, gen)
+        _, grads = implicit_gradient(cfg, agent, trained_weights(cfg, agent), data)
+        want = {k: want[k] + len(part[0]) / 5 * g for k, g in grads.items()}
+    first = {k: 10 * update.opt[f"{k}/exp_avg"] for k in update.weights}  # of Adam's first moment
+    assert_close(first, want, rtol=1e-4, atol=1e-6)
+    for k, w in named_weights(agent).items():
+        if k in want:
+            clear = want[k].abs() > 1e-4
+            moved = w - cfg.meta_lr * want[k].sign()
+            assert_close(update.weights[k][clear], moved[clear], rtol=0, atol=1e-5)
+
+
+def test_a_meta_iteration_waits_for_the_device_only_to_read_the_metrics(monkeypatch):
+    trainer = meta_train(small("forager", "imaml", inner_steps=2), make_family("forager"))
+    next(trainer)
+    with counted(monkeypatch) as (reads, waits):
+        next(trainer)
+    assert waits == []
+    assert reads == ["tolist"]
