@@ -9,115 +9,16 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import subcommand
 
-from envs import RunError, Split, UsageError
-from metarl.bounds import check, number
-from metarl.config import RunConfig, TrainConfig
+from envs import RunError, UsageError
+from metarl.arguments import COMMANDS, Algos, Bench, Evaluate, Families, Train
 from metarl.presets import preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
-
-
-@dataclass(frozen=True)
-class Train(RunConfig, TrainConfig):
-    """Meta-train an agent over a family of variants, then show how it adapts to unseen ones."""
-
-    run: Annotated[
-        Path | None, arg(help="folder of the run; by default runs/FAMILY-ALGO-sSEED-DATE-TIME")
-    ] = None
-    resume: Annotated[
-        Path | None,
-        arg(help="go on with the run in this folder; only --iterations and --device may differ"),
-    ] = None
-    quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
-    json: Annotated[bool, arg(help="print the evaluation as JSON, and nothing else, on stdout")] = (
-        False
-    )
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
-
-    run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
-    tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
-    episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
-    steps: Annotated[int, *number("inner steps", 0, 100)] = 3
-    seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
-    comparators: Annotated[
-        bool,
-        arg(help="beside an agent with a memory, what classical rules get: bandit, tabular-mdp"),
-    ] = False
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
-    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
-        None
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class Families:
-    """List the families with their sources; those that are named, with parameters and spaces."""
-
-    names: Annotated[Positional[tuple[str, ...]], arg(help="families to show in full")] = ()
-
-    json: Annotated[bool, arg(help="as JSON on stdout")] = False
-
-
-@dataclass(frozen=True)
-class Algos:
-    """List the published algorithms, their sources, and the settings in which they differ."""
-
-    json: Annotated[bool, arg(help="as JSON on stdout")] = False
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Time one meta-iteration, phase by phase; or simulation alone, family by family."""
-
-    workload: Annotated[
-        Positional[str],
-        arg(
-            help="nav-20, nav-200 (200 tasks), nav-20-trpo, nav-20-trpo-quarter (its curvature "
-            "from a quarter of the episodes), nav-20-promp, cheetah-40 (MuJoCo, the whole of "
-            "ProMP), or sim"
-        ),
-    ] = "nav-20"
-    families: Annotated[
-        tuple[str, ...],
-        arg(help="what `sim` measures; by default all whose packages are here"),
-    ] = ()
-    repeats: Annotated[
-        int, *number("meta-iterations that are timed, after two that aren't; rollouts of sim", 1)
-    ] = 20
-    threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
-    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
-        None
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-COMMANDS: dict[str, type[Any]] = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "families": Families,
-    "algos": Algos,
-    "bench": Bench,
-}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from metarl.state import TrainState
 from metarl.tables import show_returns, show_simulation
 
 if TYPE_CHECKING:
-    from metarl.cli import Bench, Evaluate, Train
+    from metarl.arguments import Bench, Evaluate, Train
 
 
 def train(command: Train) -> int:

@@ -26,7 +26,7 @@ from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
 
 if TYPE_CHECKING:
-    from metarl.cli import Algos, Families
+    from metarl.arguments import Algos, Families
 
 MANY = 6  # parameters; more are counted, not named
 

@@ -13,7 +13,8 @@ from PIL import Image
 from small import TINY, files, metarl
 
 from envs import FAMILIES, make_family, parameters, unseen
-from metarl.cli import COMMANDS, parse
+from metarl.arguments import COMMANDS
+from metarl.cli import parse
 from metarl.presets import preset
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,8 @@ from reference import TENSOR
 
 from envs import FAMILIES, UsageError, make_family
 from metarl.algorithms import ALGORITHMS
+from metarl.arguments import Algos, Bench, Evaluate, Families, Train
 from metarl.bounds import Within
-from metarl.cli import Algos, Bench, Evaluate, Families, Train
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.meta_train import new_agent
 from metarl.outer import OUTER

@@ -60,7 +60,7 @@ def test_the_example_family_fits_in_forty_lines_and_trains_by_its_name(tmp_path)
 
 
 def test_every_command_named_in_the_docs_exists():
-    from metarl.cli import COMMANDS
+    from metarl.arguments import COMMANDS
 
     for doc in DOCS:
         for command in re.findall(r"`metarl (\w+)", doc.read_text()):
