@@ -114,26 +114,32 @@ class MujocoSimulator:
         kind = Threads if body.forces else Rolls
         self.batch = kind(models, body.frame_skip, family.threads or torch.get_num_threads())
 
+        self._gen = gen
+        self._first = self._draw(n, episodes)
+        self._never = torch.zeros(n, episodes, dtype=torch.bool, device=self.device)
+
+    def _draw(self, *lead: int) -> Tensor:
+        """States that episodes begin in, (*lead, 1 + nq + nv): clock, positions, speeds."""
+        body, gen = self.family.body, self._gen
+
         def drawn(draw: Any, size: int) -> Tensor:
             where = gen.device if gen else "cpu"
-            x: Tensor = draw(n, episodes, size, generator=gen, dtype=torch.float64, device=where)
+            x: Tensor = draw(*lead, size, generator=gen, dtype=torch.float64, device=where)
             return x.cpu()
 
         place = body.noise * (2 * drawn(torch.rand, self.model.nq) - 1)
         if body.normal_speeds:
-            self._speed = body.noise * drawn(torch.randn, self.model.nv)
+            speed = body.noise * drawn(torch.randn, self.model.nv)
         else:
-            self._speed = body.noise * (2 * drawn(torch.rand, self.model.nv) - 1)
-        self._place = place + torch.from_numpy(self.model.qpos0)
-        self._never = torch.zeros(n, episodes, dtype=torch.bool, device=self.device)
+            speed = body.noise * (2 * drawn(torch.rand, self.model.nv) - 1)
+        # MuJoCo sets the clock to 0 when it breaks down and begins anew, so it starts later.
+        clock = torch.ones(*lead, 1, dtype=torch.float64)
+        return torch.cat((clock, place + torch.from_numpy(self.model.qpos0), speed), -1)
 
     def reset(self) -> Tensor:
-        # MuJoCo sets the clock to 0 when it breaks down and begins anew, so it starts later.
-        clock = torch.ones(*self.shape, 1, dtype=torch.float64)
-        whole = torch.cat((clock, self._place, self._speed), -1)
-        self.state = whole.flatten(0, 1).numpy()  # (N * B, 1 + nq + nv)
+        self.state = self._first.flatten(0, 1).numpy().copy()  # (N * B, 1 + nq + nv)
         with quiet():
-            self.batch.begin(self.state)
+            self.batch.begin(np.arange(len(self.state)), self.state)
         self.physics = self._physics()
         self._ended = torch.zeros(self.shape, dtype=torch.bool)
         self._diverged = self._ended.clone()
@@ -151,6 +157,17 @@ class MujocoSimulator:
         rew = rew.masked_fill(over | self._diverged, 0)
         obs = self._out(self.family.observe(after))
         return obs, self._out(rew), self._ended.to(self.device), self._never
+
+    def restart(self, rows: Tensor) -> Tensor:
+        """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs)."""
+        which = rows.numpy()
+        self.state[which] = self._draw(len(rows)).numpy()
+        with quiet():
+            self.batch.begin(which, self.state[which])
+        for ended in (self._ended, self._diverged):
+            ended.view(-1)[rows] = False
+        self.physics = self._physics()
+        return self._out(self.family.observe(self.physics)).flatten(0, 1)[rows].unsqueeze(1)
 
     @property
     def over(self) -> bool:

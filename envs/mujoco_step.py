@@ -29,7 +29,7 @@ class Rolls:
         self.centres = np.empty((len(models), 0, 3))
         self.contact = np.empty((len(models), 0, 6))
 
-    def begin(self, state: Array) -> None:
+    def begin(self, rows: Array, state: Array) -> None:
         """Nothing is kept from step to step."""
 
     def advance(self, rows: Array, state: Array, control: Array) -> Array:
@@ -70,13 +70,18 @@ class Threads:
         self.centres = np.zeros((len(models), models[0].nbody, 3))
         self.contact = np.zeros((len(models), models[0].nbody, 6))
 
-    def begin(self, state: Array) -> None:
-        """Solve the first positions, for the solver's start and for the centres of mass."""
+    def begin(self, rows: Array, state: Array) -> None:
+        """Solve the first positions, for the solver's start and for the centres of mass.
+
+        Args:
+            state: (k, 1 + nq + nv) of these episodes.
+        """
         import mujoco
 
-        self.memory[:] = 0
-        self.memory[:, : state.shape[1]] = state
-        for i, row in enumerate(self.rows):
+        self.memory[rows], self.contact[rows] = 0, 0
+        self.memory[rows, : state.shape[1]] = state
+        for i in rows.tolist():
+            row = self.rows[i]
             mujoco.mj_setState(self.models[i], self.data[0], row, self.spec)
             mujoco.mj_forward(self.models[i], self.data[0])
             mujoco.mj_getState(self.models[i], self.data[0], row, self.spec)

@@ -39,12 +39,11 @@ class RemoteSimulator:
         render: bool,
     ) -> None:
         self._family, self._pool, self._render = family, pool, render
+        self._gen, self._endless = gen, False
         self._values = task_values(task)
         self._shape, self._device = (len(self._values), episodes), task[0].device
         self._settings = [family.settings(v) for v in self._values]
-        high = torch.iinfo(torch.int32).max
-        seeds = torch.randint(high, self._shape, generator=gen, device=self._device)
-        self._seeds: list[int] = seeds.flatten().tolist()
+        self._seeds = self._draw(*self._shape)
         self._alive = np.ones(len(self._seeds), bool)
         self._history: list[tuple[list[int], np.ndarray[Any, Any]]] = []
         self._replaced: set[int] = set()
@@ -72,7 +71,8 @@ class RemoteSimulator:
         acts = act.flatten(0, 1).cpu().numpy()
         self._pool.shared["act"][:size] = acts
         self._ask(lambda slots: ("step", (slots,)), living)
-        self._history.append((living, acts))
+        if not self._endless:
+            self._history.append((living, acts))
         names = ("obs", "rew", "terminated", "truncated")
         obs, rew, terminated, truncated = (self._pool.shared[k][:size] for k in names)
         bad = self._alive & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
@@ -86,6 +86,27 @@ class RemoteSimulator:
         rew = rew.astype(np.float32)
         return tuple(self._tensor(x) for x in (obs, rew, terminated, truncated))  # type: ignore[return-value]
 
+    def restart(self, rows: Tensor) -> Tensor:
+        """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs).
+
+        From now on a worker that is lost can't be replaced: nobody keeps what an endless
+        simulation did.
+        """
+        self._endless, self._history = True, []
+        for i, seed in zip(rows.tolist(), self._draw(len(rows)), strict=True):
+            self._seeds[i] = seed
+        self._ask(lambda slots: ("again", self._starts(slots)), rows.tolist())
+        self._alive[rows] = True
+        self.diverged.view(-1)[rows] = False
+        return torch.from_numpy(self._pool.shared["obs"][rows.numpy()]).unsqueeze(1)
+
+    def _draw(self, *lead: int) -> list[int]:
+        """Seeds of episodes."""
+        high = torch.iinfo(torch.int32).max
+        seeds = torch.randint(high, lead, generator=self._gen, device=self._device)
+        numbers: list[int] = seeds.flatten().tolist()
+        return numbers
+
     def _tensor(self, x: np.ndarray[Any, Any]) -> Tensor:
         flat = torch.from_numpy(x).to(self._device)
         return flat.view(*self._shape, *flat.shape[1:])
@@ -95,9 +116,12 @@ class RemoteSimulator:
         return self._pool.ask({0: ("frame", (0,))})[0]
 
     def _start(self, slots: list[int]) -> Question:
+        return "reset", (*self._starts(slots), self._render)
+
+    def _starts(self, slots: list[int]) -> tuple[Any, ...]:
+        """Slots, and the settings and seeds of their episodes."""
         settings = [self._settings[i // self._shape[1]] for i in slots]
-        seeds = [self._seeds[i] for i in slots]
-        return "reset", (slots, settings, seeds, self._render)
+        return slots, settings, [self._seeds[i] for i in slots]
 
     def _ask(self, question: Any, slots: Any) -> None:
         """Put the question for these slots to the workers that have them."""
@@ -111,14 +135,15 @@ class RemoteSimulator:
         except Failure as failure:
             self._give_up(failure.slot, str(failure))
         except Lost as again:
-            self._give_up(again.slot, f"{again}, and again when it was replaced")
+            twice = "" if self._endless else ", and again when it was replaced"
+            self._give_up(again.slot, f"{again}{twice}")
         except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
             self._pool.close()
             raise
 
     def _play_again(self, w: int, lost: Lost) -> None:
         """A new worker, with the episodes of the lost one where they were."""
-        if w in self._replaced:
+        if w in self._replaced or self._endless:
             raise lost
         self._replaced.add(w)
         shared = self._pool.shared
@@ -141,9 +166,9 @@ class RemoteSimulator:
         where = ""
         if 0 <= slot < len(self._seeds):
             variant = describe(self._family, self._values[slot // self._shape[1]])
+            step = "" if self._endless else f"step {len(self._history)} of "
             where = (
-                f"step {len(self._history)} of episode {slot % self._shape[1]}, "
-                f"seed {self._seeds[slot]}, with {variant}: "
+                f"{step}episode {slot % self._shape[1]}, seed {self._seeds[slot]}, with {variant}: "
             )
         raise RunError(
             f"{self._family.name}: {where}{what}: replay it in the environment that "

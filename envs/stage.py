@@ -118,16 +118,27 @@ class Stage:
         self.playing = {}
         if not self.knobs and settings:
             self.knobs, self.encoding, _ = find_knobs(self.recipe, settings[0])
+        for slot, setting in zip(slots, settings, strict=True):
+            self.show_progress(slot)
+            try:
+                self.playing[slot] = self.take(setting, 2 * len(slots), render)
+            except UsageError:
+                raise
+            except Exception as error:
+                raise Failure(slot, raised("make", error)) from error
+        self.again(slots, settings, seeds)
+
+    def again(self, slots: Sequence[int], settings: list[Settings], seeds: list[int]) -> None:
+        """Start another episode of the same variant in each slot."""
         for slot, setting, seed in zip(slots, settings, seeds, strict=True):
             self.show_progress(slot)
             try:
-                made = self.playing[slot] = self.take(setting, 2 * len(slots), render)
-                obs = made.begin(setting, seed)
+                obs = self.playing[slot].begin(setting, seed)
                 self.shared["obs"][slot] = self.encoding.observe(obs)
             except UsageError:
                 raise
             except Exception as error:
-                raise Failure(slot, raised("make or reset", error)) from error
+                raise Failure(slot, raised("reset", error)) from error
             self.shared["success"][slot] = 0
 
     def put_by(self, made: Made) -> None:

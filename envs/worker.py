@@ -24,6 +24,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "draws": draws,
     "attach": Stage.attach,
     "reset": Stage.reset,
+    "again": Stage.again,
     "step": Stage.step,
     "frame": Stage.frame,
 }

@@ -45,6 +45,7 @@ from metarl.evaluate import Evaluation, evaluate
 from metarl.meta_train import meta_train, new_agent
 from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
+from metarl.sb3 import to_vec_env
 from metarl.state import TrainState
 
 __all__ = [
@@ -75,5 +76,6 @@ __all__ = [
     "sample_tasks",
     "start",
     "stream",
+    "to_vec_env",
     "train_in",
 ]
