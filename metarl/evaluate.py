@@ -13,8 +13,7 @@ from agents.memory import AnyAgent
 from agents.rollout import check_finite
 from agents.streams import stream
 from envs import Family, RunError, Split, TensorSimulator, sample_tasks, task_values
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from metarl.statistics import Array, interval, iqm
 
 
 @dataclass(frozen=True)
@@ -44,17 +43,17 @@ class Evaluation:
     @property
     def ci95(self) -> Array:
         """Bootstrap 95 % interval of the mean over tasks, (K + 1, 2)."""
-        return bootstrap(self.returns, self.seed)
+        return _intervals(self.returns, self.seed)
 
     @property
     def gain_ci95(self) -> Array:
         """Interval of what each step count gains over no adaptation, paired by task, (K + 1, 2)."""
-        return bootstrap(self.returns - self.returns[:, :1], self.seed)
+        return _intervals(self.returns - self.returns[:, :1], self.seed)
 
     @property
     def iqm(self) -> Array:
         """Interquartile mean over tasks, (K + 1,)."""
-        return interquartile_mean(self.returns)
+        return np.array([iqm(column) for column in self.returns.T])
 
     def to_json(self, algo: str, env_steps_trained: int) -> dict[str, Any]:
         """The record that `metarl evaluate --json` writes; lists run over steps 0 ... K."""
@@ -172,22 +171,6 @@ def oracle_return(
     return result
 
 
-def bootstrap(x: Array, seed: int, draws: int = 10_000) -> Array:
-    """Percentile 95 % interval of the mean over rows, (columns, 2).
-
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
-    """
-    n = len(x)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-    result: Array = np.percentile(counts @ x / n, [2.5, 97.5], axis=0).T
-    return result
-
-
-def interquartile_mean(x: Array) -> Array:
-    """Mean over rows of what is left without the lowest and the highest quarter.
-
-    Source: Agarwal et al. 2021 (arXiv:2108.13264), section 4.3.
-    """
-    cut = len(x) // 4
-    result: Array = np.sort(x, axis=0)[cut : len(x) - cut].mean(axis=0)
-    return result
+def _intervals(x: Array, seed: int) -> Array:
+    """Of the mean over rows, for each column, (columns, 2)."""
+    return np.array([interval(column, seed) for column in x.T])

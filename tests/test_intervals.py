@@ -9,7 +9,7 @@ from reference import TENSOR
 from small import small
 
 from envs import make_family, parameters
-from metarl.evaluate import Evaluation, bootstrap, evaluate, interquartile_mean
+from metarl.evaluate import Evaluation, evaluate
 from metarl.meta_train import new_agent
 
 FIELDS = {
@@ -56,45 +56,3 @@ def test_the_interval_of_the_gain_is_paired_by_task():
     assert result.gain_ci95[2, 0] > 0.0
     assert result.gain_ci95[2, 1] < 1.0
     assert (result.ci95[:, 1] - result.ci95[:, 0] > 1000.0).all()
-
-
-def test_the_bootstrap_interval_holds_the_true_mean_as_often_as_it_says():
-    x = np.random.default_rng(0).normal(3.0, 2.0, (40, 300))
-    low, high = bootstrap(x, 0, draws=1000).T
-    inside = ((low <= 3.0) & (high >= 3.0)).mean()
-    assert 0.91 < inside < 0.97  # 94.4 % of intervals this short of normal's are right
-
-
-def test_the_bootstrap_interval_is_as_wide_as_the_normal_one():
-    x = np.random.default_rng(1).normal(-5.0, 3.0, (200, 50))
-    low, high = bootstrap(x, 0, draws=4000).T
-    normal = 1.96 * x.std(axis=0) / 200**0.5
-    np.testing.assert_allclose((high - low).mean(), 2 * normal.mean(), rtol=0.01)
-    np.testing.assert_allclose(low, x.mean(axis=0) - normal, atol=0.04)
-    np.testing.assert_allclose(high, x.mean(axis=0) + normal, atol=0.04)
-
-
-def test_the_bootstrap_interval_is_that_of_means_of_rows_drawn_with_replacement():
-    x = [0.0, 0.0, 0.0, 8.0]  # a mean is 0, 2, 4, 6 or 8: binomial with p = 1/4
-    np.testing.assert_array_equal(bootstrap(np.array(x)[:, None], 0), [[0.0, 6.0]])
-
-
-def test_the_bootstrap_interval_of_equal_or_single_values_has_no_width():
-    np.testing.assert_array_equal(bootstrap(np.full((7, 2), 2.5), 0), np.full((2, 2), 2.5))
-    np.testing.assert_array_equal(bootstrap(np.array([[1.0, -4.0]]), 0), [[1.0, 1.0], [-4.0, -4.0]])
-
-
-@pytest.mark.parametrize("n", range(1, 14))
-def test_the_interquartile_mean_is_that_of_the_middle(n):
-    """Whole values only are cut: one in four, rounded down, at each end."""
-    x = np.random.default_rng(n).permutation(np.arange(n) ** 3.0)
-    middle = sorted(x)[n // 4 : n - n // 4]
-    np.testing.assert_allclose(
-        interquartile_mean(np.stack((x, -x), 1)), [np.mean(middle), -np.mean(middle)]
-    )
-
-
-def test_the_interquartile_mean_ignores_outliers():
-    x = np.arange(8.0)[:, None]
-    wild = np.where(x == 7.0, 1e9, np.where(x < 2.0, -1e9, x))
-    assert interquartile_mean(x) == interquartile_mean(wild) == 3.5
