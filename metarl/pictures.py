@@ -21,12 +21,7 @@ MAX_FRAMES = 100  # of an animation; longer episodes skip steps
 
 def adaptation_curve(result: Evaluation) -> Picture:
     """Return against adaptation: each task faint, the mean with its interval, the oracle."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = blank()
     steps = np.arange(result.returns.shape[1])
     axes.plot(steps, result.returns.T, color="0.75", linewidth=0.6, zorder=1)
     low, high = result.ci95.T
@@ -42,8 +37,23 @@ def adaptation_curve(result: Evaluation) -> Picture:
     axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
+
+
+def blank() -> tuple[Any, Any]:
+    """An empty figure and its axes; without a window, and without pyplot's list of figures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def pixels(figure: Any) -> Picture:
+    """The figure as it looks."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> tuple[list[Picture], float]:
