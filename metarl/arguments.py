@@ -46,6 +46,17 @@ class Evaluate:
         bool,
         arg(help="beside an agent with a memory, what classical rules get: bandit, tabular-mdp"),
     ] = False
+    baselines: Annotated[
+        bool,
+        arg(help="set it beside random play, PPO from scratch, and PPO over all training variants"),
+    ] = False
+    baseline_steps: Annotated[
+        int, *number("environment steps of PPO over all training variants", 1, 10**12)
+    ] = 3_000_000
+    oracle_steps: Annotated[
+        int,
+        *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
+    ] = 300_000
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None

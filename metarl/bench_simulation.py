@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from envs import Family, sample_tasks, simulate
 from metarl.machine import versions
+from metarl.scripted import random_actions
 
 TASKS, EPISODES = 20, 20  # 400 episodes in parallel
 STEPS = 100  # at most, in one measurement
@@ -54,7 +54,7 @@ def _rate(family: Family, seed: int) -> float:
     simulator = simulate(family, task, EPISODES, gen)
     simulator.reset()
     steps = min(family.horizon, STEPS)
-    acts = _random_acts(family, steps, gen)
+    acts = random_actions(family.action_space, (steps, TASKS, EPISODES), gen)
     alone = hasattr(family, "simulate")  # ended episodes are left alone
     alive = torch.ones(TASKS, EPISODES, dtype=torch.bool)
     advanced = 0
@@ -65,17 +65,6 @@ def _rate(family: Family, seed: int) -> float:
         if alone:
             alive &= ~(terminated | truncated)
     return advanced / (time.perf_counter() - start)
-
-
-def _random_acts(family: Family, steps: int, gen: torch.Generator) -> torch.Tensor:
-    space, shape = family.action_space, (steps, TASKS, EPISODES)
-    if isinstance(space, Box):
-        u = torch.rand(*shape, *space.shape, generator=gen)
-        return (2 * u - 1) * torch.from_numpy(space.high)
-    if isinstance(space, MultiDiscrete):
-        u = torch.rand(*shape, *space.shape, generator=gen)
-        return (u * torch.from_numpy(space.nvec)).long()
-    return torch.randint(int(space.n), shape, generator=gen)  # type: ignore[attr-defined]
 
 
 def _rate_async(family: Any, processes: int) -> float:

@@ -151,6 +151,10 @@ def evaluate(command: Evaluate) -> int:
         totals = compare(job.state.agent, job.family, result, command.split, command.seed)
         record["trial_totals"] = totals
         show_comparison(console, totals, len(result.mean))
+    if command.baselines:
+        from metarl.beside import set_beside
+
+        record |= set_beside(command, job, result, console)
     _write_json(command.json, record)
     return 0
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.memory import AnyAgent
+from agents.memory import AnyAgent, MemoryAgent
 from agents.rollout import check_finite
 from agents.streams import stream
-from envs import Family, RunError, Split, TensorSimulator, sample_tasks, task_values
+from envs import Family, RunError, Split, sample_tasks, task_values
+from metarl.scripted import oracle_return
 from metarl.statistics import Array, interval, iqm
 
 
@@ -30,6 +31,7 @@ class Evaluation:
     episodes: int
     params: list[dict[str, float]]  # M
     returns: Array  # (M, K + 1)
+    env_steps: Array  # (M, K + 1) steps in the world from which the agent had learned by then
     oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
     success: Array | None = None  # (M, K + 1) share of episodes, where the simulator notes it
     step_name: str = "inner steps"
@@ -43,12 +45,12 @@ class Evaluation:
     @property
     def ci95(self) -> Array:
         """Bootstrap 95 % interval of the mean over tasks, (K + 1, 2)."""
-        return _intervals(self.returns, self.seed)
+        return intervals(self.returns, self.seed)
 
     @property
     def gain_ci95(self) -> Array:
         """Interval of what each step count gains over no adaptation, paired by task, (K + 1, 2)."""
-        return _intervals(self.returns - self.returns[:, :1], self.seed)
+        return intervals(self.returns - self.returns[:, :1], self.seed)
 
     @property
     def iqm(self) -> Array:
@@ -67,6 +69,7 @@ class Evaluation:
             "env_steps_trained": env_steps_trained,
             "steps": self.returns.shape[1] - 1,
             "step_name": self.step_name,
+            "adaptation_env_steps": self.env_steps.mean(axis=0).tolist(),
             "return_mean": self.mean.tolist(),
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
@@ -106,8 +109,7 @@ def evaluate(
     gens = [stream(seed, "evaluate episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
     adapted = [_adapt(agent, family, part, episodes, gens) for part in parts]
-    returns = [each for each, _ in adapted]
-    success = [each for _, each in adapted if each is not None]
+    returns, spent, success = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
         split,
@@ -115,8 +117,9 @@ def evaluate(
         episodes,
         task_values(task),
         np.concatenate(returns),
+        np.concatenate(spent),
         oracle_return(family, task, episodes, stream(seed, "oracle", 0, device)),
-        np.concatenate(success) if success else None,
+        np.concatenate(success) if success[0] is not None else None,
         agent.step_name,
     )
 
@@ -127,9 +130,10 @@ def _adapt(
     task: Any,
     episodes: int,
     gens: list[torch.Generator | None],
-) -> tuple[Array, Array | None]:
-    """Return, and share of successes where simulators tell, after each of K steps, (n, K + 1)."""
+) -> tuple[Array, Array, Array | None]:
+    """Return, steps spent, and share of successes where simulators tell, (n, K + 1) each."""
     returns, success = [], []
+    spent = [torch.zeros(len(task[0]), device=agent.device)]
     for step, gen in enumerate(gens):
         data = agent.play(family, task, episodes, gen)
         check_finite(family, task, data)
@@ -142,8 +146,12 @@ def _adapt(
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
+            played = data.alive.sum(dim=1)
+            # Each trial of a memory learns from itself alone; a gradient, from all episodes.
+            alone = isinstance(agent, MemoryAgent)
+            spent.append(spent[-1] + (played.mean(dim=1) if alone else played.sum(dim=1)))
             agent = agent.learn(data)
-    return _table(returns), _table(success) if success else None
+    return _table(returns), _table(spent), _table(success) if success else None
 
 
 def _table(columns: list[Tensor]) -> Array:
@@ -152,25 +160,6 @@ def _table(columns: list[Tensor]) -> Array:
     return table
 
 
-@torch.no_grad()
-def oracle_return(
-    family: Family, task: Any, episodes: int, gen: torch.Generator | None
-) -> Array | None:
-    """Mean return of each task under the family's own `oracle`, (M,); None without one."""
-    if not hasattr(family, "oracle") or hasattr(family, "simulate"):
-        return None
-    simulator = TensorSimulator(family, task, episodes, gen)
-    simulator.reset()
-    total = torch.zeros(len(task[0]), episodes, device=task[0].device)
-    alive = torch.ones_like(total, dtype=torch.bool)
-    for _ in range(family.horizon):
-        _, rew, terminated, _ = simulator.step(family.oracle(simulator.state, task))
-        total = total + torch.where(alive, rew, 0)
-        alive = alive & ~terminated
-    result: Array = total.mean(dim=1).cpu().double().numpy()
-    return result
-
-
-def _intervals(x: Array, seed: int) -> Array:
-    """Of the mean over rows, for each column, (columns, 2)."""
+def intervals(x: Array, seed: int) -> Array:
+    """95 % interval of the mean over rows, for each column, (columns, 2)."""
     return np.array([interval(column, seed) for column in x.T])

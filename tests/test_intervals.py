@@ -46,7 +46,16 @@ def test_a_family_without_an_oracle_has_none_in_its_record():
 
 
 def result_of(returns):
-    return Evaluation("walk", "test", 0, 2, [{}] * len(returns), np.array(returns), None)
+    return Evaluation(
+        "walk",
+        "test",
+        0,
+        2,
+        [{}] * len(returns),
+        np.array(returns),
+        np.zeros((len(returns), 2)),
+        None,
+    )
 
 
 def test_the_interval_of_the_gain_is_paired_by_task():

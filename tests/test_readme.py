@@ -1,12 +1,9 @@
 """README's blocks and commands do what it says."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from envs import FAMILIES
 

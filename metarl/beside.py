@@ -1,0 +1,141 @@
+"""`metarl evaluate --baselines`: an agent beside plain alternatives, in a table and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from agents.memory import MemoryAgent
+from agents.streams import stream
+from envs import sample_tasks
+from metarl.baselines import Baseline, Contest, baselines
+from metarl.budget_curve import budget_curve
+from metarl.checkpoint import write_atomically
+from metarl.evaluate import Evaluation, evaluate
+from metarl.meta_train import new_agent
+from metarl.pictures import png
+from metarl.run import Loaded
+from metarl.scripted import random_return
+from metarl.statistics import interval
+from metarl.verdict import Scale, verdict
+
+if TYPE_CHECKING:
+    from metarl.arguments import Evaluate
+
+
+def set_beside(
+    command: Evaluate, job: Loaded, result: Evaluation, console: Console
+) -> dict[str, Any]:
+    """Play the baselines of an evaluation, show them, and return their record.
+
+    Baselines are kept beside the run, in `baselines/`, for all runs of the family there.
+    """
+    remembers = isinstance(job.state.agent, MemoryAgent)  # and adapts from one episode at a time
+    contest = Contest(
+        train=job.train,
+        run=job.run,
+        split=result.split,
+        seed=result.seed,
+        episodes=result.episodes,
+        budget=1 if remembers else result.episodes,
+        steps=result.returns.shape[1] - 1,
+        params=tuple(result.params),
+        env_steps=command.baseline_steps,
+        oracle_steps=command.oracle_steps if result.oracle is None else 0,
+    )
+    found = _play(contest, command.run.absolute().parent / "baselines", console)
+    oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]
+    gen = stream(result.seed, f"evaluate {result.split} tasks", 0)
+    task = sample_tasks(job.family, len(result.params), gen, result.split)
+    luck = stream(result.seed, "random play")
+    chance = random_return(job.family, task, result.episodes, luck)
+    scratch = {} if remembers else {f"{job.train.algo} from scratch": _from_scratch(job, result)}
+    agent = Baseline(result.returns, result.env_steps)
+    rows = {f"{job.train.algo}, meta-trained": agent, **scratch, **found}
+    scale = Scale(float(chance.mean()), float(oracle.mean()))
+    words = verdict(result, {"multi-task PPO, fine-tuned,": found["multi-task PPO"]}, scale)
+    _show(console, rows, scale, result.seed)
+    console.print(words, soft_wrap=True, highlight=False)
+    picture = command.run / f"baselines-{result.split}.png"
+    title = f"{result.family}: {len(result.params)} {result.split} tasks"
+    curve = budget_curve(rows, contest.budget, scale, title, result.seed)
+    write_atomically(picture, png(curve))
+    console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
+    return _record(rows, scale, words, result.seed)
+
+
+def _play(contest: Contest, folder: Path, console: Console) -> dict[str, Baseline]:
+    columns = (TextColumn("baselines"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("baselines", total=None)
+
+        def report(done: int, asked: int) -> None:
+            progress.update(bar, completed=done, total=asked)
+
+        return baselines(contest, folder, report)
+
+
+def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
+    """The inner algorithm from fresh weights, on the same tasks and streams."""
+    agent = new_agent(job.train, job.family, job.state.agent.device)
+    steps = result.returns.shape[1] - 1
+    scratch = evaluate(
+        agent,
+        job.family,
+        result.split,
+        len(result.params),
+        result.episodes,
+        steps,
+        result.seed,
+        job.train.task_chunk,
+    )
+    return Baseline(scratch.returns, scratch.env_steps)
+
+
+def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
+    """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    steps = max(row.returns.shape[1] for row in rows.values())
+    for k in range(steps):
+        table.add_column(str(k), justify="right", no_wrap=True)
+    for name in ("95 % interval", "of oracle"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        low, high = interval(row.returns[:, -1], seed)
+        share = scale.share(row.returns[:, -1])
+        table.add_row(
+            name,
+            *(f"{mean:.2f}" for mean in row.returns.mean(axis=0)),
+            f"[{low:.2f}, {high:.2f}]",
+            "" if share is None else f"{share:.0%}",
+        )
+    for name, value in (("random actions", scale.random), ("oracle", scale.oracle)):
+        table.add_row(name, f"{value:.2f}", *[""] * (steps - 1), "", f"{name == 'oracle':.0%}")
+    console.print(table)
+
+
+def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -> dict[str, Any]:
+    """Lists run over updates 0 ... K."""
+    found = {
+        name: {
+            "return_mean": row.returns.mean(axis=0).tolist(),
+            "return_ci95": [interval(column, seed) for column in row.returns.T],
+            "adaptation_env_steps": row.env_steps.mean(axis=0).tolist(),
+            "share_of_oracle": scale.share(row.returns[:, -1]),
+            "per_task": row.returns.tolist(),
+        }
+        for name, row in rows.items()
+    }
+    return {
+        "baselines": found,
+        "random_mean": scale.random,
+        "oracle_mean": scale.oracle,
+        "verdict": words,
+    }
