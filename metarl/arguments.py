@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from envs import Split
 from metarl.bounds import check, number
@@ -67,6 +67,48 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Set runs side by side on the same unseen tasks; seeds of the same settings are one row."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of the runs", metavar="RUN")]
+    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
+        "test"
+    )
+    tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
+    episodes: Annotated[
+        int | None,
+        *number("episodes of each task for each step; by default those of training", 2, 100_000),
+    ] = None
+    steps: Annotated[
+        int | None, *number("inner steps; by default those of the runs' evaluations", 0, 100)
+    ] = None
+    seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    force: Annotated[
+        bool,
+        arg(
+            help="compare in spite of other families, budgets or half-trained runs; all are judged "
+            "on tasks of the first run's family"
+        ),
+    ] = False
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    out: Annotated[
+        tuple[Path, ...],
+        UseAppendAction,
+        arg(
+            metavar="FILE",
+            help="write the comparison: .csv, .json, .tex (rows of a table), .png, .svg or .pdf (a "
+            "figure); without an ending csv, json, tex, png and svg",
+        ),
+    ] = ()
+    json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class Families:
     """List the families with their sources; those that are named, with parameters and spaces."""
 
@@ -114,6 +156,7 @@ class Bench:
 COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "evaluate": Evaluate,
+    "compare": Compare,
     "families": Families,
     "algos": Algos,
     "bench": Bench,

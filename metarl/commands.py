@@ -155,11 +155,12 @@ def evaluate(command: Evaluate) -> int:
         from metarl.beside import set_beside
 
         record |= set_beside(command, job, result, console)
-    _write_json(command.json, record)
+    write_json(command.json, record)
     return 0
 
 
-def _write_json(where: Path | None, record: dict[str, Any]) -> None:
+def write_json(where: Path | None, record: dict[str, Any]) -> None:
+    """The record in a file, or with `-` on stdout."""
     if str(where) == "-":
         print(json.dumps(record))
     elif where:
@@ -178,14 +179,14 @@ def bench(command: Bench) -> int:
         record = bench_simulation(
             [make_family(name) for name in names], command.repeats, command.threads
         )
-        _write_json(command.json, record)
+        write_json(command.json, record)
         if str(command.json) != "-":
             show_simulation(Console(), record)
         return 0
     record = measure(
         command.workload, command.repeats, command.threads, choose_device(command.device)
     )
-    _write_json(command.json, record)
+    write_json(command.json, record)
     if str(command.json) == "-":
         return 0
     console = Console()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,11 @@ class Evaluation:
     step_name: str = "inner steps"
 
     @property
+    def steps(self) -> int:
+        """K."""
+        return int(self.returns.shape[1]) - 1
+
+    @property
     def mean(self) -> Array:
         """(K + 1,)."""
         mean: Array = self.returns.mean(axis=0)
@@ -67,7 +73,7 @@ class Evaluation:
             "tasks": len(self.params),
             "episodes": self.episodes,
             "env_steps_trained": env_steps_trained,
-            "steps": self.returns.shape[1] - 1,
+            "steps": self.steps,
             "step_name": self.step_name,
             "adaptation_env_steps": self.env_steps.mean(axis=0).tolist(),
             "return_mean": self.mean.tolist(),
@@ -77,10 +83,44 @@ class Evaluation:
             "success": None if self.success is None else self.success.mean(axis=0).tolist(),
             "oracle_mean": None if self.oracle is None else float(self.oracle.mean()),
             "per_task": [
-                {"params": p, "returns": r.tolist()}
-                for p, r in zip(self.params, self.returns, strict=True)
+                {
+                    "params": params,
+                    "returns": self.returns[n].tolist(),
+                    "oracle": None if self.oracle is None else float(self.oracle[n]),
+                    "success": None if self.success is None else self.success[n].tolist(),
+                }
+                for n, params in enumerate(self.params)
             ],
         }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Evaluation:
+        """The evaluation that a record is of.
+
+        Raises:
+            KeyError: a record of an older metarl, which lacks something.
+        """
+        rows = record["per_task"]
+
+        def column(name: str) -> Array | None:
+            return None if rows[0][name] is None else np.array([row[name] for row in rows])
+
+        return cls(
+            family=record["family"],
+            split=record["split"],
+            seed=record["seed"],
+            episodes=record["episodes"],
+            params=[row["params"] for row in rows],
+            returns=np.array([row["returns"] for row in rows]),
+            oracle=column("oracle"),
+            success=column("success"),
+            step_name=record["step_name"],
+        )
+
+    def until(self, steps: int) -> Evaluation:
+        """The evaluation of fewer steps, on the same episodes."""
+        success = None if self.success is None else self.success[:, : steps + 1]
+        return dataclasses.replace(self, returns=self.returns[:, : steps + 1], success=success)
 
 
 def evaluate(

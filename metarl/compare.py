@@ -1,0 +1,207 @@
+"""Several runs side by side: the same unseen tasks, the same budget, seeds taken together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from envs import Family, UsageError
+from metarl.commands import write_json
+from metarl.evaluate import Evaluation, evaluate
+from metarl.grouping import (
+    WORLD,
+    Runs,
+    check_distinct,
+    check_fair,
+    episodes_per_step,
+    group,
+    labels,
+    trained,
+)
+from metarl.report import check_outputs, show, write
+from metarl.run import Loaded, open_run, read_config
+from metarl.statistics import (
+    Array,
+    interval,
+    iqm,
+    iqm_interval,
+    probability_of_improvement,
+)
+
+if TYPE_CHECKING:
+    from metarl.arguments import Compare
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed alone (S of them), on the M tasks that all rows share."""
+
+    label: str
+    runs: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    env_steps: int  # of meta-training, mean over runs
+    episodes: int  # of a task, for each step of adaptation
+    returns: Array  # (S, M, K + 1)
+
+    def record(self, seed: int, first: Row) -> dict[str, Any]:
+        """Numbers over runs and tasks, lists over steps 0 ... K; `first` is what it is held to."""
+        steps = range(self.returns.shape[-1])
+        at = [self.returns[..., k] for k in steps]
+        gain = [x - at[0] for x in at]
+        return {
+            "algorithm": self.label,
+            "runs": [str(folder) for folder in self.runs],
+            "seeds": list(self.seeds),
+            "env_steps_trained": self.env_steps,
+            "episodes": [k * self.episodes for k in steps],
+            "return_mean": [float(x.mean()) for x in at],
+            "return_ci95": [interval(x, seed) for x in at],
+            "return_iqm": [iqm(x) for x in at],
+            "return_iqm_ci95": [iqm_interval(x, seed) for x in at],
+            "gain_mean": [float(x.mean()) for x in gain],
+            "gain_ci95": [interval(x, seed) for x in gain],
+            "probability_of_improvement": None
+            if self is first
+            else [
+                probability_of_improvement(x, first.returns[..., k], seed) for k, x in enumerate(at)
+            ],
+        }
+
+
+def compare_runs(command: Compare) -> int:
+    """`metarl compare RUN RUN ...`."""
+    if not command.runs:
+        raise UsageError("no run to compare: give the folders of some, such as runs/A runs/B.")
+    check_outputs(command.out)
+    runs = open_runs(command.runs, command.device)
+    check_distinct(runs)
+    if not command.force:
+        check_fair(runs, command.episodes)
+    console = Console(quiet=str(command.json) == "-")
+    results = judge(runs, command, console)
+    rows = rows_of(runs, results, command.episodes)
+    record = record_of(rows, results[0])
+    show(console, record)
+    for path in write(command.out, record, runs):
+        console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+    write_json(command.json, record)
+    return 0
+
+
+def open_runs(folders: Sequence[Path], device: str) -> dict[Path, Loaded]:
+    """The runs; those of one world share a family, and its worker processes.
+
+    Raises:
+        UsageError: a folder that is no run, given twice, or not trained at all.
+    """
+    runs: dict[Path, Loaded] = {}
+    families: dict[tuple[Any, ...], Family] = {}
+    for folder in folders:
+        if folder in runs:
+            raise UsageError(f"{folder} is given twice: leave out one.")
+        settings, _ = read_config(folder)
+        world = tuple(getattr(settings, name) for name in WORLD)
+        runs[folder] = open_run(folder, device, families.get(world))
+        families[world] = runs[folder].family
+        if runs[folder].state.iteration == 0:
+            raise UsageError(
+                f"{folder} has not been trained: start with `metarl train --resume "
+                f"{quote(str(folder))}`, or leave it out."
+            )
+    return runs
+
+
+def judge(runs: Runs, command: Compare, console: Console) -> list[Evaluation]:
+    """Returns of each run on the same tasks: its own evaluation, or a new one where that differs.
+
+    Tasks are those of the first run's family, which `--force` may have let differ.
+    """
+    steps = min(j.run.eval_steps for j in runs.values()) if command.steps is None else command.steps
+    family = next(iter(runs.values())).family
+    for folder, job in runs.items():
+        check_spaces(folder, job, family)
+    with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
+        return [
+            _judge(folder, job, family, command, steps)
+            for folder, job in progress.track(runs.items(), description="evaluating")
+        ]
+
+
+def _judge(folder: Path, job: Loaded, family: Family, command: Compare, steps: int) -> Evaluation:
+    episodes = command.episodes or job.train.episodes
+    asked = (command.split, command.seed, episodes, command.tasks)
+    own = saved(folder, job.state.env_steps) if job.family is family else None
+    if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
+        return own.until(steps)
+    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
+    return evaluate(
+        job.state.agent,
+        family,
+        command.split,
+        command.tasks,
+        episodes,
+        steps,
+        command.seed,
+        job.train.task_chunk,
+    )
+
+
+def check_spaces(folder: Path, job: Loaded, family: Family) -> None:
+    """Raise UsageError unless the run's agent can play in the family."""
+    for name in ("observation_space", "action_space"):
+        own, other = getattr(job.family, name), getattr(family, name)
+        if own != other:
+            raise UsageError(
+                f"{folder} was trained on {job.family.name}, whose {name.replace('_', ' ')} is "
+                f"{own}, not {other} as that of {family.name}: leave it out."
+            )
+
+
+def saved(folder: Path, env_steps: int) -> Evaluation | None:
+    """The run's `evaluation.json`, unless it has been trained further since; None where none is."""
+    try:
+        record = json.loads((folder / "evaluation.json").read_text())
+        found = Evaluation.from_json(record)
+        return found if record["env_steps_trained"] == env_steps else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None  # or one that an older metarl wrote, or damaged: it can be made anew
+
+
+def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> list[Row]:
+    """A row for each group of seeds."""
+    folders, jobs = list(runs), list(runs.values())
+    settings = [trained(job) for job in jobs]
+    groups = group(settings)
+    names = labels([settings[members[0]] for members in groups])
+    return [
+        Row(
+            label,
+            tuple(folders[i] for i in members),
+            tuple(settings[i].seed for i in members),
+            round(np.mean([jobs[i].state.env_steps for i in members])),
+            episodes_per_step(settings[members[0]], episodes),
+            np.stack([results[i].returns for i in members]),
+        )
+        for label, members in zip(names, groups, strict=True)
+    ]
+
+
+def record_of(rows: Sequence[Row], judged: Evaluation) -> dict[str, Any]:
+    """All that is written and shown of a comparison; `judged` is the evaluation of any run."""
+    return {
+        "family": judged.family,
+        "split": judged.split,
+        "seed": judged.seed,
+        "tasks": len(judged.params),
+        "oracle_mean": None if judged.oracle is None else float(judged.oracle.mean()),
+        "rows": [row.record(judged.seed, rows[0]) for row in rows],
+    }
