@@ -46,6 +46,7 @@ from metarl.meta_train import meta_train, new_agent
 from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
 from metarl.state import TrainState
+from metarl.tracking import Tracker
 
 __all__ = [
     "FAMILIES",
@@ -59,6 +60,7 @@ __all__ = [
     "Rollout",
     "RunConfig",
     "RunError",
+    "Tracker",
     "TrainConfig",
     "TrainState",
     "UsageError",

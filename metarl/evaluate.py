@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,7 @@ def evaluate(
     steps: int = 3,
     seed: int = 0,
     chunk: int = 50,
+    watch: Callable[[AnyAgent], None] = lambda adapted: None,
 ) -> Evaluation:
     """Adapt to tasks of a split, from streams that training never uses.
 
@@ -98,6 +100,7 @@ def evaluate(
 
     Args:
         chunk: tasks in one tensor program, which bounds memory.
+        watch: called with the agent that has adapted to each chunk.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
     """
@@ -106,7 +109,7 @@ def evaluate(
     task = sample_tasks(family, tasks, gen, split, device)
     gens = [stream(seed, "evaluate episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
-    adapted = [_adapt(agent, family, part, episodes, gens) for part in parts]
+    adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
     returns = [each for each, _ in adapted]
     success = [each for _, each in adapted if each is not None]
     return Evaluation(
@@ -128,6 +131,7 @@ def _adapt(
     task: Any,
     episodes: int,
     gens: list[torch.Generator | None],
+    watch: Callable[[AnyAgent], None],
 ) -> tuple[Array, Array | None]:
     """Return, and share of successes where simulators tell, after each of K steps, (n, K + 1)."""
     returns, success = [], []
@@ -144,6 +148,7 @@ def _adapt(
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
             agent = agent.learn(data)
+    watch(agent)
     return _table(returns), _table(success) if success else None
 
 
