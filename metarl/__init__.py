@@ -47,6 +47,7 @@ from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
 from metarl.sb3 import to_vec_env
 from metarl.state import TrainState
+from metarl.tracking import Tracker
 
 __all__ = [
     "FAMILIES",
@@ -60,6 +61,7 @@ __all__ = [
     "Rollout",
     "RunConfig",
     "RunError",
+    "Tracker",
     "TrainConfig",
     "TrainState",
     "UsageError",

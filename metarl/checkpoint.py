@@ -20,7 +20,7 @@ from torch import Tensor
 from envs import UsageError
 from metarl.state import TrainState, named_weights, with_weights
 
-FORMAT = 3  # raised when an older metarl could not read what this one writes
+FORMAT = 4  # raised when an older metarl could not read what this one writes
 KEEP = 2
 
 

@@ -66,10 +66,11 @@ def train(command: Train) -> int:
     console.print("Next:")
     known = parameters(job.family)
     outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
     for line in (
         f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
         f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
-        f"tensorboard --logdir {quote(str(folder.parent))}",
+        *(look if job.run.track == "tensorboard" else []),
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
     return 0

@@ -227,6 +227,10 @@ class RunConfig:
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
+    track: Annotated[
+        Literal["tensorboard", "csv", "none"],
+        arg(help="write metrics.csv and TensorBoard's events, metrics.csv alone, or neither"),
+    ] = "tensorboard"
     workers: Annotated[
         int, *number("processes that step a Gymnasium environment; 0 is one a thread", 0, 1024)
     ] = 0

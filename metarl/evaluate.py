@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,7 @@ class Evaluation:
                 {
                     "params": params,
                     "returns": self.returns[n].tolist(),
+                    "env_steps": self.env_steps[n].tolist(),
                     "oracle": None if self.oracle is None else float(self.oracle[n]),
                     "success": None if self.success is None else self.success[n].tolist(),
                 }
@@ -112,6 +114,7 @@ class Evaluation:
             episodes=record["episodes"],
             params=[row["params"] for row in rows],
             returns=np.array([row["returns"] for row in rows]),
+            env_steps=np.array([row["env_steps"] for row in rows]),
             oracle=column("oracle"),
             success=column("success"),
             step_name=record["step_name"],
@@ -119,8 +122,13 @@ class Evaluation:
 
     def until(self, steps: int) -> Evaluation:
         """The evaluation of fewer steps, on the same episodes."""
-        success = None if self.success is None else self.success[:, : steps + 1]
-        return dataclasses.replace(self, returns=self.returns[:, : steps + 1], success=success)
+        first = slice(steps + 1)
+        return dataclasses.replace(
+            self,
+            returns=self.returns[:, first],
+            env_steps=self.env_steps[:, first],
+            success=None if self.success is None else self.success[:, first],
+        )
 
 
 def evaluate(
@@ -132,6 +140,7 @@ def evaluate(
     steps: int = 3,
     seed: int = 0,
     chunk: int = 50,
+    watch: Callable[[AnyAgent], None] = lambda adapted: None,
 ) -> Evaluation:
     """Adapt to tasks of a split, from streams that training never uses.
 
@@ -140,6 +149,7 @@ def evaluate(
 
     Args:
         chunk: tasks in one tensor program, which bounds memory.
+        watch: called with the agent that has adapted to each chunk.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
     """
@@ -148,7 +158,7 @@ def evaluate(
     task = sample_tasks(family, tasks, gen, split, device)
     gens = [stream(seed, "evaluate episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
-    adapted = [_adapt(agent, family, part, episodes, gens) for part in parts]
+    adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
     returns, spent, success = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
@@ -170,6 +180,7 @@ def _adapt(
     task: Any,
     episodes: int,
     gens: list[torch.Generator | None],
+    watch: Callable[[AnyAgent], None],
 ) -> tuple[Array, Array, Array | None]:
     """Return, steps spent, and share of successes where simulators tell, (n, K + 1) each."""
     returns, success = [], []
@@ -191,6 +202,7 @@ def _adapt(
             alone = isinstance(agent, MemoryAgent)
             spent.append(spent[-1] + (played.mean(dim=1) if alone else played.sum(dim=1)))
             agent = agent.learn(data)
+    watch(agent)
     return _table(returns), _table(spent), _table(success) if success else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -14,6 +14,7 @@ import torch
 
 from agents.memory import AnyAgent
 from envs import Family, UsageError, can_be_filmed
+from metarl.adaptation import how_it_adapts
 from metarl.checkpoint import (
     FORMAT,
     checkpoints,
@@ -23,14 +24,15 @@ from metarl.checkpoint import (
 )
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.evaluate import Evaluation, evaluate
+from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, versions
 from metarl.meta_train import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.state import TrainState
-from metarl.tracking import CsvTracker, TensorBoardTracker, columns
+from metarl.tracking import Tracker, Trackers
 from metarl.vary import build_family
+from metarl.watching import judge, shipped_trackers
 
-WATCH_SEED = 1  # tasks of the evaluations in training; the final ones are of seed 0, for every run
 Watch = Callable[[TrainState], None]
 
 
@@ -129,11 +131,17 @@ def load(folder: Path | str, device: str = "cpu", family: Family | None = None) 
     return open_run(Path(folder), device, family).state.agent
 
 
-def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> TrainState:
+def train_in(
+    folder: Path,
+    job: Loaded,
+    watch: Watch = lambda state: None,
+    trackers: Sequence[Tracker] = (),
+) -> TrainState:
     """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
 
     Args:
         watch: called with each state, for a progress bar.
+        trackers: your own, which take the metrics beside those of `--track`, and are closed.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -143,9 +151,7 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
     where = folder / "checkpoints"
     if state.iteration == 0:
         save_checkpoint(where, train.family, state)
-    header = columns(run.eval_steps, success=getattr(job.family, "success", False))
-    csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
-    board = TensorBoardTracker(folder, state.env_steps)
+    tracking = Trackers([*shipped_trackers(folder, job), *trackers])
     saved, clock = state.iteration, time.perf_counter()
     began = clock
     try:
@@ -157,12 +163,13 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
             if nxt.iteration % run.eval_every == 0:
-                metrics |= _eval_metrics(job, nxt)
-            csv.write(nxt.iteration, nxt.env_steps, metrics)
-            board.write(nxt.iteration, nxt.env_steps, metrics)
+                judged, distributions = judge(job, nxt)
+                metrics |= judged
+                tracking.histograms(nxt.env_steps, distributions)
+            tracking.write(nxt.iteration, nxt.env_steps, metrics)
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                csv.sync()
+                tracking.sync()
                 save_checkpoint(where, train.family, state)
                 saved = state.iteration
             watch(state)
@@ -174,48 +181,43 @@ def train_in(folder: Path, job: Loaded, watch: Watch = lambda state: None) -> Tr
             save_checkpoint(where, train.family, state)
         raise
     finally:
-        csv.close()
-        board.close()
+        tracking.close()
     return state
-
-
-def _eval_metrics(job: Loaded, state: TrainState) -> dict[str, float]:
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=job.run.eval_steps,
-        episodes=job.train.episodes,
-        seed=WATCH_SEED,
-        chunk=job.train.task_chunk,
-    )
-    return {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
 
 
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
+    adapted: list[AnyAgent] = []
     result = evaluate(
         state.agent,
         job.family,
         steps=run.eval_steps,
         episodes=train.episodes,
         chunk=train.task_chunk,
+        watch=adapted.append,
     )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
-    curve = adaptation_curve(result)
+    curve, gains = adaptation_curve(result), gain_map(result, job.family)
     write_atomically(folder / "adaptation.png", png(curve))
-    board = TensorBoardTracker(folder, state.env_steps)
-    board.figure("eval/adaptation_curve", curve, state.env_steps)
+    write_atomically(folder / "gain.png", png(gains))
+    frames = []
     if can_be_filmed(job.family):
         frames = before_and_after(
             state.agent, job.family, run.eval_steps, train.episodes, train.seed
         )
-        moving = gif(frames)
-        write_atomically(folder / "episode.gif", moving)
-        height, width = frames[0].shape[:2]
-        board.animation("eval/episode_before_and_after", moving, (width, height), state.env_steps)
-    settings = dataclasses.asdict(train)
-    board.hparams(settings, {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)})
-    board.close()
+        write_atomically(folder / "episode.gif", gif(frames))
+    if run.track == "tensorboard":
+        from metarl.board import TensorBoardTracker
+
+        board = TensorBoardTracker(folder, state.env_steps)
+        board.figure("eval/adaptation_curve", curve, state.env_steps)
+        board.figure("eval/gain_map", gains, state.env_steps)
+        if frames:
+            board.film("eval/episode_before_and_after", frames, state.env_steps)
+        if state.iteration % run.eval_every:  # else there are some of this iteration
+            board.histograms(state.env_steps, how_it_adapts(train, state.agent, adapted)[1])
+        board.conclude(state.env_steps, result)
+        board.close()
     return result

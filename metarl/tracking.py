@@ -1,38 +1,62 @@
-"""Where metrics go: `metrics.csv` is the record, TensorBoard a view of it."""
+"""Where metrics go: `metrics.csv` is the record, TensorBoard a view of it, others a user's own."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from metarl.checkpoint import write_atomically
 
-TRAIN_COLUMNS = (
-    "train/return_before",
-    "train/return_after",
-    "train/adaptation_gain",
-    "train/meta_loss",
-    "train/kl",
-    "train/entropy",
-    "train/grad_norm",
-    "train/skipped_updates",
-    "train/diverged",
-)
-SUCCESS_COLUMNS = ("train/success_before", "train/success_after")
-TIME_COLUMNS = ("time/seconds", "time/env_steps_per_second")  # the only ones that vary between runs
+Values = np.ndarray[Any, Any]
 
 
-def columns(eval_steps: int, success: bool = False) -> tuple[str, ...]:
-    """The header of `metrics.csv`; `success` where simulators say which episodes succeeded."""
-    train = (*TRAIN_COLUMNS, *(SUCCESS_COLUMNS if success else ()))
-    returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
-    return ("iteration", "env_steps", *train, *returns, *TIME_COLUMNS)
+class Tracker(Protocol):
+    """Takes what a run measures.
+
+    One that also has `histograms(env_steps, values)` is given, at each evaluation, flat arrays by
+    the names of `metarl.tags.DISTRIBUTIONS`; one that has `sync()`, a call before each checkpoint.
+    """
+
+    def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of a meta-iteration, by their tags."""
+        ...
+
+    def close(self) -> None:
+        """After the last iteration, or an error."""
+        ...
+
+
+class Trackers:
+    """Several as one."""
+
+    def __init__(self, members: Sequence[Tracker]) -> None:
+        self._members = members
+
+    def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
+        for member in self._members:
+            member.write(iteration, env_steps, metrics)
+
+    def histograms(self, env_steps: int, values: Mapping[str, Values]) -> None:
+        for member in self._members:
+            if hasattr(member, "histograms"):
+                member.histograms(env_steps, values)
+
+    def sync(self) -> None:
+        for member in self._members:
+            if hasattr(member, "sync"):
+                member.sync()
+
+    def close(self) -> None:
+        with ExitStack() as stack:  # one that fails leaves no other open
+            for member in self._members:
+                stack.callback(member.close)
 
 
 class CsvTracker:
@@ -66,45 +90,3 @@ class CsvTracker:
 
     def close(self) -> None:
         self._file.close()
-
-
-class TensorBoardTracker:
-    """Scalars over environment steps, and at the end pictures and hyper-parameters."""
-
-    def __init__(self, folder: Path, env_steps: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        # What a killed run wrote after the checkpoint is not shown.
-        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1, flush_secs=10)
-
-    def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
-        for name, value in {**metrics, "time/iterations": iteration}.items():
-            self._writer.add_scalar(name, value, env_steps)
-
-    def figure(self, tag: str, picture: np.ndarray[Any, Any], env_steps: int) -> None:
-        """An (H, W, 3) uint8 image."""
-        self._writer.add_image(tag, picture, env_steps, dataformats="HWC")
-
-    def animation(self, tag: str, gif: bytes, size: tuple[int, int], env_steps: int) -> None:
-        """An animated GIF of `size` (width, height); the image plug-in plays it."""
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-
-        image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=gif)
-        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), env_steps)
-
-    def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The settings beside final metrics, in this run and not in a new one under it."""
-        from torch.utils.tensorboard.summary import hparams
-
-        plain = {
-            k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()
-        }
-        for summary in hparams(plain, dict(metrics)):
-            self._add(summary, None)
-
-    def _add(self, summary: Any, env_steps: int | None) -> None:
-        assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(summary, env_steps)
-
-    def close(self) -> None:
-        self._writer.close()

@@ -14,7 +14,8 @@ from envs import TensorSimulator, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
 from metarl.evaluate import evaluate
 from metarl.meta_train import meta_train, new_agent
-from metarl.tracking import CsvTracker, columns
+from metarl.tags import columns
+from metarl.tracking import CsvTracker
 
 
 class Noting(PointNavigation):
@@ -118,7 +119,7 @@ def test_the_table_and_the_record_show_success_and_divergence(tmp_path, played):
         assert f" {share:.2f} " in out
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == columns(1, success=True)
+    assert tuple(rows[0]) == columns(1, success=True, inner=True)
     for name in ("train/diverged", "train/success_before", "train/success_after"):
         assert all(row[name] for row in rows), name
 

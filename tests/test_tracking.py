@@ -1,114 +1,158 @@
-"""What TensorBoard shows, read back from its real server over HTTP."""
+"""Who is told what a run measures: the record, TensorBoard, and a user's own trackers."""
 
 import csv
-import io
-import json
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
-from PIL import Image
+import torch
+from small import metarl, refused, small
 
-from metarl.cli import main
-from metarl.tracking import CsvTracker, columns
+from metarl import RunConfig, open_run, start, train_in
+from metarl.tags import columns
+from metarl.tracking import CsvTracker, Trackers
 
-TRAIN = (
-    "forager --iterations 4 --tasks 2 --episodes 2 --hidden 8 --eval-every 2 --eval-steps 2 --quiet"
+SETTINGS = (
+    "point-navigation --iterations 4 --tasks 2 --episodes 2 --hidden 8 --eval-every 2 "
+    "--eval-steps 1 --quiet --threads 1"
 )
+
+
+class Mine:
+    """Three lines, as a user writes them; and a note of what came."""
+
+    def __init__(self, fail_at=None):
+        self.rows, self.closed, self.fail_at = [], 0, fail_at
+
+    def write(self, iteration, env_steps, metrics):
+        if iteration == self.fail_at:
+            raise ConnectionError("no network")
+        self.rows.append((iteration, env_steps, dict(metrics)))
+
+    def close(self):
+        self.closed += 1
+
+
+class MineWithHistograms(Mine):
+    def __init__(self):
+        super().__init__()
+        self.distributions = {}
+
+    def histograms(self, env_steps, values):
+        self.distributions[env_steps] = values
+
+
+def job_in(folder, **run):
+    cfg = small("point-navigation", iterations=4)
+    return start(folder, cfg, RunConfig(eval_every=2, eval_steps=1, threads=1, **run))
+
+
+def record(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def learned(folder):
+    """The record without wall-clock columns."""
+    return [{k: v for k, v in r.items() if not k.startswith("time/")} for r in record(folder)]
+
+
+def test_a_tracker_of_ones_own_gets_the_record_line_by_line_and_is_closed(tmp_path):
+    mine, more = Mine(), MineWithHistograms()
+    train_in(tmp_path / "run", job_in(tmp_path / "run"), trackers=[mine, more])
+    rows = record(tmp_path / "run")
+    assert [(i, n) for i, n, _ in mine.rows] == [
+        (int(r["iteration"]), int(r["env_steps"])) for r in rows
+    ]
+    for (_, _, metrics), row in zip(mine.rows, rows, strict=True):
+        assert {k: str(v) for k, v in metrics.items()} == {
+            k: v for k, v in row.items() if "/" in k and v
+        }
+    assert (mine.closed, more.closed, more.rows) == (1, 1, mine.rows)
+    assert list(more.distributions) == [int(rows[1]["env_steps"]), int(rows[3]["env_steps"])]
+    assert "weight_change/layers.0" in more.distributions[int(rows[1]["env_steps"])]
+
+
+def test_a_tracker_that_fails_loses_nothing_and_leaves_none_open(tmp_path):
+    folder, mine, other = tmp_path / "run", Mine(fail_at=3), Mine()
+    with pytest.raises(ConnectionError):
+        train_in(folder, job_in(folder), trackers=[mine, other])
+    assert (mine.closed, other.closed) == (1, 1)
+    state = train_in(folder, open_run(folder))
+    whole = tmp_path / "whole"
+    unhurt = train_in(whole, job_in(whole))
+    assert learned(folder) == learned(whole)
+    for name, weight in unhurt.agent.params.items():
+        assert torch.equal(weight, state.agent.params[name])
+
+
+def test_one_that_fails_to_close_leaves_no_other_open():
+    class Stubborn(Mine):
+        def close(self):
+            raise OSError("busy")
+
+    mine = [Mine(), Stubborn(), Mine()]
+    with pytest.raises(OSError, match="busy"):
+        Trackers(mine).close()
+    assert (mine[0].closed, mine[2].closed) == (1, 1)
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    """A run named `one`, and `get(path)` of a TensorBoard server that shows it."""
-    logdir = tmp_path_factory.mktemp("runs")
-    assert main(["train", *TRAIN.split(), "--run", str(logdir / "one")]) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        str(logdir),
-        "--port",
-        str(port),
-    ]
-    server = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--load_fast", "false"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+def tracked(tmp_path_factory):
+    """The same run under each value of --track, and what was printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    out = {}
+    for track in ("tensorboard", "csv", "none"):
+        words = SETTINGS.replace("--quiet", "")
+        code, out[track], err = metarl("train", words, f"--track {track} --run", runs / track)
+        assert code == 0, err
+    return runs, out
+
+
+def test_track_says_what_is_written(tracked):
+    runs, out = tracked
+    for track, board, table in (("tensorboard", 1, 1), ("csv", 0, 1), ("none", 0, 0)):
+        assert bool(list((runs / track).glob("events.*"))) == board
+        assert (runs / track / "metrics.csv").exists() == table
+        assert (runs / track / "gain.png").exists()
+        assert (f"tensorboard --logdir {runs}" in out[track]) == board
+
+
+def test_track_changes_nothing_that_is_learned(tracked):
+    runs, _ = tracked
+    assert learned(runs / "tensorboard") == learned(runs / "csv")
+    judged = {(runs / t / "evaluation.json").read_bytes() for t in ("tensorboard", "csv", "none")}
+    assert len(judged) == 1
+
+
+def test_a_run_goes_on_as_it_was_tracked(tracked, tmp_path):
+    runs, _ = tracked
+    parts = ("track csv, not none", "leave that out")
+    refused("train --track none --resume", runs / "csv", code=2, parts=parts)
+    code, _, err = metarl("train --quiet --iterations 6 --resume", runs / "csv")
+    assert code == 0, err
+    assert [r["iteration"] for r in record(runs / "csv")] == [str(i) for i in range(1, 7)]
+    assert not list((runs / "csv").glob("events.*"))
+
+
+def test_what_is_not_used_is_not_loaded(tmp_path):
+    code = f"""
+import sys
+from metarl.cli import main
+main(["train", *{SETTINGS.split()!r}, "--track", "csv", "--run", "run"])
+assert "tensorboard" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
-
-    def get(path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
-            return answer.read()
-
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            if json.loads(get("data/plugin/scalars/tags")).get("one"):
-                break
-        except OSError:
-            pass
-        assert server.poll() is None
-        assert time.monotonic() < deadline, "TensorBoard didn't show the run within a minute"
-        time.sleep(0.2)
-    yield logdir / "one", get
-    server.terminate()
-    server.wait()
+    assert done.returncode == 0, done.stderr
 
 
-def test_scalars_have_their_names_and_the_values_of_the_record(board):
-    folder, get = board
-    with (folder / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    tags = set(json.loads(get("data/plugin/scalars/tags"))["one"])
-    wanted = {k for k in rows[0] if "/" in k} | {"time/iterations"}
-    assert tags >= wanted
-    for tag in wanted - {"time/iterations"}:
-        shown = json.loads(get(f"data/plugin/scalars/scalars?tag={tag}&run=one"))
-        kept = [(int(r["env_steps"]), float(r[tag])) for r in rows if r[tag]]
-        assert [(s, pytest.approx(v, rel=1e-6)) for s, v in kept] == [(s, v) for _, s, v in shown]
-
-
-def test_evaluation_scalars_stand_for_every_inner_step(board):
-    tags = json.loads(board[1]("data/plugin/scalars/tags"))["one"]
-    assert {f"eval/return_step_{k}" for k in range(3)} <= set(tags)
-
-
-@pytest.mark.parametrize(
-    ("tag", "kind"), [("eval/adaptation_curve", "PNG"), ("eval/episode_before_and_after", "GIF")]
-)
-def test_pictures_can_be_fetched_and_the_episode_moves(board, tag, kind):
-    _, get = board
-    (entry,) = json.loads(get(f"data/plugin/images/images?tag={tag}&run=one&sample=0"))
-    image = Image.open(io.BytesIO(get("data/plugin/images/individualImage?" + entry["query"])))
-    assert image.format == kind
-    assert min(image.size) > 100
-    assert (getattr(image, "n_frames", 1) > 10) == (kind == "GIF")
-
-
-def test_hyper_parameters_are_shown_with_final_returns(board):
-    _, get = board
-    request = json.dumps(
-        {
-            "experimentName": "",
-            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
-            "colParams": [],
-            "startIndex": 0,
-            "sliceSize": 10,
-        }
-    )
-    path = "data/plugin/hparams/session_groups?request=" + urllib.parse.quote(request)
-    (group,) = json.loads(get(path))["sessionGroups"]
-    assert group["hparams"]["family"] == "forager"
-    assert group["hparams"]["inner_lr"] == 2.0
-    names = {m["name"]["tag"] for m in group["metricValues"]}
-    assert "eval/return_step_2" in names
+def test_a_memory_has_no_columns_of_inner_steps(tmp_path):
+    words = "train bandit --algo rl2 --iterations 2 --tasks 4 --hidden 8 --eval-every 1 --quiet"
+    code, _, err = metarl(words, "--eval-steps 1 --run", tmp_path / "run")
+    assert code == 0, err
+    assert not [name for name in record(tmp_path / "run")[0] if name.startswith("inner/")]
 
 
 def test_going_on_cuts_the_record_to_the_checkpoint(tmp_path):

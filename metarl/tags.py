@@ -1,0 +1,109 @@
+"""Every name under which something is tracked, with its unit and meaning; names never change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tag(NamedTuple):
+    """What a name stands for."""
+
+    unit: str
+    meaning: str
+
+
+# The unit of every return is that of the family's reward, undiscounted.
+TRAIN = {
+    "train/return_before": Tag("return", "training tasks before adaptation, mean"),
+    "train/return_after": Tag("return", "training tasks after adaptation, mean"),
+    "train/adaptation_gain": Tag("return", "the second less the first: what adaptation is worth"),
+    "train/meta_loss": Tag("1", "outer loss before the update; only its jumps tell something"),
+    "train/kl": Tag("nats", "KL from the policy before to that after the meta-update, unadapted"),
+    "train/entropy": Tag("nats", "entropy of the adapted policy; a density's may be below 0"),
+    "train/grad_norm": Tag("1", "L2 norm of the meta-gradient before clipping, mean over epochs"),
+    "train/skipped_updates": Tag("updates", "left out so far for a NaN or infinity in a gradient"),
+    "train/diverged": Tag("episodes", "of the iteration that a simulator ended as it diverged"),
+}
+SUCCESS = {
+    "train/success_before": Tag("share", "of episodes that succeeded, before adaptation"),
+    "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
+}
+EVAL = {
+    "eval/return_step_K": Tag("return", "unseen tasks after K steps of adaptation, mean"),
+}
+INNER = {
+    "inner/step_size": Tag("1", "absolute step size of adaptation, mean over fast weights"),
+    "inner/weight_change": Tag(
+        "weights", "L2 norm of what adaptation adds to the weights, root mean square over tasks"
+    ),
+}
+TIME = {
+    "time/seconds": Tag("s", "since start or resume"),
+    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
+}
+# Not in `metrics.csv`.
+FINAL = {
+    "eval/final_gain": Tag("return", "of the final evaluation: after all steps less before"),
+    "eval/final_return_after": Tag("return", "of the final evaluation, after all steps"),
+    "eval/final_return_before": Tag("return", "of the final evaluation, before adaptation"),
+}
+CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
+DISTRIBUTIONS = {
+    "step_size/LAYER": Tag("1", "learned step size of each weight, tensor or step"),
+    "weight_change/LAYER": Tag(
+        "weights", "what adaptation adds to each weight, root mean square over tasks"
+    ),
+}
+PICTURES = {
+    "eval/adaptation_curve": Tag("return", "against steps of adaptation: tasks, mean, oracle"),
+    "eval/gain_map": Tag("return", "gain over the parameters that tell most about it"),
+    "eval/episode_before_and_after": Tag("frames", "an unseen task before and after adaptation"),
+}
+TEXTS = {"about/run": Tag("text", "command, settings and versions")}
+
+SCALARS = {**TRAIN, **SUCCESS, **EVAL, **INNER, **TIME, **FINAL, **CLOCK}
+TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
+
+# Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
+LAYOUT = {
+    "1. Does it adapt?": {
+        "return before and after adaptation (training tasks)": [
+            "train/return_before",
+            "train/return_after",
+        ],
+        "adaptation gain (training tasks)": ["train/adaptation_gain"],
+        "return after 0, 1, ... steps (unseen tasks)": [r"eval/return_step_\d+"],
+        "share of successes before and after": ["train/success_before", "train/success_after"],
+    },
+    "2. Is it healthy?": {
+        "KL of the meta-update (nats)": ["train/kl"],
+        "entropy after adaptation (nats)": ["train/entropy"],
+        "norm of the meta-gradient": ["train/grad_norm"],
+        "skipped updates, diverged episodes": ["train/skipped_updates", "train/diverged"],
+    },
+    "3. How does it adapt?": {
+        "step size of adaptation": ["inner/step_size"],
+        "change of the weights by adaptation": ["inner/weight_change"],
+    },
+    "4. How fast?": {
+        "environment steps a second": ["time/env_steps_per_second"],
+    },
+}
+
+
+def columns(eval_steps: int, success: bool = False, inner: bool = False) -> tuple[str, ...]:
+    """The header of `metrics.csv`.
+
+    Args:
+        success: simulators say which episodes succeeded.
+        inner: the agent adapts by steps on its weights.
+    """
+    returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
+    optional = (*(SUCCESS if success else ()), *returns, *(INNER if inner else ()))
+    return ("iteration", "env_steps", *TRAIN, *optional, *TIME)
+
+
+def described(name: str) -> Tag | None:
+    """What a scalar stands for; None of one that a user's own code has added."""
+    known = "eval/return_step_K" if name.startswith("eval/return_step_") else name
+    return SCALARS.get(known)

@@ -1,0 +1,53 @@
+"""What is watched while a run trains, and who is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.agent import Agent
+from agents.memory import AnyAgent
+from metarl.adaptation import how_it_adapts
+from metarl.evaluate import evaluate
+from metarl.state import TrainState
+from metarl.tags import columns
+from metarl.tracking import CsvTracker, Tracker, Values
+
+if TYPE_CHECKING:
+    from metarl.run import Loaded
+
+WATCH_SEED = 1  # tasks of the evaluations in training; the final ones are of seed 0, for every run
+
+
+def shipped_trackers(folder: Path, job: Loaded) -> list[Tracker]:
+    """Those that `--track` asks for."""
+    run, state = job.run, job.state
+    if run.track == "none":
+        return []
+    success, inner = getattr(job.family, "success", False), isinstance(state.agent, Agent)
+    header = columns(run.eval_steps, success, inner)
+    csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
+    if run.track == "csv":
+        return [csv]
+    from metarl.board import TensorBoardTracker  # what isn't used isn't loaded
+
+    board = TensorBoardTracker(folder, state.env_steps)
+    board.introduce(job.train, run, state.env_steps)
+    return [csv, board]
+
+
+def judge(job: Loaded, state: TrainState) -> tuple[dict[str, float], dict[str, Values]]:
+    """Metrics on unseen tasks, and distributions of how the agent adapts to them."""
+    adapted: list[AnyAgent] = []
+    result = evaluate(
+        state.agent,
+        job.family,
+        steps=job.run.eval_steps,
+        episodes=job.train.episodes,
+        seed=WATCH_SEED,
+        chunk=job.train.task_chunk,
+        watch=adapted.append,
+    )
+    metrics = {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
+    inner, distributions = how_it_adapts(job.train, state.agent, adapted)
+    return {**metrics, **inner}, distributions
