@@ -18,7 +18,8 @@ def judged(name, gain, tasks=40, split="test"):
     before = np.random.default_rng(0).normal(size=tasks)
     after = before + np.array([gain(v) for v in values])
     returns = np.stack([before, 100 - before, after], axis=1)
-    return Evaluation(name, split, 0, 20, values, returns, None), family
+    spent = np.zeros_like(returns)
+    return Evaluation(name, split, 0, 20, values, returns, spent, None), family
 
 
 def test_explained_is_one_for_groups_alike_inside_and_nothing_for_chance():
