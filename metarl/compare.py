@@ -51,6 +51,7 @@ class Row:
     env_steps: int  # of meta-training, mean over runs
     episodes: int  # of a task, for each step of adaptation
     returns: Array  # (S, M, K + 1)
+    spent: Array  # (S, M, K + 1) environment steps of adaptation
 
     def record(self, seed: int, first: Row) -> dict[str, Any]:
         """Numbers over runs and tasks, lists over steps 0 ... K; `first` is what it is held to."""
@@ -63,6 +64,7 @@ class Row:
             "seeds": list(self.seeds),
             "env_steps_trained": self.env_steps,
             "episodes": [k * self.episodes for k in steps],
+            "adaptation_env_steps": self.spent.mean(axis=(0, 1)).tolist(),
             "return_mean": [float(x.mean()) for x in at],
             "return_ci95": [interval(x, seed) for x in at],
             "return_iqm": [iqm(x) for x in at],
@@ -190,6 +192,7 @@ def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> 
             round(np.mean([jobs[i].state.env_steps for i in members])),
             episodes_per_step(settings[members[0]], episodes),
             np.stack([results[i].returns for i in members]),
+            np.stack([results[i].env_steps for i in members]),
         )
         for label, members in zip(names, groups, strict=True)
     ]

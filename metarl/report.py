@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -17,13 +17,11 @@ from envs import UsageError
 from metarl.checkpoint import write_atomically
 from metarl.grouping import Runs
 
-if TYPE_CHECKING:
-    pass
-
 FIGURES = (".png", ".svg", ".pdf")
 ALL = (".csv", ".json", ".tex", ".png", ".svg")  # what a stem without an ending gets
 COLUMNS = (
-    "algorithm", "seeds", "env_steps_trained", "episodes", "return", "return_low", "return_high",
+    "algorithm", "seeds", "env_steps_trained", "episodes", "adaptation_env_steps",
+    "return", "return_low", "return_high",
     "iqm", "iqm_low", "iqm_high", "gain", "gain_low", "gain_high",
     "improvement", "improvement_low", "improvement_high",
 )  # fmt: skip
@@ -100,6 +98,7 @@ def as_csv(record: dict[str, Any]) -> str:
             lines.writerow(
                 [
                     *(row["algorithm"], len(row["seeds"]), row["env_steps_trained"], episodes),
+                    row["adaptation_env_steps"][k],
                     *(row["return_mean"][k], *row["return_ci95"][k]),
                     *(row["return_iqm"][k], *row["return_iqm_ci95"][k]),
                     *(row["gain_mean"][k], *row["gain_ci95"][k]),

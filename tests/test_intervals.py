@@ -17,6 +17,7 @@ FIELDS = {
     "family", "algo", "split", "seed", "tasks", "episodes", "env_steps_trained", "steps",
     "return_mean", "return_ci95", "return_iqm", "gain_ci95", "oracle_mean", "per_task",
 }  # fmt: skip
+PER_TASK = {"params", "returns", "env_steps", "oracle", "success"}
 
 
 @pytest.mark.parametrize("name", TENSOR)
@@ -35,7 +36,9 @@ def test_the_record_has_the_promised_fields_over_steps_0_to_k(name):
     for column in ("return_ci95", "gain_ci95"):
         assert np.shape(record[column]) == (3, 2)
     rows = record["per_task"]
-    assert [set(row) for row in rows] == [{"params", "returns", "oracle", "success"}] * 5
+    assert [set(row) for row in rows] == [
+        {"params", "returns", "env_steps", "oracle", "success"}
+    ] * 5
     assert all(list(row["params"]) == list(parameters(family)) for row in rows)
     np.testing.assert_allclose(record["return_mean"], np.mean([r["returns"] for r in rows], axis=0))
 
