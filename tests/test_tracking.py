@@ -9,7 +9,7 @@ import torch
 from small import metarl, refused, small
 
 from metarl import RunConfig, open_run, start, train_in
-from metarl.tags import columns
+from metarl.tags import JUDGED, SUCCESS, columns, layout
 from metarl.tracking import CsvTracker, Trackers
 
 SETTINGS = (
@@ -65,9 +65,8 @@ def test_a_tracker_of_ones_own_gets_the_record_line_by_line_and_is_closed(tmp_pa
         (int(r["iteration"]), int(r["env_steps"])) for r in rows
     ]
     for (_, _, metrics), row in zip(mine.rows, rows, strict=True):
-        assert {k: str(v) for k, v in metrics.items()} == {
-            k: v for k, v in row.items() if "/" in k and v
-        }
+        recorded = {k: v for k, v in row.items() if "/" in k and v}
+        assert {k: str(v) for k, v in metrics.items() if k not in JUDGED} == recorded
     assert (mine.closed, more.closed, more.rows) == (1, 1, mine.rows)
     assert list(more.distributions) == [int(rows[1]["env_steps"]), int(rows[3]["env_steps"])]
     assert "weight_change/layers.0" in more.distributions[int(rows[1]["env_steps"])]
@@ -133,6 +132,14 @@ def test_a_run_goes_on_as_it_was_tracked(tracked, tmp_path):
     assert code == 0, err
     assert [r["iteration"] for r in record(runs / "csv")] == [str(i) for i in range(1, 7)]
     assert not list((runs / "csv").glob("events.*"))
+
+
+def test_the_layout_has_charts_of_what_is_written_alone():
+    whole, none = layout(columns(1, success=True, inner=True)), layout(columns(1))
+    assert sum(map(len, whole.values())) == sum(map(len, none.values())) + 3
+    titles = [title for charts in none.values() for title in charts]
+    assert not [t for t in titles if "success" in t or "step size" in t]
+    assert list(SUCCESS) in whole["1. Does it adapt?"].values()
 
 
 def test_what_is_not_used_is_not_loaded(tmp_path):
