@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from small import metarl, refused, small
+from tracking_cost import cost
 
 from metarl import RunConfig, open_run, start, train_in
 from metarl.tags import JUDGED, SUCCESS, columns, layout
@@ -153,6 +154,11 @@ assert "tensorboard" not in sys.modules
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_tracking_costs_less_than_a_fiftieth_of_a_run_even_if_evaluated_often():
+    _, tracking, whole = cost("forager", iterations=5)
+    assert tracking < 0.02 * (whole - tracking)
 
 
 def test_a_memory_has_no_columns_of_inner_steps(tmp_path):
