@@ -35,14 +35,14 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def about(train: TrainConfig, run: RunConfig) -> str:
-    """Markdown: command, settings, versions."""
+    """Markdown: command, versions, settings."""
     settings = {**dataclasses.asdict(train), **dataclasses.asdict(run)}
     made_with = {**versions(), "git commit": git_commit() or "none"}
     return "\n\n".join(
         (
             f"`{command(train, run)}`",
-            _table("setting", settings),
             _table("made with", made_with),
+            _table("setting", settings),
         )
     )
 

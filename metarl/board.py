@@ -20,7 +20,7 @@ from metarl.about import about
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation
 from metarl.pictures import Picture, gif
-from metarl.tags import LAYOUT, described
+from metarl.tags import JUDGED, described, judged, layout
 from metarl.tracking import Values
 
 BINS = 64  # of a histogram
@@ -62,11 +62,17 @@ class TensorBoardTracker:
         for name, x in values.items():
             self._writer.add_histogram(name, x, env_steps, bins=BINS)
 
-    def introduce(self, train: TrainConfig, run: RunConfig, env_steps: int) -> None:
-        """The layout of custom scalars, a text about the run, and its settings."""
+    def introduce(
+        self, train: TrainConfig, run: RunConfig, header: tuple[str, ...], env_steps: int
+    ) -> None:
+        """The layout of custom scalars, a text about the run, and its settings.
+
+        Args:
+            header: names of what will be written.
+        """
         charts = {
             category: {title: ["Multiline", tags] for title, tags in titles.items()}
-            for category, titles in LAYOUT.items()
+            for category, titles in layout(header).items()
         }
         self._writer.add_custom_scalars(charts)
         self._writer.add_text("about/run", about(train, run), env_steps)
@@ -76,9 +82,8 @@ class TensorBoardTracker:
 
     def conclude(self, env_steps: int, result: Evaluation) -> None:
         """The final evaluation, and that the run has ended well."""
-        before, *_, after = (result.mean[0], *result.mean)
-        final = {"return_before": before, "return_after": after, "gain": after - before}
-        self.scalars(env_steps, {f"eval/final_{k}": v for k, v in final.items()})
+        final = judged(result)
+        self.scalars(env_steps, {name: final[name] for name in JUDGED})
         _, _, end = hparams({}, {})
         self._add(end, None)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from metarl.evaluate import Evaluation
 
 
 class Tag(NamedTuple):
@@ -41,11 +46,12 @@ TIME = {
     "time/seconds": Tag("s", "since start or resume"),
     "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
 }
-# Not in `metrics.csv`.
-FINAL = {
-    "eval/final_gain": Tag("return", "of the final evaluation: after all steps less before"),
-    "eval/final_return_after": Tag("return", "of the final evaluation, after all steps"),
-    "eval/final_return_before": Tag("return", "of the final evaluation, before adaptation"),
+# Not in `metrics.csv`, which has each step. Their last point is the final evaluation, on other
+# unseen tasks. TensorBoard shows the first five metrics by name beside the hyper-parameters.
+JUDGED = {
+    "eval/gain": Tag("return", "unseen tasks after all steps of adaptation less before, mean"),
+    "eval/return_after": Tag("return", "unseen tasks after all steps of adaptation, mean"),
+    "eval/return_before": Tag("return", "unseen tasks before adaptation, mean"),
 }
 CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
 DISTRIBUTIONS = {
@@ -61,7 +67,7 @@ PICTURES = {
 }
 TEXTS = {"about/run": Tag("text", "command, settings and versions")}
 
-SCALARS = {**TRAIN, **SUCCESS, **EVAL, **INNER, **TIME, **FINAL, **CLOCK}
+SCALARS = {**TRAIN, **SUCCESS, **EVAL, **INNER, **JUDGED, **TIME, **CLOCK}
 TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
 
 # Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
@@ -101,6 +107,23 @@ def columns(eval_steps: int, success: bool = False, inner: bool = False) -> tupl
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
     optional = (*(SUCCESS if success else ()), *returns, *(INNER if inner else ()))
     return ("iteration", "env_steps", *TRAIN, *optional, *TIME)
+
+
+def judged(result: Evaluation) -> dict[str, float]:
+    """An evaluation by its tags, for any number of steps."""
+    before, after = float(result.mean[0]), float(result.mean[-1])
+    steps = {f"eval/return_step_{k}": float(mean) for k, mean in enumerate(result.mean)}
+    return {**steps, **dict(zip(JUDGED, (after - before, after, before), strict=True))}
+
+
+def layout(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
+    """The charts of `LAYOUT` that have something to show of these names."""
+
+    def live(patterns: list[str]) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in patterns for name in names)
+
+    charts = {c: {t: p for t, p in titles.items() if live(p)} for c, titles in LAYOUT.items()}
+    return {category: titles for category, titles in charts.items() if titles}
 
 
 def described(name: str) -> Tag | None:

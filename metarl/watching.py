@@ -10,7 +10,7 @@ from agents.memory import AnyAgent
 from metarl.adaptation import how_it_adapts
 from metarl.evaluate import evaluate
 from metarl.state import TrainState
-from metarl.tags import columns
+from metarl.tags import columns, judged
 from metarl.tracking import CsvTracker, Tracker, Values
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def shipped_trackers(folder: Path, job: Loaded) -> list[Tracker]:
     from metarl.board import TensorBoardTracker  # what isn't used isn't loaded
 
     board = TensorBoardTracker(folder, state.env_steps)
-    board.introduce(job.train, run, state.env_steps)
+    board.introduce(job.train, run, header, state.env_steps)
     return [csv, board]
 
 
@@ -48,6 +48,5 @@ def judge(job: Loaded, state: TrainState) -> tuple[dict[str, float], dict[str, V
         chunk=job.train.task_chunk,
         watch=adapted.append,
     )
-    metrics = {f"eval/return_step_{k}": float(m) for k, m in enumerate(result.mean)}
     inner, distributions = how_it_adapts(job.train, state.agent, adapted)
-    return {**metrics, **inner}, distributions
+    return {**judged(result), **inner}, distributions

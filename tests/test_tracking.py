@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 from small import metarl, refused, small
+from tracking_cost import cost
 
 from metarl import RunConfig, open_run, start, train_in
-from metarl.tags import columns
+from metarl.tags import JUDGED, SUCCESS, columns, layout
 from metarl.tracking import CsvTracker, Trackers
 
 SETTINGS = (
@@ -65,9 +66,8 @@ def test_a_tracker_of_ones_own_gets_the_record_line_by_line_and_is_closed(tmp_pa
         (int(r["iteration"]), int(r["env_steps"])) for r in rows
     ]
     for (_, _, metrics), row in zip(mine.rows, rows, strict=True):
-        assert {k: str(v) for k, v in metrics.items()} == {
-            k: v for k, v in row.items() if "/" in k and v
-        }
+        recorded = {k: v for k, v in row.items() if "/" in k and v}
+        assert {k: str(v) for k, v in metrics.items() if k not in JUDGED} == recorded
     assert (mine.closed, more.closed, more.rows) == (1, 1, mine.rows)
     assert list(more.distributions) == [int(rows[1]["env_steps"]), int(rows[3]["env_steps"])]
     assert "weight_change/layers.0" in more.distributions[int(rows[1]["env_steps"])]
@@ -135,6 +135,14 @@ def test_a_run_goes_on_as_it_was_tracked(tracked, tmp_path):
     assert not list((runs / "csv").glob("events.*"))
 
 
+def test_the_layout_has_charts_of_what_is_written_alone():
+    whole, none = layout(columns(1, success=True, inner=True)), layout(columns(1))
+    assert sum(map(len, whole.values())) == sum(map(len, none.values())) + 3
+    titles = [title for charts in none.values() for title in charts]
+    assert not [t for t in titles if "success" in t or "step size" in t]
+    assert list(SUCCESS) in whole["1. Does it adapt?"].values()
+
+
 def test_what_is_not_used_is_not_loaded(tmp_path):
     code = f"""
 import sys
@@ -146,6 +154,11 @@ assert "tensorboard" not in sys.modules
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_tracking_costs_less_than_a_fiftieth_of_a_run_even_if_evaluated_often():
+    _, tracking, whole = cost("forager", iterations=5)
+    assert tracking < 0.02 * (whole - tracking)
 
 
 def test_a_memory_has_no_columns_of_inner_steps(tmp_path):
