@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from envs import Split
 from metarl.bounds import check, number
@@ -50,6 +50,36 @@ class Evaluate:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained agent for Stable-Baselines3: before adaptation, or adapted to a variant."""
+
+    run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
+    to: Annotated[Literal["sb3"], arg(help="sb3: a zip that PPO.load opens")] = "sb3"
+    variant: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(metavar="NAME=VALUE", help="adapt to this variant first; once for each parameter"),
+    ] = ()
+    out: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE", help="where; by default sb3.zip or sb3-adapted.zip in the run's folder"
+        ),
+    ] = None
+    steps: Annotated[
+        int | None, *number("inner steps on the variant; by default the run's --eval-steps", 0, 100)
+    ] = None
+    episodes: Annotated[
+        int | None,
+        *number("episodes of the variant for each step; by default the run's", 2, 100_000),
+    ] = None
+    seed: Annotated[int, *number("seed of these episodes", 0)] = 0
 
     def __post_init__(self) -> None:
         check(self)
@@ -103,6 +133,7 @@ class Bench:
 COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "evaluate": Evaluate,
+    "export": Export,
     "families": Families,
     "algos": Algos,
     "bench": Bench,

@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | families | algos | bench`."""
+"""The command line: `metarl train | evaluate | export | families | algos | bench`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import subcommand
 
 from envs import RunError, UsageError
-from metarl.arguments import COMMANDS, Algos, Bench, Evaluate, Families, Train
+from metarl.arguments import COMMANDS, Algos, Bench, Evaluate, Export, Families, Train
 from metarl.presets import preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -44,11 +44,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands, listing
+    from metarl import commands, export, listing
 
     carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: commands.train,
         Evaluate: commands.evaluate,
+        Export: export.export,
         Families: listing.families,
         Algos: listing.algos,
         Bench: commands.bench,
