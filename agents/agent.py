@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.adapt import inner_update, per_task
 from agents.convolution import CNN
@@ -74,7 +74,7 @@ class Agent(Learner):
 
     step_name: ClassVar[str] = "inner steps"
 
-    policy: nn.Module
+    policy: Policy
     params: Params
     inner_lr: Params
     rule: InnerRule = InnerRule()
@@ -112,8 +112,13 @@ class Agent(Learner):
 
     def batch(self, data: Rollout) -> Batch:
         """A rollout with its advantages, as losses take it."""
-        baseline = make_baseline(self.rule.baseline, self.value)
-        return make_batch(data, self.rule.gamma, self.rule.gae_lambda, baseline)
+        return make_batch(data, self.rule.gamma, self.rule.gae_lambda, self._baseline)
+
+    def _baseline(self, obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+        """Values (N, T, B), of what the policy sees."""
+        if self.policy.obs_mean is not None:
+            obs = self.policy.see(obs)
+        return make_baseline(self.rule.baseline, self.value)(obs, ret, alive)
 
     def fast(self, n: int) -> Params:
         """The weights with an axis of n tasks on the fast ones, which take part in autograd."""

@@ -8,7 +8,7 @@ from gymnasium.spaces import Space
 from torch import Tensor, nn
 
 from agents.distributions import Distribution
-from agents.policy import Policy, affine, as_input, dense, observation_shape
+from agents.policy import Policy, affine, dense, observation_shape
 from envs.errors import UsageError
 
 BIG = 32  # cells or pixels of the shorter side, from which on an image is no longer a board
@@ -85,7 +85,7 @@ class CNN(Policy):
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, C, H, W)."""
-        x = as_input(obs, self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        x = self.see(obs)
         return self.decide(self._board(x) if self.small else self._picture(x))
 
     def _board(self, x: Tensor) -> Tensor:

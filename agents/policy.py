@@ -42,6 +42,9 @@ class Policy(nn.Module):
 
     act_scale: Tensor | None  # (A,) half the action box
     absent: Tensor | None  # (A, most) where an action has fewer choices than the others
+    obs_mean: Tensor | None  # (*obs) where observations are normalised
+    obs_scale: Tensor | None  # (*obs)
+    rew_scale: Tensor | None  # () where rewards are that a memory reads
     layers: nn.ModuleList
 
     def __init__(
@@ -66,6 +69,8 @@ class Policy(nn.Module):
             self.log_std = nn.Parameter(torch.full((self.out,), log_std_init))
         self.register_buffer("act_scale", scale, persistent=False)
         self.register_buffer("absent", absent, persistent=False)
+        for name in ("obs_mean", "obs_scale", "rew_scale"):  # see agents/normalise.py
+            self.register_buffer(name, None, persistent=False)
         self.context_size, self.rank = context, rank
 
     def add_layers(self, sizes: tuple[int, ...]) -> None:
@@ -78,6 +83,13 @@ class Policy(nn.Module):
             pairs = list(pairwise(sizes))
             self.lora_down = nn.ParameterList(torch.empty(self.rank, i) for i, _ in pairs)
             self.lora_up = nn.ParameterList(torch.empty(o, self.rank) for _, o in pairs)
+
+    def see(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Observations as the first layer takes them: numbers, normalised if they are to be."""
+        x = as_input(obs, dtype or self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        if self.obs_mean is None or self.obs_scale is None:
+            return x
+        return (x - self.obs_mean) * self.obs_scale
 
     def decide(self, x: Tensor) -> Distribution:
         """Distribution of the action from the input (N, M, I) of the dense layers.
@@ -140,7 +152,7 @@ class MLP(Policy):
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, *observation_space.shape)."""
-        return self.decide(as_input(obs, self.layers[0].weight.dtype).flatten(-self.obs_ndim))  # type: ignore[arg-type]
+        return self.decide(self.see(obs).flatten(-self.obs_ndim))
 
 
 def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:

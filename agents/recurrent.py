@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from agents.cells import CELLS, Cell, CellKind
 from agents.distributions import Distribution
-from agents.policy import Params, Policy, affine, as_input, dense, observation_shape
+from agents.policy import Params, Policy, affine, dense, observation_shape
 
 
 class MemoryPolicy(Policy):
@@ -47,8 +47,13 @@ class MemoryPolicy(Policy):
 
     def inputs(self, obs: Tensor, act: Tensor, rew: Tensor, first: Tensor) -> Tensor:
         """Side by side: obs (..., *obs), numbers of the last act, last rew, first (...)."""
-        flat = as_input(obs, rew.dtype).flatten(-self.obs_ndim)
+        flat = self.see(obs, rew.dtype).flatten(-self.obs_ndim)
+        rew = self.scaled(rew)
         return torch.cat((flat, act, rew.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
+
+    def scaled(self, rew: Tensor) -> Tensor:
+        """Rewards in the network's unit."""
+        return rew if self.rew_scale is None else rew * self.rew_scale
 
     def forward(
         self, x: Tensor, state: Tensor, alive: Tensor | None = None

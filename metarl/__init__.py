@@ -45,7 +45,7 @@ from metarl.evaluate import Evaluation, evaluate
 from metarl.meta_train import meta_train, new_agent
 from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
-from metarl.sb3 import to_vec_env
+from metarl.sb3 import to_sb3, to_vec_env
 from metarl.state import TrainState
 from metarl.tracking import Tracker
 
@@ -78,6 +78,7 @@ __all__ = [
     "sample_tasks",
     "start",
     "stream",
+    "to_sb3",
     "to_vec_env",
     "train_in",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -109,6 +109,36 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained agent for Stable-Baselines3: before adaptation, or adapted to a variant."""
+
+    run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
+    to: Annotated[Literal["sb3"], arg(help="sb3: a zip that PPO.load opens")] = "sb3"
+    variant: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(metavar="NAME=VALUE", help="adapt to this variant first; once for each parameter"),
+    ] = ()
+    out: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE", help="where; by default sb3.zip or sb3-adapted.zip in the run's folder"
+        ),
+    ] = None
+    steps: Annotated[
+        int | None, *number("inner steps on the variant; by default the run's --eval-steps", 0, 100)
+    ] = None
+    episodes: Annotated[
+        int | None,
+        *number("episodes of the variant for each step; by default the run's", 2, 100_000),
+    ] = None
+    seed: Annotated[int, *number("seed of these episodes", 0)] = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class Families:
     """List the families with their sources; those that are named, with parameters and spaces."""
 
@@ -157,6 +187,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "evaluate": Evaluate,
     "compare": Compare,
+    "export": Export,
     "families": Families,
     "algos": Algos,
     "bench": Bench,

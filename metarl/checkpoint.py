@@ -13,12 +13,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from agents.normalise import Moments
 from envs import UsageError
-from metarl.state import TrainState, named_weights, with_weights
+from metarl.state import Seen, TrainState, named_weights, normalising, with_weights
 
 FORMAT = 4  # raised when an older metarl could not read what this one writes
 KEEP = 2
@@ -47,6 +49,9 @@ def save_checkpoint(folder: Path, family: str, state: TrainState) -> Path:
     stem = folder / f"step-{state.iteration:06d}"
     tensors = {f"weights/{k}": w.contiguous() for k, w in named_weights(state.agent).items()}
     tensors |= {f"opt/{k}": w.contiguous() for k, w in state.opt.items()}
+    for group, moments in state.seen._asdict().items():
+        if moments:
+            tensors |= {f"seen/{group}/{k}": x for k, x in moments._asdict().items()}
     blob = save(tensors)
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -97,8 +102,9 @@ def load_checkpoint(folder: Path, family: str, blank: TrainState) -> TrainState:
     device = next(iter(wanted.values())).device
     # In the order of `wanted`: a file has no order, and the sum in a gradient norm depends on it.
     found_weights = {k: weights[k].to(device) for k in wanted}
+    seen = Seen(*(_moments(f"seen/{group}/", tensors, device) for group in Seen._fields))
     return TrainState(
-        agent=with_weights(blank.agent, found_weights),
+        agent=normalising(with_weights(blank.agent, found_weights), seen),
         opt={
             k.removeprefix("opt/"): t.to(device) for k, t in tensors.items() if k.startswith("opt/")
         },
@@ -106,7 +112,15 @@ def load_checkpoint(folder: Path, family: str, blank: TrainState) -> TrainState:
         env_steps=record["env_steps"],
         skipped=record["skipped"],
         skipped_in_a_row=record["skipped_in_a_row"],
+        seen=seen,
     )
+
+
+def _moments(prefix: str, tensors: dict[str, Tensor], device: torch.device) -> Moments | None:
+    """Those saved under this prefix, if any."""
+    if prefix + "steps" not in tensors:
+        return None
+    return Moments(*(tensors[prefix + name].to(device) for name in Moments._fields))
 
 
 def checkpoints(folder: Path) -> list[Path]:

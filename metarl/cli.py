@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | compare | families | algos | bench`."""
+"""The command line: `metarl COMMAND ...`; the commands are those of `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import subcommand
 
 from envs import RunError, UsageError
-from metarl.arguments import COMMANDS, Algos, Bench, Compare, Evaluate, Families, Train
+from metarl.arguments import COMMANDS, Algos, Bench, Compare, Evaluate, Export, Families, Train
 from metarl.presets import preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -44,12 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands, compare, listing
+    from metarl import commands, compare, export, listing
 
     carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: commands.train,
         Evaluate: commands.evaluate,
         Compare: compare.compare_runs,
+        Export: export.export,
         Families: listing.families,
         Algos: listing.algos,
         Bench: commands.bench,

@@ -14,7 +14,8 @@ Conflict = tuple[bool, str]  # whether there is one, and what to say then
 
 def check_combination(cfg: TrainConfig) -> None:
     """Raise UsageError that names two settings that exclude each other, and the way out."""
-    for clash, message in (*_of_memory(cfg), *_of_outer(cfg), *_of_exploration(cfg)):
+    every = (*_of_memory(cfg), *_of_outer(cfg), *_of_exploration(cfg), *_of_start(cfg))
+    for clash, message in every:
         if clash:
             raise UsageError(message)
 
@@ -74,6 +75,37 @@ def _of_outer(cfg: TrainConfig) -> list[Conflict]:
             cfg.multi_step and derivative_free,
             f"--multi-step with --outer {cfg.outer}: it has no loss to average; give "
             "--no-multi-step, or --outer gradient or trpo.",
+        ),
+    ]
+
+
+def _of_start(cfg: TrainConfig) -> list[Conflict]:
+    return [
+        (
+            cfg.normalize_return and cfg.memory == "none",
+            "--normalize-return without --memory: the advantages of each task are normalised "
+            "already, so it would change nothing; leave it out.",
+        ),
+        (
+            bool(cfg.init_from) and cfg.memory != "none",
+            f"--init-from {cfg.init_from} with --memory {cfg.memory}: an MlpPolicy has no memory "
+            "to start from; leave out one of them.",
+        ),
+        (
+            bool(cfg.init_normalize) and not cfg.init_from,
+            f"--init-normalize {cfg.init_normalize} without --init-from: give the model that was "
+            "trained behind it too.",
+        ),
+        (
+            bool(cfg.init_normalize) and not cfg.trust,
+            f"--init-normalize {cfg.init_normalize}: it is a pickle, and code in it runs when it "
+            "is read; give --trust if you know where it is from.",
+        ),
+        (
+            bool(cfg.init_from) and cfg.normalize_obs and not cfg.init_normalize,
+            f"--init-from {cfg.init_from} with --normalize-obs: its first layer was not trained on "
+            "normalised observations; give the --init-normalize that it was trained behind, or "
+            "leave out --normalize-obs.",
         ),
     ]
 

@@ -11,13 +11,14 @@ from agents.estimators import ESTIMATORS
 from agents.fast import FAST
 from metarl.algorithms import ALGORITHMS
 from metarl.bounds import check, name_in, number
+from metarl.origin import Origin
 from metarl.outer import OUTER
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Origin):
     """Meta-train an agent over a family of variants."""
 
     family: Annotated[

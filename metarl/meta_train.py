@@ -9,16 +9,19 @@ from typing import Any
 
 import torch
 
+from agents.normalise import merge, moments
+from agents.returns import discounted_sum
 from agents.rollout import check_finite
 from agents.streams import stream
 from agents.value import value_loss
 from envs import Family, RunError, sample_tasks
 from metarl.adam import adam
 from metarl.config import TrainConfig
+from metarl.first_state import first_state
 from metarl.measure import measure
-from metarl.new_agent import new_agent
+from metarl.new_agent import new_agent as new_agent  # for `from metarl.meta_train import`
 from metarl.outer import OUTER
-from metarl.state import TrainState, with_weights
+from metarl.state import TrainState, normalising, with_weights
 from metarl.update import Mark, Update
 
 MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
@@ -42,7 +45,7 @@ def meta_train(
         RunError: the family gave a NaN or infinity, or the meta-gradient wasn't finite several
             times in a row; the last state yielded is good.
     """
-    state = state or TrainState(new_agent(cfg, family))
+    state = state or first_state(cfg, family)
     while state.iteration < cfg.iterations:
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
@@ -55,7 +58,9 @@ def meta_train(
             steps = {k: w for k, w in update.weights.items() if k.startswith("inner_lr/")}
             kept = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
             update = update._replace(weights=kept)
-        state = _advance(state, family, update)
+        skipped, state = state.skipped, _advance(state, family, update)
+        if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
+            state = _look_back(cfg, state, update)
         yield state
 
 
@@ -72,6 +77,8 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
     """One step of Adam on the features of the learned baseline, from all that was played."""
     value = {k: w.detach().requires_grad_() for k, w in agent.value.items()}
     rollouts = [r for _, played in update.played for r in played]
+    if agent.policy.obs_mean is not None:
+        rollouts = [r._replace(obs=agent.policy.see(r.obs)) for r in rollouts]
     total = sum(len(r.rew) for r in rollouts)
     grads = {f"value/{k}": torch.zeros_like(w) for k, w in value.items()}
     for data in rollouts:
@@ -81,6 +88,19 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
     named = {f"value/{k}": w for k, w in value.items()}
     weights, opt = adam(named, grads, update.opt, lambda name: cfg.meta_lr)
     return update._replace(weights={**update.weights, **weights}, opt=opt)
+
+
+def _look_back(cfg: TrainConfig, state: TrainState, update: Update) -> TrainState:
+    """What was played moves the moments only now: within an iteration the policy's eyes are one."""
+    seen = state.seen
+    for data in (r for _, played in update.played for r in played):
+        if cfg.normalize_obs:
+            seen = seen._replace(obs=merge(seen.obs, moments(data.obs, data.alive)))
+        if cfg.normalize_return:
+            ret = discounted_sum(data.rew, cfg.gamma)
+            seen = seen._replace(ret=merge(seen.ret, moments(ret, data.alive)))
+    agent: Any = normalising(state.agent, seen)
+    return dataclasses.replace(state, agent=agent, seen=seen)
 
 
 def _advance(state: TrainState, family: Family, update: Update) -> TrainState:

@@ -24,6 +24,7 @@ from metarl.checkpoint import (
 )
 from metarl.config import RunConfig, TrainConfig, from_record
 from metarl.evaluate import Evaluation, evaluate
+from metarl.first_state import first_state
 from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, versions
 from metarl.meta_train import meta_train, new_agent
@@ -54,7 +55,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     """
     family = family or build_family(train, run)
     device = choose_device(run.device)
-    state = TrainState(new_agent(train, family, device))
+    state = first_state(train, family, device)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"{folder} exists already: go on with `metarl train --resume {quote(str(folder))}`, "
@@ -118,12 +119,11 @@ def open_run(
     """
     train, run = read_config(folder)
     family = family or build_family(train, run)
-    blank = TrainState(new_agent(train, family, choose_device(device or run.device)))
-    where = folder / "checkpoints"
-    state = (
-        blank if begin and not checkpoints(where) else load_checkpoint(where, train.family, blank)
-    )
-    return Loaded(train, run, family, state)
+    chosen, where = choose_device(device or run.device), folder / "checkpoints"
+    if begin and not checkpoints(where):
+        return Loaded(train, run, family, first_state(train, family, chosen))
+    blank = TrainState(new_agent(train, family, chosen))
+    return Loaded(train, run, family, load_checkpoint(where, train.family, blank))
 
 
 def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> AnyAgent:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from agents.memory import AnyAgent
+from agents.normalise import Moments, with_moments
 from agents.policy import Params
 
 A = TypeVar("A", bound=AnyAgent)
+
+
+class Seen(NamedTuple):
+    """Running moments that a policy normalises by; frozen within a meta-iteration."""
+
+    obs: Moments | None = None
+    ret: Moments | None = None
+
+
 GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training may change
 
 
@@ -27,6 +37,9 @@ class TrainState:
     skipped: int = 0  # updates left out for a non-finite gradient
     skipped_in_a_row: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    seen: Seen = field(
+        default_factory=Seen
+    )  # of all observations and returns, where they are normalised
 
 
 def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
@@ -42,3 +55,11 @@ def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
         parts[group][key] = weight
     changed: dict[str, Any] = {g: {**getattr(agent, g), **p} for g, p in parts.items()}
     return dataclasses.replace(agent, **changed)
+
+
+def normalising(agent: A, seen: Seen) -> A:
+    """The agent that normalises by these moments; the same where there are none."""
+    if seen == Seen():
+        return agent
+    policy: Any = with_moments(agent.policy, seen.obs, seen.ret)
+    return dataclasses.replace(agent, policy=policy)

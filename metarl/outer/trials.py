@@ -97,6 +97,7 @@ def make_trials(
         n, _, b = rollouts[0].rew.shape
         chunks.append(arrange(policy, rollouts, new.recall(n, b)))
     steps = side_by_side(chunks)
+    steps = steps._replace(rew=policy.scaled(steps.rew))
     state = _blank(policy, steps)
     _, val, _ = remember(policy, agent.params, steps.x, state, steps.alive)
     reach = sum(cfg.gamma**t for t in range(cfg.trial * horizon))

@@ -1,0 +1,58 @@
+"""`metarl export`: an agent for other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from agents.streams import stream
+from envs import UsageError, describe, task_values
+from metarl.run import Loaded, open_run
+from metarl.sb3 import save_sb3, to_sb3
+from metarl.variant import parse_variant
+
+if TYPE_CHECKING:
+    from metarl.arguments import Export
+
+
+def export(command: Export) -> int:
+    """`metarl export RUN --to sb3`: slow weights, or those adapted to a variant, as SB3's PPO."""
+    asked = {"--steps": command.steps, "--episodes": command.episodes}
+    if not command.variant and (left := [k for k, v in asked.items() if v is not None]):
+        raise UsageError(f"{left[0]}: slow weights adapt to nothing: give --variant NAME=VALUE.")
+    job = open_run(command.run, "cpu")
+    torch.set_num_threads(job.run.threads)
+    agent: Any = job.state.agent
+    to_sb3(agent, job.family)  # what can't be exported is refused before any episode
+    what, name = "slow weights, as before any adaptation", "sb3.zip"
+    if command.variant:
+        agent, what = _adapted(command, job)
+        name = "sb3-adapted.zip"
+    model = to_sb3(agent, job.family, job.train.gamma, job.train.gae_lambda)
+    path: Path = command.out or command.run / name
+    save_sb3(model, path)
+    console = Console()
+    console.print(f"{path}: {what}", soft_wrap=True, highlight=False)
+    console.print(
+        f'Load it with stable_baselines3.PPO.load("{path}")', soft_wrap=True, highlight=False
+    )
+    return 0
+
+
+def _adapted(command: Export, job: Loaded) -> tuple[Any, str]:
+    """The agent adapted to the variant, and what that brought."""
+    task = parse_variant(job.family, command.variant)
+    steps = job.run.eval_steps if command.steps is None else command.steps
+    episodes = command.episodes or job.train.episodes
+    gen = stream(command.seed, "export")
+    agent: Any = job.state.agent
+    before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+    agent = agent.adapt(job.family, task, steps, episodes, gen)
+    after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+    return agent, (
+        f"adapted to {describe(job.family, task_values(task)[0])} in {steps} steps of {episodes} "
+        f"episodes; mean return {before:.1f} -> {after:.1f}"
+    )
