@@ -205,4 +205,4 @@ def test_the_tutorials_game_is_adapted_to(tmp_path, monkeypatch):
     *_, state = metarl.meta_train(cfg, family)
     result = metarl.evaluate(state.agent, family, steps=1)
     assert result.mean[1] - result.mean[0] > 1.0
-    assert result.oracle.mean() == 3.0
+    assert result.oracle.mean() > 2.99
