@@ -184,7 +184,7 @@ def test_every_command_named_in_the_docs_exists():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_linked_file_exists(page):
-    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
