@@ -57,6 +57,16 @@ class Evaluate:
         int,
         *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
     ] = 300_000
+    worst: Annotated[
+        int, *number("tasks to list, with the command that shows one, lowest return first", 0)
+    ] = 3
+    plot: Annotated[
+        Path | None,
+        arg(
+            help="draw the return of each task before and after: .png, .svg or .pdf",
+            metavar="FILE",
+        ),
+    ] = None
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
@@ -139,6 +149,44 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Adapt an agent to one variant; film an episode before and one after, side by side."""
+
+    run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
+    variant: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=VALUE",
+            help="value of a parameter, once for each; the others are those of --task",
+        ),
+    ] = ()
+    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
+        "test"
+    )
+    tasks: Annotated[int, *number("tasks that are drawn, as by `evaluate`", 1, 10_000)] = 40
+    task: Annotated[int, *number("number of the one to watch, from 0", 0)] = 0
+    steps: Annotated[
+        int | None, *number("inner steps; by default those of the run's evaluations", 0, 100)
+    ] = None
+    episodes: Annotated[
+        int | None, *number("episodes for each step; by default those of training", 2, 100_000)
+    ] = None
+    seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    out: Annotated[
+        Path | None,
+        arg(
+            help="the film, .gif or .mp4; by default watch.gif in the run's folder", metavar="FILE"
+        ),
+    ] = None
+    window: Annotated[bool, arg(help="show it in a window instead of writing a file")] = False
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class Families:
     """List the families with their sources; those that are named, with parameters and spaces."""
 
@@ -188,6 +236,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "export": Export,
+    "watch": Watch,
     "families": Families,
     "algos": Algos,
     "bench": Bench,

@@ -15,7 +15,17 @@ import tyro
 from tyro.conf import subcommand
 
 from envs import RunError, UsageError
-from metarl.arguments import COMMANDS, Algos, Bench, Compare, Evaluate, Export, Families, Train
+from metarl.arguments import (
+    COMMANDS,
+    Algos,
+    Bench,
+    Compare,
+    Evaluate,
+    Export,
+    Families,
+    Train,
+    Watch,
+)
 from metarl.presets import preset
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -27,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     if "" not in sys.path:
         sys.path.append("")  # a user's `module:Class` lies in the folder where metarl is started
     # Environments draw their pictures without a screen, and would complain that there is none.
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if "--window" not in words:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     try:
         return run(parse(words))
@@ -44,13 +55,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands, compare, export, listing
+    from metarl import commands, compare, export, listing, watch
 
     carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: commands.train,
         Evaluate: commands.evaluate,
         Compare: compare.compare_runs,
         Export: export.export,
+        Watch: watch.watch,
         Families: listing.families,
         Algos: listing.algos,
         Bench: commands.bench,

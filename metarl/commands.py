@@ -22,6 +22,8 @@ from rich.table import Table
 from envs import RunError, UsageError, make_family, parameters
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
+from metarl.charts import check_figure, encode, per_task
+from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import evaluate as judge
@@ -30,6 +32,7 @@ from metarl.machine import choose_device
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState
 from metarl.tables import show_returns, show_simulation
+from metarl.worst import show_worst
 
 if TYPE_CHECKING:
     from metarl.arguments import Bench, Evaluate, Train
@@ -133,6 +136,7 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
 
 def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
+    check_figure("--plot", command.plot)
     job = open_run(command.run, command.device)
     torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
     result = judge(
@@ -148,6 +152,9 @@ def evaluate(command: Evaluate) -> int:
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(quiet=str(command.json) == "-")
     show_returns(console, result, job.family)
+    show_worst(console, command.run, job.family, result, command.worst)
+    if command.plot:
+        write_atomically(command.plot, encode(per_task(result, job.family), command.plot.suffix))
     if command.comparators:
         totals = compare(job.state.agent, job.family, result, command.split, command.seed)
         record["trial_totals"] = totals

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from metarl.evaluate import Evaluation
 
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
 MAX_FRAMES = 100  # of an animation; longer episodes skip steps
+MIN_WIDTH = 200  # pixels of an episode's picture, below which it is enlarged
+PAUSE = 1500  # ms that an animation's last frame stays
+HEAD = 40  # pixels of the title above it
 
 
 def adaptation_curve(result: Evaluation) -> Picture:
@@ -56,13 +60,20 @@ def pixels(figure: Any) -> Picture:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> tuple[list[Picture], float]:
-    """Frames of one episode of one task, and its return."""
+class Film(NamedTuple):
+    """An episode as it looks at first and after each step."""
+
+    frames: list[Picture]
+    returns: list[float]  # so far, at each frame
+
+
+def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> Film:
+    """One episode of one task."""
     device = task[0].device
     gen = stream(seed, "film", 0, device)
     simulator = simulate(family, task, 1, gen, render=True)
-    obs, last, total = simulator.reset(), None, 0.0
-    frames = [simulator.frame()]
+    obs, last = simulator.reset(), None
+    shown = Film([simulator.frame()], [0.0])
     actor = agent.actor()
     for _ in range(family.horizon):
         with torch.no_grad():
@@ -70,11 +81,11 @@ def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> tuple[list[Pi
         act = dist.sample(dist.noise(gen=gen))
         obs, rew, terminated, truncated = simulator.step(act)
         last = Last(act, rew)
-        total += rew.item()
-        frames.append(simulator.frame())
+        shown.frames.append(simulator.frame())
+        shown.returns.append(shown.returns[-1] + rew.item())
         if terminated.item() or truncated.item():
             break
-    return frames, total
+    return shown
 
 
 def before_and_after(
@@ -85,28 +96,46 @@ def before_and_after(
     gen = stream(seed, "film task", 0, device)
     task = sample_tasks(family, 1, gen, "test", device)
     adapted = agent.adapt(family, task, steps, episodes, gen)
-    films = [film(a, family, task, seed) for a in (agent, adapted)]
-    titles = [
-        f"{name}: return {total:.1f}"
-        for name, (_, total) in zip(
-            ("before", f"after {steps} {agent.step_name}"), films, strict=True
-        )
-    ]
-    length = max(len(frames) for frames, _ in films)
+    names = ("before", f"after {steps} {agent.step_name}")
+    return side_by_side([film(a, family, task, seed) for a in (agent, adapted)], names)
+
+
+def side_by_side(films: Sequence[Film], names: Sequence[str]) -> list[Picture]:
+    """Frames of films that run at the same time, each under its name, step and return so far."""
+    length = max(len(f.frames) for f in films)
     stride = -(-length // MAX_FRAMES)
+    shown = sorted({*range(0, length, stride), length - 1})
     return [
-        _beside([frames[min(i, len(frames) - 1)] for frames, _ in films], titles)
-        for i in range(0, length, stride)
+        _beside(
+            [f.frames[min(i, len(f.frames) - 1)] for f in films],
+            [f"{name}\n{_caption(f, i)}" for f, name in zip(films, names, strict=True)],
+        )
+        for i in shown
     ]
+
+
+def _caption(shown: Film, step: int) -> str:
+    end = len(shown.frames) - 1
+    when = f"step {step}" if step < end else f"ended at step {end}"
+    return f"{when}, return {shown.returns[min(step, end)]:.1f}"
 
 
 def _beside(pictures: list[Picture], titles: list[str]) -> Picture:
+    """One sheet; small pictures are enlarged, so that a title has room."""
     height, width = pictures[0].shape[:2]
-    sheet = Image.new("RGB", (2 * width + 8, height + 22), "white")
+    scale = -(-MIN_WIDTH // width)
+    height, width = scale * height, scale * width
+    sheet = Image.new("RGB", (2 * width + 8, height + HEAD), "white")
     for x, picture, title in zip((0, width + 8), pictures, titles, strict=True):
-        sheet.paste(Image.fromarray(picture), (x, 22))
-        ImageDraw.Draw(sheet).text(
-            (x + width / 2, 11), title, fill="black", anchor="mm", font_size=13
+        large = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(large, (x, HEAD))
+        ImageDraw.Draw(sheet).multiline_text(
+            (x + width / 2, HEAD / 2),
+            title,
+            fill="black",
+            anchor="mm",
+            align="center",
+            font_size=13,
         )
     return np.asarray(sheet)
 
@@ -117,8 +146,9 @@ def png(picture: Picture) -> bytes:
 
 
 def gif(frames: list[Picture], milliseconds: int = 80) -> bytes:
-    """The frames as an animated GIF that repeats."""
-    return _encode(frames, "GIF", save_all=True, duration=milliseconds, loop=0)
+    """The frames as an animated GIF that repeats, after a pause at the end."""
+    times = [milliseconds] * (len(frames) - 1) + [PAUSE]
+    return _encode(frames, "GIF", save_all=True, duration=times, loop=0)
 
 
 def _encode(frames: list[Picture], kind: str, **how: Any) -> bytes:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from envs import UsageError
+from metarl.charts import FIGURES, comparison, encode
 from metarl.checkpoint import write_atomically
 from metarl.grouping import Runs
 
-FIGURES = (".png", ".svg", ".pdf")
 ALL = (".csv", ".json", ".tex", ".png", ".svg")  # what a stem without an ending gets
 COLUMNS = (
     "algorithm", "seeds", "env_steps_trained", "episodes", "adaptation_env_steps",
@@ -155,8 +155,6 @@ def check_outputs(out: tuple[Path, ...]) -> None:
 
 def write(out: tuple[Path, ...], record: dict[str, Any], runs: Runs) -> list[Path]:
     """The record in each form that is asked for; which files there are now."""
-    from metarl.charts import comparison, encode
-
     for path in files(out):
         content = (
             TEXTS[path.suffix](record).encode()

@@ -22,6 +22,11 @@ def parse_variant(family: Family, words: Sequence[str], flag: str = "--variant")
     Raises:
         UsageError: no such parameter, one that is named twice, or a value that it can't have.
     """
+    return make_task(family, **named_values(family, words, flag))
+
+
+def named_values(family: Family, words: Sequence[str], flag: str = "--variant") -> dict[str, float]:
+    """The parameters that are named, and their values; arguments and errors as above."""
     known = parameters(family)
     values: dict[str, float] = {}
     for each in words:
@@ -34,7 +39,7 @@ def parse_variant(family: Family, words: Sequence[str], flag: str = "--variant")
         if name not in known:
             check_parameter(family.name, known, name, 0)
         values[name] = _number(f"{flag} {each}", known[name], text)
-    return make_task(family, **values)
+    return values
 
 
 def _number(said: str, parameter: Parameter, text: str) -> float:

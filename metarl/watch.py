@@ -1,0 +1,124 @@
+"""`metarl watch`: an agent before and after adaptation to one variant, side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from agents.streams import stream
+from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
+from metarl.checkpoint import write_atomically
+from metarl.pictures import Picture, film, gif, side_by_side
+from metarl.run import open_run
+from metarl.variant import named_values
+
+if TYPE_CHECKING:
+    from metarl.arguments import Watch
+
+MILLISECONDS = 80  # that a frame stays
+
+
+def watch(command: Watch) -> int:
+    """`metarl watch RUN`: adapt to one variant, and film an episode before and one after."""
+    out = command.out or command.run / "watch.gif"
+    _check_out(out)
+    job = open_run(command.run, command.device)
+    family, agent = job.family, job.state.agent
+    task = choose_task(command, family, agent.device)
+    if not can_be_filmed(family):
+        raise UsageError(
+            f"{family.name} has no pictures: judge its runs with `metarl evaluate`, or give the "
+            "family a frame(state, task)."
+        )
+    console = Console()
+    told = describe(family, task_values(task)[0])
+    console.print(f"{family.name}: {told}", soft_wrap=True, highlight=False, markup=False)
+    steps = job.run.eval_steps if command.steps is None else command.steps
+    episodes = command.episodes or job.train.episodes
+    luck = stream(command.seed, "watch", 0, agent.device)
+    adapted = agent.adapt(family, task, steps, episodes, luck)
+    films = [film(a, family, task, command.seed) for a in (agent, adapted)]
+    names = ("before", f"after {steps} {agent.step_name}")
+    for name, shown in zip(names, films, strict=True):
+        console.print(f"{name}: return {shown.returns[-1]:.2f} in {len(shown.returns) - 1} steps")
+    frames = side_by_side(films, names)
+    if command.window:
+        from metarl.window import play
+
+        play(frames, f"{family.name}: {told}", MILLISECONDS)
+        return 0
+    written = save(frames, out)
+    if written != out:
+        console.print(
+            f"{out} would need ffmpeg (pip install -c constraints.txt -e '.[video]'): "
+            "a GIF instead.",
+            soft_wrap=True,
+            markup=False,
+        )
+    console.print(f"Film: {written}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def choose_task(command: Watch, family: Family, device: torch.device) -> Any:
+    """The task with this number among those of the split, with what `--variant` says instead.
+
+    Raises:
+        UsageError: no such task, parameter or value.
+    """
+    if not 0 <= command.task < command.tasks:
+        raise UsageError(
+            f"--task {command.task}: there are {command.tasks} tasks: give one in "
+            f"[0, {command.tasks - 1}], or more --tasks."
+        )
+    named = named_values(family, command.variant)
+    gen = stream(command.seed, f"evaluate {command.split} tasks", 0, device)
+    drawn = sample_tasks(family, command.tasks, gen, command.split, device)
+    task = make_task(family, **{**task_values(drawn)[command.task], **named})
+    return type(task)(*(x.to(device) for x in task))
+
+
+def _check_out(out: Path) -> None:
+    """Raise UsageError for a film that can't be written, before anything is played."""
+    if out.suffix not in (".gif", ".mp4"):
+        raise UsageError(f"--out {out}: unknown ending; give a file that ends in .gif or .mp4.")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: no folder {out.parent}; make it, or give another.")
+
+
+def save(frames: list[Picture], out: Path) -> Path:
+    """Write a GIF or MP4 by the ending; without ffmpeg a GIF in any case. Where it is."""
+    if out.suffix == ".mp4" and _has_ffmpeg():
+        _mp4(frames, out)
+        return out
+    out = out.with_suffix(".gif")
+    write_atomically(out, gif(frames, MILLISECONDS))
+    return out
+
+
+def _has_ffmpeg() -> bool:
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        return False
+    import imageio_ffmpeg  # type: ignore[import-untyped]
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _mp4(frames: list[Picture], out: Path) -> None:
+    import imageio_ffmpeg
+
+    height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec takes even sizes
+    writer = imageio_ffmpeg.write_frames(
+        str(out), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
+    )
+    writer.send(None)
+    for frame in frames:
+        writer.send(frame[:height, :width].tobytes())
+    writer.close()
