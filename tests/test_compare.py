@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import xml.dom.minidom
 from pathlib import Path
 
@@ -228,6 +229,21 @@ def test_what_is_no_run_or_not_trained_or_given_twice_is_named(folders, tmp_path
         ((), ("no run", "give the folders of some")),
     ):
         assert refused("compare", *words, code=USAGE, parts=parts) == ""
+
+
+@pytest.mark.parametrize("command", ["compare", "watch"])
+def test_checkpoints_of_another_family_are_refused(command, folders, tmp_path):
+    start(tmp_path / "cart", small("cartpole"), RunConfig())
+    shutil.copytree(folders[0] / "checkpoints", tmp_path / "cart" / "checkpoints")
+    parts = ("belongs to family 'point-navigation', not 'cartpole'", "put back")
+    refused(command, tmp_path / "cart", code=USAGE, parts=parts)
+
+
+@pytest.mark.parametrize("command", ["compare", "watch"])
+def test_a_split_that_the_family_lacks_is_refused(command, tmp_path):
+    folder = make_run(tmp_path / "one", vary=("goal_x=0:0.1", "goal_y=0:0.1"))
+    parts = ("point-navigation has nothing to extrapolate to", "--split test")
+    refused(command, folder, "--split extrapolate", code=USAGE, parts=parts)
 
 
 def test_a_copy_of_a_run_is_no_second_seed(folders, tmp_path):
