@@ -1,4 +1,4 @@
-"""What tracking costs: `python tests/tracking_cost.py forager`.
+"""What tracking costs: `python tests/tracking_cost.py forager 25`.
 
 CPU time of the calls that track, and of the thread that writes, beside all CPU time of the run.
 Other work on the machine doesn't change it; to show as little by runs with and without tracking
@@ -46,6 +46,6 @@ def cost(family, iterations=25, **settings):
 
 
 if __name__ == "__main__":
-    once, tracking, whole = cost(sys.argv[1])
+    once, tracking, whole = cost(sys.argv[1], int(sys.argv[2]))
     share = tracking / (whole - tracking)
     print(f"{sys.argv[1]}: {100 * share:.2f} % more CPU time, and {once:.2f} s once")
