@@ -218,12 +218,7 @@ class RunConfig:
         str, arg(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one")
     ] = "auto"
     threads: Annotated[
-        int,
-        *number(
-            "CPU threads; the same for bit-equal results; 0 is torch's choice",
-            0,
-            1024,
-        ),
+        int, *number("CPU threads; the same for bit-equal results; 0 is torch's choice", 0, 1024)
     ] = 0
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25

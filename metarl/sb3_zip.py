@@ -21,7 +21,14 @@ from agents.policy import Params
 from envs import UsageError
 
 ACTOR = r"(mlp_extractor\.policy_net\.\d+|action_net)\.(weight|bias)|log_std"
-DAMAGED = (KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 CRITIC = r"(mlp_extractor\.value_net\.\d+|value_net)\.(weight|bias)"
 
 
@@ -59,7 +66,7 @@ def read_model(name: str) -> Model:
         weights = torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"{said}: {error.strerror or error}: give SB3's zip.") from error
-    except (zipfile.BadZipFile, *DAMAGED) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split()).split(". ")[0].strip("\"'")
         raise UsageError(f"{said}: no model of SB3 ({reason}): give what save() wrote.") from error
     _check_policy(said, about, weights)

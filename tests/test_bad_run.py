@@ -85,7 +85,7 @@ def test_settings_that_make_no_sense_are_refused(run, words, edit):
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])
 def test_a_run_of_a_newer_metarl_asks_for_an_upgrade(run, words):
     damage(run, format=9, versions={"metarl": "7.0"})
-    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 3", "upgrade metarl")
+    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 4", "upgrade metarl")
     assert refused(words, run, code=USAGE, parts=parts) == ""
 
 

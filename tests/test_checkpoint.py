@@ -98,7 +98,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
     save_checkpoint(tmp_path, "point-navigation", trained())
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="format 4, this metarl reads up to 3: upgrade metarl"):
+    with pytest.raises(UsageError, match="format 5, this metarl reads up to 4: upgrade metarl"):
         load(tmp_path)
 
 

@@ -81,9 +81,9 @@ def test_moments_move_after_the_iteration_and_hold_all_that_was_played(monkeypat
         assert_close(logp * before.alive, before.logp, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("algo", ["promp", "rl2"])
-def test_resuming_equals_never_stopping(tmp_path, algo):
-    cfg = small("cartpole", algo, normalize_obs=True, normalize_return=algo == "rl2", **SIZE)
+@pytest.mark.parametrize(("algo", "family"), [("promp", "cartpole"), ("rl2", "tabular-mdp")])
+def test_resuming_equals_never_stopping(tmp_path, algo, family):
+    cfg = small(family, algo, normalize_obs=True, normalize_return=algo == "rl2", **SIZE)
     about = RunConfig(threads=1, save_every=1, eval_every=100)
     whole = train_in(tmp_path / "whole", start(tmp_path / "whole", cfg, about))
     folder = tmp_path / "part"

@@ -1,6 +1,7 @@
 """Meta-training from an SB3 model: its policy, nothing unpickled, errors that name both sides."""
 
 import base64
+import dataclasses
 import json
 import pickle
 import shutil
@@ -10,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import TINY, metarl, refused, small
+from small import refused, small
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.testing import assert_close
 
 from agents.policy import act_dist
 from envs import UsageError, make_family, make_task
-from metarl import open_run, to_vec_env
+from metarl import RunConfig, meta_train, open_run, start, to_vec_env, train_in
 from metarl.first_state import first_state
 from metarl.sb3_zip import read_model
 
@@ -126,18 +127,23 @@ def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
     assert mark.exists(), "the bomb was none"
 
 
-def test_a_run_goes_on_and_is_judged_without_the_zip(saved, tmp_path):
-    path = shutil.copy(saved[1], tmp_path / "gone.zip")
-    words = "train point-navigation --threads 1 --quiet --init-from"
-    tiny = TINY.replace("--hidden 8", "--hidden 8 6")
-    code, _, err = metarl(words, path, tiny, "--run", tmp_path / "run")
-    assert code == 0, err
-    record = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert record["train"]["init_from"] == str(path)
-    Path(path).unlink()
-    code, _, err = metarl("train --resume", tmp_path / "run", "--iterations 3 --quiet")
-    assert code == 0, err
-    assert open_run(tmp_path / "run").state.iteration == 3
+def test_a_run_goes_on_without_the_zip(saved, tmp_path):
+    path, folder = Path(shutil.copy(saved[1], tmp_path / "gone.zip")), tmp_path / "run"
+    cfg = settings(init_from=str(path), iterations=2)
+    family = make_family("point-navigation")
+    job = start(folder, cfg, RunConfig(threads=1, eval_every=100))
+    obs = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    agrees(saved[0], job.state, obs)
+    begun = open_run(folder, begin=True)  # killed before its first checkpoint
+    agrees(saved[0], begun.state, obs)
+    trained = train_in(folder, job)
+    path.unlink()
+    found = open_run(folder)
+    assert found.train.init_from == str(path)
+    assert_close(found.state.agent.params, trained.agent.params, rtol=0, atol=0)
+    assert found.state.iteration == 2
+    *_, last = meta_train(dataclasses.replace(cfg, iterations=3), family, found.state)
+    assert last.iteration == 3
 
 
 def behind(env, **how):
