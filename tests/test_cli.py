@@ -18,7 +18,15 @@ from metarl.cli import parse
 from metarl.presets import preset
 
 ROOT = Path(__file__).parent.parent
-POSITIONAL = {"train": "family", "evaluate": "run", "bench": "workload", "families": "names"}
+POSITIONAL = {
+    "train": "family",
+    "evaluate": "run",
+    "compare": "runs",
+    "watch": "run",
+    "export": "run",
+    "bench": "workload",
+    "families": "names",
+}
 EVALUATE_ALIKE = "--episodes 2 --steps 1 --json -"  # what TINY trained with
 
 
