@@ -27,7 +27,7 @@ class Family(Protocol):
     """
 
     name: ClassVar[str]
-    source: ClassVar[str]  # where the world comes from
+    source: ClassVar[str]  # where the world comes from; not needed of your own
     task_type: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
 
     @property

@@ -65,7 +65,7 @@ def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = {
         "name": name,
         "about": _about(family),
-        "source": family.source,
+        "source": getattr(family, "source", "your own"),
         "unseen": unseen(family),
         "parameters": {
             k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}

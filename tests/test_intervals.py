@@ -13,7 +13,7 @@ from metarl.evaluate import Evaluation, evaluate
 from metarl.meta_train import new_agent
 
 FIELDS = {
-    "success", "step_name",
+    "success", "step_name", "adaptation_env_steps",
     "family", "algo", "split", "seed", "tasks", "episodes", "env_steps_trained", "steps",
     "return_mean", "return_ci95", "return_iqm", "gain_ci95", "oracle_mean", "per_task",
 }  # fmt: skip
