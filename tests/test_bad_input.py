@@ -71,7 +71,7 @@ def test_a_mistake_in_evaluation_says_what_to_give(words, parts, finished):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("trian", ("trian", "train, evaluate, compare, watch, export, families, algos, bench")),
+        ("trian", ("trian", "train, evaluate, compare, export, watch, families, algos, bench")),
         ("evaluate", ("RUN", "metarl evaluate --help")),
         ("evaluate nowhere", ("no config.json in nowhere", "give the folder of a run")),
         ("train --resume nowhere", ("no config.json in nowhere", "give the folder of a run")),
