@@ -36,7 +36,6 @@ LONG_RATE, LONG_EPOCHS = 1e-3, 4  # of a training over many variants, or to the 
 TUNED_ON = 8  # training variants
 PART = 5  # variants in one job
 TUNING_SEED = 1_000_000
-SEEDS = 1000  # apart from each other, so that no update shares its stream
 
 Params = tuple[dict[str, float], ...]
 
@@ -208,7 +207,7 @@ def _adapt(contest: Contest, lr: float, start: Path | None) -> Baseline:
     model = load_ppo(start) if start else None
     found = []
     for i, values in enumerate(contest.params):
-        each = replace(cfg, seed=SEEDS * (contest.seed + i))
+        each = replace(cfg, seed=_seed(contest.seed, i))
         task = make_task(family, **values)
         budget = contest.episodes, contest.budget, contest.steps
         found.append(adapt_to_variant(each, family, task, *budget, model))
@@ -223,6 +222,11 @@ def _train_on_variant(contest: Contest, values: dict[str, float]) -> float:
     return train_on_variant(
         contest.long_ppo(), family, task, contest.episodes, contest.oracle_steps
     )
+
+
+def _seed(*parts: int) -> int:
+    """31 bits, since SB3 takes no more than 32 and every update adds to it."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)
 
 
 def _place(contest: Contest) -> str:

@@ -8,7 +8,7 @@ import pytest
 from small import TINY, metarl
 
 from envs import make_family, make_task, parameters
-from metarl.baselines import Contest, baselines
+from metarl.baselines import Contest, _seed, baselines
 from metarl.config import RunConfig, TrainConfig
 from metarl.ppo import PPOSettings, adapt_to_variant, train_on_variant, train_over_variants
 from metarl.scripted import random_return
@@ -99,6 +99,11 @@ def test_the_command_sets_all_side_by_side_and_keeps_what_it_trained(run):
     again = json.loads(metarl("evaluate", run, words)[1])
     assert again == record
     assert {p: p.stat().st_mtime_ns for p in (run.parent / "baselines").rglob("*.zip")} == kept
+
+
+def test_a_seed_of_any_size_is_one_that_sb3_takes():
+    assert _seed(10**12, 3) != _seed(10**12, 4)
+    assert 0 <= _seed(10**12, 3) < 2**31
 
 
 def contest(**more):
