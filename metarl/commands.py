@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from envs import RunError, UsageError, make_family, parameters
+from envs import RunError, UsageError, can_be_filmed, make_family, parameters
 from metarl.bench import bench as measure
 from metarl.bench_simulation import bench_simulation
 from metarl.charts import check_figure, encode, per_task
@@ -69,9 +69,12 @@ def train(command: Train) -> int:
     console.print("Next:")
     known = parameters(job.family)
     outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
     look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
     for line in (
+        f"metarl evaluate {name} --baselines",
         f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
+        *film,
         f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
         *(look if job.run.track == "tensorboard" else []),
     ):

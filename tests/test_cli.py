@@ -89,7 +89,12 @@ def test_training_ends_with_a_table_of_steps_and_the_next_commands(trained):
     for k, mean in enumerate(record["return_mean"]):
         assert re.search(rf"\n\W*{k}[^\w-]+{mean:.2f}\W", out)
     assert re.search(rf"\n\W*oracle[^\w-]+{record['oracle_mean']:.2f}\W", out)
-    for command in (f"evaluate {folder} --split", f"train --resume {folder} --iterations 4"):
+    for command in (
+        f"evaluate {folder} --baselines",
+        f"evaluate {folder} --split",
+        f"watch {folder}",
+        f"train --resume {folder} --iterations 4",
+    ):
         assert f"  metarl {command}" in out
     assert f"  tensorboard --logdir {folder.parent}" in out
 
