@@ -22,7 +22,10 @@ class Train(RunConfig, TrainConfig):
     ] = None
     resume: Annotated[
         Path | None,
-        arg(help="go on with the run in this folder; only --iterations and --device may differ"),
+        arg(
+            help="go on with the run in this folder; only --iterations, --device, --processes and "
+            "--rank-timeout may differ"
+        ),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
     json: Annotated[bool, arg(help="print the evaluation as JSON, and nothing else, on stdout")] = (

@@ -28,6 +28,7 @@ from metarl.arguments import (
 )
 from metarl.presets import preset
 
+MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 
 
@@ -55,10 +56,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands, compare, export, listing, watch
+    from metarl import commands, compare, export, listing, training, watch
 
     carry_out: dict[type[Any], Callable[[Any], int]] = {
-        Train: commands.train,
+        Train: training.train,
         Evaluate: commands.evaluate,
         Compare: compare.compare_runs,
         Export: export.export,
@@ -101,7 +102,7 @@ def _parse_train(words: list[str]) -> Any:
     got = _tyro("metarl train", Train, words, default=saved)
     for field in dataclasses.fields(Train):
         was, now = getattr(saved, field.name), getattr(got, field.name)
-        if was != now and field.name not in ("resume", "iterations", "device", "quiet", "json"):
+        if was != now and field.name not in MAY_DIFFER:
             raise UsageError(
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."
@@ -124,5 +125,6 @@ def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"metarl: {' '.join(str(error).split())}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0" or code == FAILURE:  # else the first rank says it
+        print(f"metarl: {' '.join(str(error).split())}", file=sys.stderr)
     return code

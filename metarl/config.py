@@ -230,6 +230,13 @@ class RunConfig:
     workers: Annotated[
         int, *number("processes that step a Gymnasium environment; 0 is one a thread", 0, 1024)
     ] = 0
+    processes: Annotated[
+        int,
+        *number("processes on this machine, each with a part of the tasks", 1, 1024),
+    ] = 1
+    rank_timeout: Annotated[
+        float, *number("seconds after which a process that doesn't answer counts as hung", 1, 1e6)
+    ] = 600.0
     step_timeout: Annotated[
         float, *number("seconds after which a step of an environment counts as hung", 0.1, 1e6)
     ] = 60.0

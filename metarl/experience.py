@@ -12,6 +12,7 @@ from agents.losses import Batch, mean_entropy, mean_kl
 from agents.policy import Params, act_dist
 from agents.rollout import Rollout, collect
 from envs import Family
+from metarl.ranks import over_ranks
 from metarl.update import Mark
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def policy_change(agent: Agent, data: list[Experience]) -> dict[str, torch.Tenso
         played = d.support[0] if d.support else d.query
         kl.append(mean_kl(act_dist(agent.policy, agent.params, played.obs), played).sum())
         entropy.append(mean_entropy(d.query.dist, d.query).sum())
-    return {
-        "train/kl": torch.stack(kl).sum() / sum(sizes),
-        "train/entropy": torch.stack(entropy).sum() / sum(sizes),
-    }
+    total = torch.stack(kl).sum()
+    total, nats, n = over_ranks(
+        total, torch.stack(entropy).sum(), torch.full_like(total, sum(sizes))
+    )
+    return {"train/kl": total / n, "train/entropy": nats / n}

@@ -20,7 +20,10 @@ def choose_device(name: str) -> torch.device:
         UsageError: no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = int(os.environ.get("LOCAL_RANK", 0))  # of several processes each has its own
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
     except RuntimeError as error:

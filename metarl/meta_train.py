@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import torch
 
-from agents.normalise import merge, moments
+from agents.normalise import Moments, merge, moments
 from agents.returns import discounted_sum
 from agents.rollout import check_finite
 from agents.streams import stream
@@ -21,6 +22,7 @@ from metarl.first_state import first_state
 from metarl.measure import measure
 from metarl.new_agent import new_agent as new_agent  # for `from metarl.meta_train import`
 from metarl.outer import OUTER
+from metarl.ranks import over_ranks, own_name, own_part
 from metarl.state import TrainState, normalising, with_weights
 from metarl.update import Mark, Update
 
@@ -49,9 +51,9 @@ def meta_train(
     while state.iteration < cfg.iterations:
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
-        gen = stream(cfg.seed, "episodes", it, device)
-        now = _at(cfg, it)
-        update = OUTER[cfg.outer](now, state.agent, state.opt, family, task, gen, mark)
+        gen = stream(cfg.seed, own_name("episodes"), it, device)
+        now, own = _at(cfg, it), own_part(task)
+        update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, mark)
         if cfg.baseline == "learned":
             update = _improve_baseline(now, state.agent, update)
         if cfg.positive_steps:
@@ -79,12 +81,14 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
     rollouts = [r for _, played in update.played for r in played]
     if agent.policy.obs_mean is not None:
         rollouts = [r._replace(obs=agent.policy.see(r.obs)) for r in rollouts]
-    total = sum(len(r.rew) for r in rollouts)
+    rows = torch.full((), float(sum(len(r.rew) for r in rollouts)), device=agent.device)
+    (total,) = over_ranks(rows)
     grads = {f"value/{k}": torch.zeros_like(w) for k, w in value.items()}
     for data in rollouts:
         loss = len(data.rew) / total * value_loss(value, data, cfg.gamma)
         each = torch.autograd.grad(loss, list(value.values()))
         grads = {k: g + e for (k, g), e in zip(grads.items(), each, strict=True)}
+    grads = dict(zip(grads, over_ranks(*grads.values()), strict=True))
     named = {f"value/{k}": w for k, w in value.items()}
     weights, opt = adam(named, grads, update.opt, lambda name: cfg.meta_lr)
     return update._replace(weights={**update.weights, **weights}, opt=opt)
@@ -92,21 +96,30 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
 
 def _look_back(cfg: TrainConfig, state: TrainState, update: Update) -> TrainState:
     """What was played moves the moments only now: within an iteration the policy's eyes are one."""
-    seen = state.seen
-    for data in (r for _, played in update.played for r in played):
-        if cfg.normalize_obs:
-            seen = seen._replace(obs=merge(seen.obs, moments(data.obs, data.alive)))
-        if cfg.normalize_return:
-            ret = discounted_sum(data.rew, cfg.gamma)
-            seen = seen._replace(ret=merge(seen.ret, moments(ret, data.alive)))
+    seen, rollouts = state.seen, [r for _, played in update.played for r in played]
+    if cfg.normalize_obs:
+        now = _of_all_ranks([moments(r.obs, r.alive) for r in rollouts])
+        seen = seen._replace(obs=merge(seen.obs, now))
+    if cfg.normalize_return:
+        now = _of_all_ranks([moments(discounted_sum(r.rew, cfg.gamma), r.alive) for r in rollouts])
+        seen = seen._replace(ret=merge(seen.ret, now))
     agent: Any = normalising(state.agent, seen)
     return dataclasses.replace(state, agent=agent, seen=seen)
+
+
+def _of_all_ranks(parts: list[Moments]) -> Moments:
+    """Of all steps taken together, whichever rank played them."""
+    steps, mean, var = reduce(merge, parts)
+    total, mean_sum = over_ranks(steps, steps * mean)
+    shift = mean - mean_sum / total
+    (spread,) = over_ranks(steps * (var + shift.square()))
+    return Moments(total, mean_sum / total, spread / total)
 
 
 def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
     """The next state: with the new weights, or the old ones if the gradient wasn't finite."""
     metrics = measure(update)
-    if not metrics.pop("finite"):
+    if metrics.pop("not_finite"):
         for task, rollouts in update.played:
             for rollout in rollouts:
                 check_finite(family, task, rollout)

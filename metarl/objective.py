@@ -11,6 +11,7 @@ from agents.agent import Agent
 from agents.losses import Batch, clipped_surrogate, mean_kl
 from agents.policy import Params, act_dist
 from metarl.experience import Experience, adapt_again
+from metarl.ranks import mean_over_ranks
 
 if TYPE_CHECKING:
     from metarl.config import TrainConfig
@@ -76,10 +77,12 @@ def exploration_loss(
     losses = []
     for k, (fast, batch) in enumerate(zip(path[:-1], data.support, strict=True)):
         later = ret[k + 1 :].mean(0) if cfg.multi_step else ret[-1]
-        credit = (later - later.mean()) / (later.std(correction=0) + 1e-8)
+        shift = later - mean_over_ranks(later)
+        credit = shift / (mean_over_ranks(shift.square()).sqrt() + 1e-8)
         alive = (batch.weight > 0).to(batch.weight.dtype)
         played = batch._replace(
-            adv=credit.unsqueeze(-1).expand_as(batch.adv), weight=alive / alive.sum(1).mean()
+            adv=credit.unsqueeze(-1).expand_as(batch.adv),
+            weight=alive / mean_over_ranks(alive.sum(1)),
         )
         losses.append(clipped_surrogate(act_dist(agent.policy, fast, batch.obs), played, cfg.clip))
     return torch.stack(losses).sum(dim=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, versions
 from metarl.meta_train import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
+from metarl.ranks import first
 from metarl.state import TrainState
 from metarl.tracking import Tracker, Trackers
 from metarl.vary import build_family
@@ -148,6 +150,8 @@ def train_in(
     """
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
+    if not first():  # of several processes: the first one records and saves
+        return (deque(meta_train(train, job.family, state), maxlen=1) or [state])[0]
     where = folder / "checkpoints"
     if state.iteration == 0:
         save_checkpoint(where, train.family, state)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from agents.memory import AnyAgent
@@ -55,6 +56,13 @@ def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
         parts[group][key] = weight
     changed: dict[str, Any] = {g: {**getattr(agent, g), **p} for g, p in parts.items()}
     return dataclasses.replace(agent, **changed)
+
+
+def moved(state: TrainState, device: torch.device) -> TrainState:
+    """The same on another device."""
+    seen = Seen(*(m and Moments(*(x.to(device) for x in m)) for m in state.seen))
+    opt = {k: x.to(device) for k, x in state.opt.items()}
+    return dataclasses.replace(state, agent=state.agent.to(device), opt=opt, seen=seen)
 
 
 def normalising(agent: A, seen: Seen) -> A:

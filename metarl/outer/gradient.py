@@ -12,6 +12,7 @@ from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import chunks, play_and_adapt, policy_change
 from metarl.objective import meta_loss
+from metarl.ranks import over_ranks
 from metarl.state import named_weights, with_weights
 from metarl.update import Mark, Update
 
@@ -66,7 +67,8 @@ def improve(
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
             total = total + loss.detach()
             mark("outer")
-        grads, norm = clip(grads, cfg.max_grad_norm)
+        total, *sums = over_ranks(total, *grads.values())
+        grads, norm = clip(dict(zip(grads, sums, strict=True)), cfg.max_grad_norm)
         moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
         weights = {k: w.requires_grad_() for k, w in moved.items()}
         losses.append(total)

@@ -17,6 +17,7 @@ from agents.rollout import Rollout
 from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import chunks
+from metarl.ranks import ours, over_ranks
 from metarl.state import named_weights
 from metarl.update import Mark, Update
 
@@ -54,16 +55,18 @@ def improve(
     mark("rollout")
     trials = make_trials(cfg, agent, family.horizon, [rollouts for _, rollouts in played])
     weights = named_weights(agent)
+    parts = min(cfg.minibatches, cfg.tasks // ours().count * cfg.episodes)  # alike on all ranks
     metrics = []
     for _ in range(cfg.epochs):
-        for few in split(trials, cfg.minibatches, gen):
+        for few in split(trials, parts, gen):
             live = {k: w.detach().requires_grad_() for k, w in weights.items()}
             params = {k.removeprefix("params/"): w for k, w in live.items()}
             loss, kl, entropy = trial_loss(cfg, agent.policy, params, few)
             each = torch.autograd.grad(loss, list(live.values()))
-            grads, norm = clip(dict(zip(live, each, strict=True)), cfg.max_grad_norm)
+            loss, kl, entropy, *sums = over_ranks(loss.detach(), kl, entropy, *each)
+            grads, norm = clip(dict(zip(live, sums, strict=True)), cfg.max_grad_norm)
             weights, opt = adam(live, grads, opt, lambda name: cfg.meta_lr)
-            metrics.append(torch.stack((loss.detach(), norm, kl, entropy)))
+            metrics.append(torch.stack((loss, norm, kl, entropy)))
     mark("outer")
     names = ("train/meta_loss", "train/grad_norm", "train/kl", "train/entropy")
     means = dict(zip(names, torch.stack(metrics).mean(0), strict=True))
@@ -127,16 +130,23 @@ def normalise(adv: Tensor, alive: Tensor) -> Tensor:
 
 def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over all living steps, ()."""
-    weight = alive / alive.sum()
-    mean = (x * weight).sum()
-    return mean, ((x - mean).square() * weight).sum().sqrt()
+    (count,) = over_ranks(alive.sum())
+    weight = alive / count
+    (mean,) = over_ranks((x * weight).sum())
+    (var,) = over_ranks(((x - mean).square() * weight).sum())
+    return mean, var.sqrt()
 
 
 def trial_loss(
     cfg: TrainConfig, policy: MemoryPolicy, params: Params, trials: Trials
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, KL from the collecting policy (nats) and entropy (nats); means over living steps."""
-    steps, weight = trials.steps, trials.steps.alive / trials.steps.alive.sum()
+    """Loss, KL from the collecting policy (nats) and entropy (nats).
+
+    Each is this rank's share of the mean over the living steps of all ranks.
+    """
+    steps = trials.steps
+    (count,) = over_ranks(steps.alive.sum())
+    weight = steps.alive / count
     dist, val, _ = remember(policy, params, steps.x, _blank(policy, steps), steps.alive)
     batch = Batch(steps.x, steps.act, steps.logp, trials.adv, weight, steps.dist, 1)
     entropy = (dist.entropy() * weight).sum()

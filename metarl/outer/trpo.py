@@ -16,6 +16,7 @@ from envs import Family
 from metarl.experience import Experience, adapt_again, chunks, play_and_adapt, policy_change
 from metarl.objective import loss_of, meta_loss, weighed
 from metarl.outer.gradient import trained_weights
+from metarl.ranks import over_ranks
 from metarl.state import with_weights
 from metarl.update import Mark, Update
 
@@ -53,6 +54,7 @@ def improve(
         loss = loss + part_loss.detach()
         data.append(played._replace(path=[]))  # frees the graph of the adaptation
         mark("outer")
+    loss, grad = over_ranks(loss, grad)
     product = curvature(cfg, now, weights, data)
     step = trust_region_step(product, grad, cfg.cg_steps, cfg.max_kl)
     mark("conjugate gradient")
@@ -93,11 +95,12 @@ def curvature(cfg: TrainConfig, agent: Agent, weights: Weights, data: list[Exper
     kept = [gauss_newton(cfg, agent, weights, data[0])] if len(data) == 1 else []
 
     def product(v: Tensor) -> Tensor:
-        total = cfg.damping * v
+        total = torch.zeros_like(v)
         for d in data:
             each = kept[0] if kept else gauss_newton(cfg, agent, weights, d)
             total = total + each(v) / cfg.tasks
-        return total
+        (total,) = over_ranks(total)
+        return total + cfg.damping * v
 
     return product
 
@@ -218,4 +221,5 @@ def outcome(cfg: TrainConfig, agent: Agent, data: list[Experience]) -> tuple[Ten
         losses.append(share * loss_of(cfg, agent, d, path))
         kl = [mean_kl(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, d, path)]
         kls.append(share * torch.stack(kl).mean())
-    return torch.stack(losses).sum(), torch.stack(kls).sum()
+    total, bent = over_ranks(torch.stack(losses).sum(), torch.stack(kls).sum())
+    return total, bent

@@ -1,0 +1,161 @@
+"""Several processes as one: each has a part of the tasks, and what is summed is summed over all.
+
+A process that was not started as one of several is rank 0 of 1, and everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from envs import RunError
+
+T = TypeVar("T")
+GRACE = 5.0  # seconds in which a rank that waited in vain has said so
+
+
+@dataclass
+class Ranks:
+    """This process among all."""
+
+    rank: int = 0
+    count: int = 1
+    store: Any = None  # where ranks leave word for each other
+    patience: float = 0.0  # seconds
+    sums: int = 0  # over all ranks, so far
+    sent: int = 0  # bytes that went into them
+    waited: float = 0.0  # seconds in them
+
+
+_ours = Ranks()
+
+
+def ours() -> Ranks:
+    """Rank, number of ranks, and what their sums took."""
+    return _ours
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return _ours.rank == 0
+
+
+@contextmanager
+def together(device: torch.device, patience: float) -> Iterator[None]:
+    """Meet the other processes that `torchrun` started, if it did; part at the end.
+
+    Args:
+        patience: seconds after which a rank that doesn't answer counts as hung.
+    Raises:
+        RunError: some of them never came.
+    """
+    global _ours
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    wait = timedelta(seconds=patience)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        store, rank, count = next(dist.rendezvous("env://", timeout=wait))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=wait)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(
+            f"rank {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']} could not meet the others"
+            f" ({_first_line(error)}): start all of them, with the same MASTER_ADDR and port."
+        ) from error
+    _ours = Ranks(rank, count, store, patience)
+    try:
+        yield
+    finally:
+        _ours = Ranks()
+        dist.destroy_process_group()
+
+
+def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Each tensor's sum over all ranks, all of them in one message.
+
+    Raises:
+        RunError: a rank is gone, or hasn't answered in time; it is named.
+    """
+    if _ours.count == 1:
+        return tensors
+    message = torch.cat([x.detach().flatten() for x in tensors])
+    began = time.perf_counter()
+    with _naming_who_is_missing():
+        dist.all_reduce(message)
+    _ours.waited += time.perf_counter() - began
+    _ours.sums += 1
+    _ours.sent += message.nbytes
+    parts = message.split([x.numel() for x in tensors])
+    return tuple(part.view_as(x) for part, x in zip(parts, tensors, strict=True))
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Of all numbers in x on all ranks, ()."""
+    if _ours.count == 1:
+        return x.mean()
+    total, n = over_ranks(x.sum(), torch.full_like(x.sum(), x.numel()))
+    return total / n
+
+
+def own_part(task: Any) -> Any:
+    """This rank's share of N tasks: contiguous, and of at most one task more than another's."""
+    if _ours.count == 1:
+        return task
+    return type(task)(*(x.tensor_split(_ours.count)[_ours.rank] for x in task))
+
+
+def own_name(purpose: str) -> str:
+    """The purpose of a stream that is each rank's own; rank 0 has that of a single process."""
+    return f"{purpose}, rank {_ours.rank}" if _ours.rank else purpose
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What rank 0 makes of it, an error too, on all ranks; it is pickled on the way."""
+    if _ours.count == 1:
+        return make()
+    box: list[Any] = [None, None]
+    if first():
+        try:
+            box[0] = make()
+        except Exception as error:  # all ranks are to end with it
+            box[1] = error
+    with _naming_who_is_missing():
+        dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _naming_who_is_missing() -> Iterator[None]:
+    """Who waited in vain leaves word; after a while it is clear who didn't."""
+    try:
+        yield
+    except RuntimeError as error:
+        me = f"lost/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
+        try:
+            _ours.store.set(f"{me}{_ours.rank}", str(_ours.sums))
+            time.sleep(GRACE)
+            silent = [r for r in range(_ours.count) if not _ours.store.check([f"{me}{r}"])]
+        except RuntimeError:  # the host of the store is gone too
+            silent = []
+        names = ", ".join(f"rank {r}" for r in silent) or "another rank"
+        raise RunError(
+            f"rank {_ours.rank} lost {names}, which is gone or gave no answer in "
+            f"{_ours.patience:g} s ({_first_line(error)}): see what it printed, or give a longer "
+            "--rank-timeout."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

@@ -1,0 +1,144 @@
+"""One run by several processes: who writes, who is missed, and what a restart leads to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+METARL = ["-m", "metarl", "train"]
+BY_TORCHRUN = ["-m", "--", "metarl", "train"]  # else it takes --run for an option of its own
+WORLD = "point-navigation --tasks 5 --episodes 4 --hidden 8 --eval-steps 1 --eval-every 1000"
+SMALL = f"{WORLD} --iterations 12 --save-every 4 --threads 1 --quiet"
+ENV = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+
+
+def begin(words, start=(sys.executable,), cwd=None):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A session of its own, as a terminal gives it, so that what it leaves behind can be found.
+    return subprocess.Popen(
+        [*start, *(BY_TORCHRUN if len(start) > 1 else METARL), *words.split()],
+        cwd=cwd,
+        env=ENV,
+        start_new_session=True,
+        **pipes,
+    )
+
+
+def finish(process, seconds=240):
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def metarl(words, **how):
+    return finish(begin(words, **how))
+
+
+def weights(folder, iteration=12):
+    return load_file(folder / "checkpoints" / f"step-{iteration:06d}.safetensors")
+
+
+def rank_of(number, folder):
+    """Process id of that rank of the run, or None."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+            named = f"RANK={number}".encode() in (path / "environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            continue
+        if named and str(folder) in words:
+            return int(path.name)
+    return None
+
+
+def until(ready, seconds=90):
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert metarl(f"{SMALL} --processes 2 --run {folder}") == (0, "", "")
+    return folder
+
+
+def test_the_first_rank_alone_writes(undisturbed):
+    rows = (undisturbed / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 13
+    steps = [int(row.split(",")[1]) for row in rows[1:]]
+    # Four rollouts of 4 episodes of 100 steps at most: the first rank has 3 of the 5 tasks.
+    assert 3 * 1600 < steps[0] <= 5 * 1600
+    assert (undisturbed / "evaluation.json").exists()
+    # One of training, one of the evaluation at its end.
+    assert len(list(undisturbed.glob("events.out.tfevents*"))) == 2
+
+
+def test_torchrun_does_the_same(undisturbed, tmp_path):
+    folder = tmp_path / "new"
+    assert metarl(f"{SMALL} --run {folder}", start=TORCHRUN)[0] == 0
+    assert_close(weights(folder), weights(undisturbed), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("start", [(sys.executable,), (*TORCHRUN, "--max-restarts", "2")])
+def test_a_killed_rank_costs_nothing_but_time(undisturbed, tmp_path, number, start):
+    folder = tmp_path / "new"
+    more = "--processes 2 " if len(start) == 1 else ""
+    process = begin(f"{SMALL} {more}--run {folder}", start=start)
+    until(lambda: (folder / "checkpoints" / "step-000004.json").exists())
+    os.kill(rank_of(number, folder), signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 0, err
+    if more:
+        assert f"rank {number} was killed by SIGKILL: all start again" in err
+    assert_close(weights(folder), weights(undisturbed), rtol=0, atol=0)
+    iterations = [r.split(",")[0] for r in (folder / "metrics.csv").read_text().splitlines()[1:]]
+    assert iterations == [str(i + 1) for i in range(12)]
+
+
+def test_a_hung_rank_is_named(tmp_path):
+    folder = tmp_path / "new"
+    process = begin(f"{SMALL} --iterations 4000 --processes 2 --rank-timeout 4 --run {folder}")
+    until(lambda: (folder / "checkpoints" / "step-000004.json").exists())
+    os.kill(rank_of(1, folder), signal.SIGSTOP)
+    code, _, err = finish(process)
+    assert code == 1
+    assert "rank 0 lost rank 1, which is gone or gave no answer in 4 s" in err
+    assert rank_of(1, folder) is None
+
+
+def test_another_number_of_processes_goes_on_and_says_so(undisturbed, tmp_path):
+    folder = tmp_path / "new"
+    assert metarl(f"{SMALL} --iterations 4 --processes 2 --run {folder}")[0] == 0
+    words = f"--resume {folder} --iterations 6 --processes 1"
+    code, out, err = metarl(words.replace("--quiet", ""))
+    assert code == 0, err
+    assert "was started with 2 processes, and goes on with 1" in out
+    assert (folder / "checkpoints" / "step-000006.json").exists()
+
+
+def test_every_process_needs_a_task(tmp_path):
+    code, _, err = metarl(f"{SMALL} --tasks 1 --processes 2 --run {tmp_path / 'new'}")
+    assert code == 2
+    assert "--tasks 1 with 2 processes" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_torchrun_names_a_run_that_it_may_start_again(tmp_path):
+    start = (*TORCHRUN[:3], "--nproc-per-node", "2", "--max-restarts", "1")
+    code, _, err = metarl(SMALL, start=start, cwd=tmp_path)
+    assert code != 0
+    assert "torchrun --max-restarts without a name for the job: give it --rdzv-id" in err
+    assert metarl(SMALL, start=start[:-2], cwd=tmp_path)[0] == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 1
