@@ -100,24 +100,27 @@ def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
 
 def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
     """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     steps = max(row.returns.shape[1] for row in rows.values())
     for k in range(steps):
         table.add_column(str(k), justify="right", no_wrap=True)
     for name in ("95 % interval", "of oracle"):
         table.add_column(name, justify="right", no_wrap=True)
+    largest = max(abs(row.returns.mean(axis=0)).max() for row in rows.values())
+    digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # fits on eighty columns
     for name, row in rows.items():
         low, high = interval(row.returns[:, -1], seed)
         share = scale.share(row.returns[:, -1])
         table.add_row(
             name,
-            *(f"{mean:.2f}" for mean in row.returns.mean(axis=0)),
-            f"[{low:.2f}, {high:.2f}]",
+            *(f"{mean:.{digits}f}" for mean in row.returns.mean(axis=0)),
+            f"[{low:.{digits}f}, {high:.{digits}f}]",
             "" if share is None else f"{share:.0%}",
         )
     for name, value in (("random actions", scale.random), ("oracle", scale.oracle)):
-        table.add_row(name, f"{value:.2f}", *[""] * (steps - 1), "", f"{name == 'oracle':.0%}")
+        blank = [""] * (steps - 1)
+        table.add_row(name, f"{value:.{digits}f}", *blank, "", f"{name == 'oracle':.0%}")
     console.print(table)
 
 

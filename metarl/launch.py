@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from envs import RunError, UsageError
+from envs import RunError
 
 RESTARTS = 3  # of all processes, after one of them was killed
 
@@ -31,20 +31,10 @@ def restarted() -> bool:
 
 
 def name_for_restarts() -> str | None:
-    """A name that `torchrun` gives all starts of one job; None where it starts it only once.
-
-    Raises:
-        UsageError: it may start it again, and has no name for it.
-    """
+    """The name that `torchrun` gives all starts of one job; None where it starts it only once."""
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) == 0:
         return None
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    if name == "none":
-        raise UsageError(
-            "torchrun --max-restarts without a name for the job: give it --rdzv-id, or "
-            "`-m -- metarl train ... --run FOLDER`."
-        )
-    return name
+    return os.environ["TORCHELASTIC_RUN_ID"]
 
 
 def go_on_together(folder: Path, count: int, more: list[str]) -> int:

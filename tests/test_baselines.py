@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from small import TINY, metarl
 
 from envs import make_family, make_task, parameters
-from metarl.baselines import Contest, _seed, baselines
+from metarl.baselines import Baseline, Contest, _seed, baselines
+from metarl.beside import _show
 from metarl.config import RunConfig, TrainConfig
 from metarl.ppo import PPOSettings, adapt_to_variant, train_on_variant, train_over_variants
 from metarl.scripted import random_return
@@ -144,3 +146,14 @@ def test_the_scale_runs_from_chance_to_the_oracle():
     scale = Scale(random=-10.0, oracle=30.0)
     assert scale.share(np.array([10.0, 30.0])) == 0.75
     assert Scale(random=1.0, oracle=1.0).share(np.array([1.0])) is None
+
+
+@pytest.mark.parametrize("size", [1.0, 60.0, 200.0, 2000.0])
+def test_the_table_fits_on_eighty_columns(size, capsys):
+    ret = -size * np.linspace(0.5, 1, 40)[:, None] * np.ones(4)
+    rows = {n: Baseline(ret, ret) for n in ("promp, meta-trained", "maml-trpo, meta-trained")}
+    console = Console(width=80)
+    _show(console, rows, Scale(-size, size), seed=0)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert out.count("[-") == 2, out
