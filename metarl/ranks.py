@@ -76,8 +76,8 @@ def together(device: torch.device, patience: float) -> Iterator[None]:
     try:
         yield
     finally:
-        _ours = Ranks()
         dist.destroy_process_group()
+        _ours = Ranks()
 
 
 def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from envs import RunError, UsageError, can_be_filmed, parameters
 from metarl.config import RunConfig, TrainConfig
-from metarl.launch import by_torchrun, cores, go_on_together, name_for_restarts, restarted
+from metarl.launch import by_torchrun, cores, go_on_together, leave, name_for_restarts, restarted
 from metarl.machine import choose_device
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
@@ -35,7 +35,10 @@ def train(command: Train) -> int:
     if command.processes > 1 and not by_torchrun():
         return _train_together(command)
     with together(choose_device(command.device), command.rank_timeout):
-        return _train(command)
+        code = _train(command)
+    if by_torchrun():
+        leave(code)
+    return code
 
 
 def _train_together(command: Train) -> int:

@@ -9,6 +9,7 @@ import metarl
 from agents import distributions
 from agents.streams import stream
 from envs import make_family, sample_tasks
+from metarl.launch import leave
 from metarl.measure import measure
 from metarl.outer import OUTER, evolution
 from metarl.presets import preset
@@ -76,6 +77,7 @@ def main(file):
         found = updates()
     if os.environ.get("RANK", "0") == "0":
         torch.save(found, file)
+    leave(0)
 
 
 if __name__ == "__main__":

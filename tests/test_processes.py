@@ -90,17 +90,14 @@ def test_torchrun_does_the_same(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("start", [(sys.executable,), (*TORCHRUN, "--max-restarts", "2")])
-def test_a_killed_rank_costs_nothing_but_time(undisturbed, tmp_path, number, start):
+def test_a_killed_rank_costs_nothing_but_time(undisturbed, tmp_path, number):
     folder = tmp_path / "new"
-    more = "--processes 2 " if len(start) == 1 else ""
-    process = begin(f"{SMALL} {more}--run {folder}", start=start)
+    process = begin(f"{SMALL} --processes 2 --run {folder}")
     until(lambda: (folder / "checkpoints" / "step-000004.json").exists())
     os.kill(rank_of(number, folder), signal.SIGKILL)
     code, _, err = finish(process)
     assert code == 0, err
-    if more:
-        assert f"rank {number} was killed by SIGKILL: all start again" in err
+    assert f"rank {number} was killed by SIGKILL: all start again" in err
     assert_close(weights(folder), weights(undisturbed), rtol=0, atol=0)
     iterations = [r.split(",")[0] for r in (folder / "metrics.csv").read_text().splitlines()[1:]]
     assert iterations == [str(i + 1) for i in range(40)]
