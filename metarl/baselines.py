@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from agents.streams import stream
 from envs import Family, Split, make_task, sample_tasks, task_values
 from metarl.checkpoint import write_atomically
 from metarl.config import RunConfig, TrainConfig
+from metarl.machine import cores
 from metarl.ppo import (
     PPOSettings,
     adapt_to_variant,
@@ -135,8 +135,7 @@ def baselines(
     home = folder / f"{contest.train.family.replace('/', '.')}-{_digest(contest.world)}"
     home.mkdir(parents=True, exist_ok=True)
     write_atomically(home / "about.json", json.dumps(contest.world, indent=1).encode())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(cores(), get_context("spawn"), torch.set_num_threads, (1,))
     work = Work(pool, home, report)
     try:
         model = home / "multi-task.zip"

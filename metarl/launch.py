@@ -13,23 +13,16 @@ from envs import RunError
 RESTARTS = 3  # of all processes, after one of them was killed
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def by_torchrun() -> bool:
     """Whether this process is one of several already."""
     return "WORLD_SIZE" in os.environ
 
 
 def leave(code: int) -> None:
-    """End this rank at once: gloo's threads may abort a process in which Python winds up.
+    """End this rank at once, without winding Python up.
 
-    Seen once in about a hundred starts of two ranks, as "terminate called without an active
-    exception" after everything was done.
+    Threads of torch may abort a process then: a rank once ended with "terminate called without an
+    active exception".
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -38,6 +38,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def versions() -> dict[str, str]:
     """Of what a result depends on."""
     packages = {

@@ -31,16 +31,13 @@ class Ranks:
     count: int = 1
     store: Any = None  # where ranks leave word for each other
     patience: float = 0.0  # seconds
-    sums: int = 0  # over all ranks, so far
-    sent: int = 0  # bytes that went into them
-    waited: float = 0.0  # seconds in them
 
 
 _ours = Ranks()
 
 
 def ours() -> Ranks:
-    """Rank, number of ranks, and what their sums took."""
+    """Rank, and number of ranks."""
     return _ours
 
 
@@ -89,12 +86,8 @@ def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     if _ours.count == 1:
         return tensors
     message = torch.cat([x.detach().flatten() for x in tensors])
-    began = time.perf_counter()
     with _naming_who_is_missing():
         dist.all_reduce(message)
-    _ours.waited += time.perf_counter() - began
-    _ours.sums += 1
-    _ours.sent += message.nbytes
     parts = message.split([x.numel() for x in tensors])
     return tuple(part.view_as(x) for part, x in zip(parts, tensors, strict=True))
 
@@ -144,7 +137,7 @@ def _naming_who_is_missing() -> Iterator[None]:
     except RuntimeError as error:
         me = f"lost/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
         try:
-            _ours.store.set(f"{me}{_ours.rank}", str(_ours.sums))
+            _ours.store.set(f"{me}{_ours.rank}", "waited")
             time.sleep(GRACE)
             silent = [r for r in range(_ours.count) if not _ours.store.check([f"{me}{r}"])]
         except RuntimeError:  # the host of the store is gone too

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from envs import RunError, UsageError, can_be_filmed, parameters
 from metarl.config import RunConfig, TrainConfig
-from metarl.launch import by_torchrun, cores, go_on_together, leave, name_for_restarts, restarted
-from metarl.machine import choose_device
+from metarl.launch import by_torchrun, go_on_together, leave, name_for_restarts, restarted
+from metarl.machine import choose_device, cores
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState, moved
