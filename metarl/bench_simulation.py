@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from envs import Family, sample_tasks, simulate
-from metarl.machine import versions
+from metarl.machine import cores, versions
 from metarl.scripted import random_actions
 
 TASKS, EPISODES = 20, 20  # 400 episodes in parallel
@@ -42,7 +41,7 @@ def bench_simulation(families: list[Family], repeats: int, threads: int) -> dict
         "episodes": TASKS * EPISODES,
         "families": rows,
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": cores(),
         "versions": versions(),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -13,8 +13,6 @@ from metarl.algorithms import ALGORITHMS
 from metarl.bounds import check, name_in, number
 from metarl.origin import Origin
 from metarl.outer import OUTER
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -243,11 +241,3 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
-
-
-def from_record(kind: type[T], record: dict[str, Any]) -> T:
-    """A settings object from its JSON, in which a tuple is a list."""
-    record = dict(record)
-    if "first_order" in record:  # as it was called until format 2
-        record["second_order_steps"] = 0 if record.pop("first_order") else 20
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

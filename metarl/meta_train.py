@@ -22,7 +22,7 @@ from metarl.first_state import first_state
 from metarl.measure import measure
 from metarl.new_agent import new_agent as new_agent  # for `from metarl.meta_train import`
 from metarl.outer import OUTER
-from metarl.ranks import over_ranks, own_name, own_part
+from metarl.ranks import named_over_ranks, over_ranks, own_name, own_part
 from metarl.state import TrainState, normalising, with_weights
 from metarl.update import Mark, Update
 
@@ -88,7 +88,7 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
         loss = len(data.rew) / total * value_loss(value, data, cfg.gamma)
         each = torch.autograd.grad(loss, list(value.values()))
         grads = {k: g + e for (k, g), e in zip(grads.items(), each, strict=True)}
-    grads = dict(zip(grads, over_ranks(*grads.values()), strict=True))
+    grads = named_over_ranks(grads)
     named = {f"value/{k}": w for k, w in value.items()}
     weights, opt = adam(named, grads, update.opt, lambda name: cfg.meta_lr)
     return update._replace(weights={**update.weights, **weights}, opt=opt)

@@ -92,6 +92,11 @@ def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.view_as(x) for part, x in zip(parts, tensors, strict=True))
 
 
+def named_over_ranks(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`over_ranks` of tensors by their names."""
+    return dict(zip(tensors, over_ranks(*tensors.values()), strict=True))
+
+
 def mean_over_ranks(x: Tensor) -> Tensor:
     """Of all numbers in x on all ranks, ()."""
     if _ours.count == 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,7 +24,7 @@ from metarl.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from metarl.config import RunConfig, TrainConfig, from_record
+from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation, evaluate
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
@@ -37,6 +38,7 @@ from metarl.vary import build_family
 from metarl.watching import judge, shipped_trackers
 
 Watch = Callable[[TrainState], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,14 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
         ) from error
     return Loaded(train, run, family, state)
+
+
+def from_record(kind: type[T], record: dict[str, Any]) -> T:
+    """A settings object from its JSON, in which a tuple is a list."""
+    record = dict(record)
+    if "first_order" in record:  # as it was called until format 2
+        record["second_order_steps"] = 0 if record.pop("first_order") else 20
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
 
 
 def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
@@ -161,16 +171,11 @@ def train_in(
     try:
         for nxt in meta_train(train, job.family, state):
             now = time.perf_counter()
-            metrics = {
-                **nxt.metrics,
+            speed = {
                 "time/seconds": now - began,
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
-            if nxt.iteration % run.eval_every == 0:
-                judged, distributions = judge(job, nxt)
-                metrics |= judged
-                tracking.histograms(nxt.env_steps, distributions)
-            tracking.write(nxt.iteration, nxt.env_steps, metrics)
+            _record(tracking, job, nxt, speed)
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
                 tracking.sync()
@@ -187,6 +192,16 @@ def train_in(
     finally:
         tracking.close()
     return state
+
+
+def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str, float]) -> None:
+    """Track an iteration, with an evaluation where it is time for one."""
+    metrics = {**state.metrics, **speed}
+    if state.iteration % job.run.eval_every == 0:
+        judged, distributions = judge(job, state)
+        metrics |= judged
+        tracking.histograms(state.env_steps, distributions)
+    tracking.write(state.iteration, state.env_steps, metrics)
 
 
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:

@@ -14,10 +14,11 @@ from envs import FAMILIES, UsageError, make_family
 from metarl.algorithms import ALGORITHMS
 from metarl.arguments import Algos, Bench, Evaluate, Families, Train
 from metarl.bounds import Within
-from metarl.config import RunConfig, TrainConfig, from_record
+from metarl.config import RunConfig, TrainConfig
 from metarl.meta_train import new_agent
 from metarl.outer import OUTER
 from metarl.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
+from metarl.run import from_record
 
 KINDS = (TrainConfig, RunConfig, Evaluate, Bench)
 NEEDED = {Evaluate: {"run": Path("runs/one")}}  # what has no default

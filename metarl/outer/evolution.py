@@ -15,7 +15,7 @@ from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import Experience, chunks, play_and_adapt, policy_change
 from metarl.outer.gradient import trained_weights
-from metarl.ranks import mean_over_ranks, over_ranks
+from metarl.ranks import mean_over_ranks, named_over_ranks
 from metarl.state import named_weights, with_weights
 from metarl.update import Mark, Update
 
@@ -54,8 +54,8 @@ def improve(
     count = cfg.tasks * cfg.pairs
     # In units of the spread of returns, so that one step size serves worlds of all rewards.
     spread = mean_over_ranks(torch.cat(differences).square()).sqrt() + 1e-8
-    sums = zip(total, over_ranks(*total.values()), strict=True)
-    grads, norm = clip({k: -t / (count * spread) for k, t in sums}, cfg.max_grad_norm)
+    total = named_over_ranks(total)
+    grads, norm = clip({k: -t / (count * spread) for k, t in total.items()}, cfg.max_grad_norm)
     weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
     ret = mean_over_ranks(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}

@@ -12,7 +12,7 @@ from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import chunks, play_and_adapt, policy_change
 from metarl.objective import meta_loss
-from metarl.ranks import over_ranks
+from metarl.ranks import named_over_ranks, over_ranks
 from metarl.state import named_weights, with_weights
 from metarl.update import Mark, Update
 
@@ -67,13 +67,13 @@ def improve(
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
             total = total + loss.detach()
             mark("outer")
-        total, *sums = over_ranks(total, *grads.values())
-        grads, norm = clip(dict(zip(grads, sums, strict=True)), cfg.max_grad_norm)
+        grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
         moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
         weights = {k: w.requires_grad_() for k, w in moved.items()}
         losses.append(total)
         norms.append(norm)
     weights = {k: w.detach() for k, w in weights.items()}
-    metrics = {"train/meta_loss": losses[0], "train/grad_norm": torch.stack(norms).mean()}
+    (loss,) = over_ranks(losses[0])
+    metrics = {"train/meta_loss": loss, "train/grad_norm": torch.stack(norms).mean()}
     metrics |= policy_change(with_weights(agent, weights), data)
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)

@@ -16,7 +16,7 @@ from metarl.adam import adam, clip
 from metarl.experience import Experience, chunks, play_and_adapt, policy_change
 from metarl.objective import loss_of
 from metarl.outer.gradient import meta_lr, trained_weights
-from metarl.ranks import over_ranks
+from metarl.ranks import named_over_ranks, over_ranks
 from metarl.state import with_weights
 from metarl.update import Mark, Update
 
@@ -52,10 +52,10 @@ def improve(
         total = total + share * loss
         data.append(played._replace(path=[]))
         mark("outer")
-    total, *sums = over_ranks(total, *grads.values())
-    grads, norm = clip(dict(zip(grads, sums, strict=True)), cfg.max_grad_norm)
+    grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
     moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
     moved = {k: w.detach() for k, w in moved.items()}
+    (total,) = over_ranks(total)
     metrics = {"train/meta_loss": total, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, moved), data)
     return Update(moved, opt, [(d.task, d.rollouts) for d in data], metrics)

@@ -13,7 +13,7 @@ from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import Experience, chunks, play_and_adapt, policy_change
 from metarl.outer.gradient import trained_weights
-from metarl.ranks import mean_over_ranks, over_ranks
+from metarl.ranks import mean_over_ranks, named_over_ranks
 from metarl.state import with_weights
 from metarl.update import Mark, Update
 
@@ -45,8 +45,7 @@ def improve(
         grads = {k: grads[k] + g / cfg.tasks for k, g in way_back(agent, played).items()}
         data.append(played._replace(path=[]))
         mark("outer")
-    sums = over_ranks(*grads.values())
-    grads, norm = clip(dict(zip(grads, sums, strict=True)), cfg.max_grad_norm)
+    grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
     weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
     ret = mean_over_ranks(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
