@@ -25,7 +25,7 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "nav-20": ("point-navigation", "maml", {"tasks": 20}),
     "nav-200": ("point-navigation", "maml", {"tasks": 200}),
     # 100 steps; 10 steps of conjugate gradient and a line search.
-    "nav-20-trpo": ("point-navigation", "maml-trpo", {"tasks": 20}),
+    "nav-20-trpo": ("point-navigation", "maml-trpo", {"tasks": 20, "curvature_share": 1.0}),
     "nav-20-trpo-quarter": (
         "point-navigation",
         "maml-trpo",
