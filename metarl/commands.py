@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,6 +46,12 @@ def evaluate(command: Evaluate) -> int:
     )
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(quiet=str(command.json) == "-")
+    if job.state.iteration < job.train.iterations:
+        console.print(
+            f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
+            f"the rest: metarl train --resume {quote(str(command.run))}",
+            soft_wrap=True,
+        )
     show_returns(console, result, job.family)
     show_worst(console, command.run, job.family, result, command.worst)
     if command.plot:

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from small import TINY, at, files, refused, small, trained
+from small import TINY, at, files, metarl, refused, small, trained
 
 from metarl.checkpoint import save_checkpoint
 from metarl.config import RunConfig
@@ -100,6 +100,12 @@ def test_evaluation_needs_a_checkpoint(run):
     shutil.rmtree(run / "checkpoints")
     parts = (f"no checkpoint in {run / 'checkpoints'}", "metarl train")
     assert refused("evaluate", run, code=USAGE, parts=parts) == ""
+
+
+def test_evaluation_says_that_training_was_not_ended(run):
+    code, out, _ = metarl("evaluate --tasks 2 --episodes 2 --steps 1", run)
+    assert code == 0
+    assert f"{run} has 2 of its 3 iterations; the rest: metarl train --resume {run}" in out
 
 
 @pytest.mark.parametrize(
