@@ -18,13 +18,16 @@ class Gaussian(NamedTuple):
     log_std: Tensor  # (..., A), or fewer axes that broadcast
 
     def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
-        """What `sample` needs for `lead` draws, (*lead, ..., A) standard normal."""
+        """What `sample` adds to the mean in `lead` draws, (*lead, ..., A) normal."""
         like = self.mean
-        return torch.randn(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
+        plain = torch.randn(
+            *lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype
+        )
+        return plain.mul_(self.log_std.detach().exp())
 
     def sample(self, noise: Tensor) -> Tensor:
         """Actions (..., A) from one draw of noise."""
-        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+        return self.mean + noise
 
     def log_prob(self, act: Tensor) -> Tensor:
         """Log density in nats, (...)."""

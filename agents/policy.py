@@ -41,6 +41,7 @@ class Policy(nn.Module):
     """
 
     act_scale: Tensor | None  # (A,) half the action box
+    act_log_scale: Tensor | None  # (A,)
     absent: Tensor | None  # (A, most) where an action has fewer choices than the others
     obs_mean: Tensor | None  # (*obs) where observations are normalised
     obs_scale: Tensor | None  # (*obs)
@@ -68,6 +69,8 @@ class Policy(nn.Module):
             self.out = len(scale)
             self.log_std = nn.Parameter(torch.full((self.out,), log_std_init))
         self.register_buffer("act_scale", scale, persistent=False)
+        log_scale = None if scale is None else scale.log()
+        self.register_buffer("act_log_scale", log_scale, persistent=False)
         self.register_buffer("absent", absent, persistent=False)
         for name in ("obs_mean", "obs_scale", "rew_scale"):  # see agents/normalise.py
             self.register_buffer(name, None, persistent=False)
@@ -114,11 +117,11 @@ class Policy(nn.Module):
             return MultiCategorical(
                 x.unflatten(-1, self.absent.shape).masked_fill(self.absent, ABSENT)
             )
-        if self.act_scale is None:
+        if self.act_scale is None or self.act_log_scale is None:
             return Categorical(x)
         # Acting in units of half the box keeps one step size right for boxes of all sizes.
         log_std = self.log_std if self.log_std.dim() == 1 else self.log_std.unsqueeze(1)
-        return Gaussian(x * self.act_scale, log_std + self.act_scale.log())
+        return Gaussian(x * self.act_scale, log_std + self.act_log_scale)
 
     def initial(self, gen: torch.Generator | None = None) -> Params:
         """Fresh weights, drawn on the CPU so that a seed means the same on every device."""

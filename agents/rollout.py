@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
@@ -65,7 +66,11 @@ def collect(
 
 def react(policy: nn.Module, params: Params, obs: Tensor, last: Last | None) -> Distribution:
     """The answer to the present observation, whatever came before."""
-    return act_dist(policy, params, obs)
+    if last is None:
+        return act_dist(policy, params, obs)
+    # At every further step without looking again whether all weights are there.
+    dist: Distribution = functional_call(policy, params, (obs,), tie_weights=False)
+    return dist
 
 
 @torch.no_grad()

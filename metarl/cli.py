@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
 def run(command: Any) -> int:
     """Carry out a parsed command."""
     from metarl import commands, compare, export, listing, training, watch
+    from metarl.machine import keep_memory
 
+    keep_memory()
     carry_out: dict[type[Any], Callable[[Any], int]] = {
         Train: training.train,
         Evaluate: commands.evaluate,

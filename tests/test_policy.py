@@ -149,8 +149,8 @@ def test_actions_scale_with_the_box():
     params = random_params(unit, gen())
     obs = torch.randn(N, M, 4, generator=gen(1)).double()
     small, large = (act_dist(p, params, obs) for p in (unit, MLP(PLANE, SYMMETRIC, (8,))))
-    noise = small.noise(gen=gen(2))
-    assert_close(large.sample(noise), small.sample(noise) * torch.tensor(HIGH))
+    acts = [dist.sample(dist.noise(gen=gen(2))) for dist in (large, small)]
+    assert_close(acts[0], acts[1] * torch.tensor(HIGH))
 
 
 def test_bits_are_observations_too():
