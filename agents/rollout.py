@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from agents.compiling import STEPS, is_compiling, may_compile
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
-from envs import Family, RunError, describe, simulate, task_values
+from envs import Family, RunError, TensorSimulator, describe, simulate, task_values
 
 NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
 
@@ -92,27 +93,55 @@ def collect_by(
     dist = actor(obs, None)
     noise = dist.noise(family.horizon, gen=gen)
     alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
-    steps = []
-    for t in range(family.horizon):
-        act = dist.sample(noise[t])
-        nxt, rew, terminated, truncated = simulator.step(act)
-        steps.append((obs, act, rew, alive, dist[0]))
-        obs, alive = nxt, alive & ~(terminated | truncated)
-        if getattr(simulator, "over", False):  # known on the host: the rest would be padding
-            break
-        if t < family.horizon - 1:
-            dist = actor(obs, Last(act, rew))
-    obs, act, rew, alive, first = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
+    programs = is_compiling() and isinstance(simulator, TensorSimulator)
+    first, *more = noise.split(STEPS if programs else family.horizon)
+    obs, alive, last, played = some_steps(actor, simulator, obs, dist, alive, first)
+    parts = [played]
+    for some in more:
+        obs, alive, last, played = more_steps(actor, simulator, obs, last, alive, some)
+        parts.append(played)
+    if len(parts) > 1:
+        parts = [[torch.cat(x, dim=1) for x in zip(*parts, strict=True)]]
+    obs, act, rew, alive, numbers = parts[0]
 
     def living(x: Tensor) -> Tensor:
         return x.masked_fill(~alive.view(*alive.shape, *(1,) * (x.dim() - 3)), 0)
 
-    obs, act, rew, first = living(obs), living(act), living(rew), living(first)
-    whole = dist._replace(**{dist._fields[0]: first})
+    obs, act, rew, numbers = living(obs), living(act), living(rew), living(numbers)
+    whole = dist._replace(**{dist._fields[0]: numbers})
     if isinstance(whole, Gaussian) and whole.log_std.dim() == 3:
-        whole = Gaussian(first, whole.log_std.unsqueeze(1))
+        whole = Gaussian(numbers, whole.log_std.unsqueeze(1))
     notes = {k: getattr(simulator, k).to(rew.dtype) for k in NOTES if hasattr(simulator, k)}
     return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole, notes)
+
+
+def some_steps(
+    actor: Actor, simulator: Any, obs: Tensor, dist: Distribution, alive: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Last, list[Tensor]]:
+    """A step for each row of noise (S, ...), from what is seen and the answer to it.
+
+    Returns: the next obs, who is alive, the last step; and of all steps obs, act, rew, alive, and
+        the distribution's first field, (N, S, B, ...).
+    """
+    steps: list[tuple[Tensor, ...]] = []
+    for one in noise.unbind():
+        if steps:
+            dist = actor(obs, last)
+        act = dist.sample(one)
+        nxt, rew, terminated, truncated = simulator.step(act)
+        steps.append((obs, act, rew, alive, dist[0]))
+        obs, alive, last = nxt, alive & ~(terminated | truncated), Last(act, rew)
+        if getattr(simulator, "over", False):  # known on the host: the rest would be padding
+            break
+    return obs, alive, last, [torch.stack(x, dim=1) for x in zip(*steps, strict=True)]
+
+
+@may_compile
+def more_steps(
+    actor: Actor, simulator: Any, obs: Tensor, last: Last, alive: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Last, list[Tensor]]:
+    """`some_steps` that go on after others."""
+    return some_steps(actor, simulator, obs, actor(obs, last), alive, noise)
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:

@@ -43,10 +43,11 @@ class TensorSimulator:
         ).to(task[0].dtype)
         self._family, self._task = family, task
         self._reset_noise = noise[..., :start]
-        self._step_noise = (
-            iter(noise[..., start:].unflatten(-1, (-1, each)).unbind(-2)) if each else None
-        )
+        steps = noise[..., start:].unflatten(-1, (family.horizon, each)).movedim(2, 0)
+        self._step_noise = steps.contiguous()  # (T, N, B, each)
         self._no_noise = noise[..., :0]
+        # On the device, so that a compiled step is the same program at every time.
+        self._t = torch.zeros(1, dtype=torch.long, device=device)
         # The horizon is where the collector stops, so a tensor family never truncates itself.
         self._never = torch.zeros(n, episodes, dtype=torch.bool, device=device)
         self.state: Any = None
@@ -56,7 +57,10 @@ class TensorSimulator:
         return self._family.observe(self.state)
 
     def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        noise = next(self._step_noise) if self._step_noise else self._no_noise
+        noise = self._no_noise
+        if self._family.step_noise:
+            noise = self._step_noise.index_select(0, self._t).squeeze(0)
+            self._t = self._t + 1
         self.state, rew, terminated = self._family.step(self.state, act, self._task, noise)
         return self._family.observe(self.state), rew, terminated, self._never
 

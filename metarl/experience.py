@@ -8,6 +8,7 @@ import torch
 
 from agents.adapt import adapt
 from agents.agent import Agent
+from agents.compiling import is_compiling, may_compile
 from agents.losses import Batch, mean_entropy, mean_kl
 from agents.policy import Params, act_dist
 from agents.rollout import Rollout, collect
@@ -26,7 +27,9 @@ class Experience(NamedTuple):
     rollouts: list[Rollout]  # K + 1, each collected with the weights before it
     support: list[Batch]  # K, before each inner step
     query: Batch  # after the last
-    path: list[Params]  # K + 1 weights, differentiable in the slow ones; [] once they have served
+    # K + 1 weights; [] once they have served. Differentiable in the slow ones, but where programs are
+    # compiled: there the meta-gradient adapts again.
+    path: list[Params]
 
 
 def chunks(task: Any, size: int) -> list[Any]:
@@ -49,13 +52,28 @@ def play_and_adapt(
     for step in range(cfg.inner_steps + 1):
         if step:
             first_order = step - 1 < cfg.inner_steps - cfg.second_order_steps
-            path.append(agent.inner_step(path[-1], batches[-1], step - 1, first_order))
+            path.append(_one_step(agent, path[-1], batches[-1], step - 1, first_order))
             mark("inner")
         weights = path[-1] if step else agent.params
         rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
         mark("rollout after" if step == cfg.inner_steps else "rollout")
         batches.append(agent.batch(rollouts[-1]))
     return Experience(task, rollouts, batches[:-1], batches[-1], path)
+
+
+def _one_step(agent: Agent, params: Params, batch: Batch, step: int, first_order: bool) -> Params:
+    if not is_compiling():
+        return agent.inner_step(params, batch, step, first_order)
+    new = step_alone(agent, params, batch, step)
+    return {k: p.requires_grad_(k in agent.inner_lr) for k, p in new.items()}
+
+
+@may_compile
+def step_alone(agent: Agent, params: Params, batch: Batch, step: int) -> Params:
+    """Weights one inner step later, as constants."""
+    fast = {k: p.detach().requires_grad_(k in agent.inner_lr) for k, p in params.items()}
+    new = agent.inner_step(fast, batch, step, first_order=True)
+    return {k: p.detach() for k, p in new.items()}
 
 
 def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 20) -> list[Params]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from agents.compiling import compiling
 from agents.normalise import Moments, merge, moments
 from agents.returns import discounted_sum
 from agents.rollout import check_finite
@@ -34,6 +35,7 @@ def meta_train(
     family: Family,
     state: TrainState | None = None,
     mark: Mark = lambda phase: None,
+    compiled: bool = False,
 ) -> Iterator[TrainState]:
     """Yield the state after each meta-iteration, until `cfg.iterations`.
 
@@ -43,6 +45,7 @@ def meta_train(
     Args:
         state: where to go on; None starts a new agent on the CPU.
         mark: called with the name of each phase as it ends, for benchmarks.
+        compiled: let `torch.compile` make programs of rollout, adaptation and meta-gradient.
     Raises:
         RunError: the family gave a NaN or infinity, or the meta-gradient wasn't finite several
             times in a row; the last state yielded is good.
@@ -53,7 +56,8 @@ def meta_train(
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
         gen = stream(cfg.seed, own_name("episodes"), it, device)
         now, own = _at(cfg, it), own_part(task)
-        update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, mark)
+        with compiling(compiled):
+            update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, mark)
         if cfg.baseline == "learned":
             update = _improve_baseline(now, state.agent, update)
         if cfg.positive_steps:

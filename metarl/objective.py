@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
+from agents.compiling import is_compiling, may_compile
 from agents.losses import Batch, clipped_surrogate, mean_kl
 from agents.policy import Params, act_dist
 from metarl.experience import Experience, adapt_again
 from metarl.ranks import mean_over_ranks
+from metarl.state import with_weights
 
 if TYPE_CHECKING:
     from metarl.config import TrainConfig
@@ -31,6 +33,22 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
     if first:
         return loss_of(cfg, agent, data, data.path, first)
     return loss_of(cfg, agent, data, adapt_again(cfg, agent, data))
+
+
+def meta_gradient(
+    cfg: TrainConfig, agent: Agent, weights: Params, data: Experience, first: bool = False
+) -> tuple[Tensor, Params]:
+    """`meta_loss` of the agent with these weights, (), and its gradient by each of them."""
+    return _meta_gradient(cfg, agent, weights, data, first and not is_compiling())
+
+
+@may_compile
+def _meta_gradient(
+    cfg: TrainConfig, agent: Agent, weights: Params, data: Experience, first: bool
+) -> tuple[Tensor, Params]:
+    loss = meta_loss(cfg, with_weights(agent, weights), data, first)
+    grads = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+    return loss.detach(), dict(zip(weights, grads, strict=True))
 
 
 def loss_of(

@@ -11,7 +11,7 @@ from agents.agent import Agent
 from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import chunks, play_and_adapt, policy_change
-from metarl.objective import meta_loss
+from metarl.objective import meta_gradient
 from metarl.ranks import named_over_ranks, over_ranks
 from metarl.state import named_weights, with_weights
 from metarl.update import Mark, Update
@@ -61,11 +61,10 @@ def improve(
             if epoch == 0:
                 data.append(play_and_adapt(cfg, now, family, part, gen, mark))
             share = len(part[0]) / cfg.tasks
-            loss = share * meta_loss(cfg, now, data[c], first=epoch == 0)
-            each = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
-            grads = {k: g + e for (k, g), e in zip(grads.items(), each, strict=True)}
+            loss, each = meta_gradient(cfg, agent, weights, data[c], first=epoch == 0)
+            grads = {k: g + share * each[k] for k, g in grads.items()}
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
-            total = total + loss.detach()
+            total = total + share * loss
             mark("outer")
         grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
         moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))

@@ -14,7 +14,7 @@ from agents.losses import Batch, mean_kl
 from agents.policy import act_dist
 from envs import Family
 from metarl.experience import Experience, adapt_again, chunks, play_and_adapt, policy_change
-from metarl.objective import loss_of, meta_loss, weighed
+from metarl.objective import loss_of, meta_gradient, weighed
 from metarl.outer.gradient import trained_weights
 from metarl.ranks import over_ranks
 from metarl.state import with_weights
@@ -49,9 +49,10 @@ def improve(
     data = []
     for part in chunks(task, cfg.task_chunk):
         played = play_and_adapt(cfg, now, family, part, gen, mark)
-        part_loss = len(part[0]) / cfg.tasks * meta_loss(cfg, now, played, first=True)
-        grad = grad + flat_gradient([part_loss], weights)
-        loss = loss + part_loss.detach()
+        share = len(part[0]) / cfg.tasks
+        part_loss, each = meta_gradient(cfg, agent, weights, played, first=True)
+        grad = grad + share * flat(each)
+        loss = loss + share * part_loss
         data.append(played._replace(path=[]))  # frees the graph of the adaptation
         mark("outer")
     loss, grad = over_ranks(loss, grad)
