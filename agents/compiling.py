@@ -5,21 +5,18 @@ Each is a pure function of fixed shapes, so that one compilation serves a whole 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-import torch._dynamo  # its settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STEPS = 5  # of an episode in one program: twice as many take a sixth less time, but twice to compile
+STEPS = 5  # of an episode in one program; with 10 it is a sixth faster, and takes twice to compile
 LIMIT = 64  # shapes of one function: rollouts and chunks of tasks may have several each
-FAILURES = (torch._dynamo.exc.TorchDynamoException,)  # no compiler, or code that can't be traced
 
 _on = False
 
@@ -28,16 +25,29 @@ _on = False
 def compiling(on: bool = True) -> Iterator[None]:
     """Within it, functions that were marked by `may_compile` are compiled at their first call."""
     global _on
-    # With `trace_autograd_ops` an inner gradient becomes a part of the program like all the rest.
-    settings = {"trace_autograd_ops": True, "recompile_limit": LIMIT} if on else {}
     before, _on = _on, on
     try:
-        with torch._dynamo.config.patch(settings), warnings.catch_warnings():
-            # Constant tables are kept by `lru_cache`, which programs need not know.
-            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        with _settings() if on else nullcontext():
             yield
     finally:
         _on = before
+
+
+def _settings() -> AbstractContextManager[None]:
+    from torch._dynamo import config  # takes more than a second
+
+    # With `trace_autograd_ops` an inner gradient becomes a part of the program like all the rest.
+    patch: AbstractContextManager[None] = config.patch(
+        trace_autograd_ops=True, recompile_limit=LIMIT
+    )
+    return patch
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What compiling may raise: there is no compiler, or code that can't be traced."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return (TorchDynamoException,)
 
 
 def is_compiling() -> bool:

@@ -20,9 +20,7 @@ class Gaussian(NamedTuple):
     def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
         """What `sample` adds to the mean in `lead` draws, (*lead, ..., A) normal."""
         like = self.mean
-        plain = torch.randn(
-            *lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype
-        )
+        plain = torch.randn(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
         return plain.mul_(self.log_std.detach().exp())
 
     def sample(self, noise: Tensor) -> Tensor:

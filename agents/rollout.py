@@ -14,7 +14,7 @@ from torch.func import functional_call
 from agents.compiling import STEPS, is_compiling, may_compile
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
-from envs import Family, RunError, TensorSimulator, describe, simulate, task_values
+from envs import Family, RunError, describe, simulate, task_values
 
 NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
 
@@ -62,7 +62,8 @@ def collect(
         params: weights (...) shared by all tasks, or (N, ...) one set for each.
     """
     actor = partial(react, policy, params)
-    return collect_by(actor, family, task, episodes, gen)
+    programs = is_compiling() and not hasattr(family, "simulate")
+    return collect_by(actor, family, task, episodes, gen, programs)
 
 
 def react(policy: nn.Module, params: Params, obs: Tensor, last: Last | None) -> Distribution:
@@ -81,19 +82,20 @@ def collect_by(
     task: Any,
     episodes: int,
     gen: torch.Generator | None = None,
+    programs: bool = False,
 ) -> Rollout:
     """Play `episodes` whole episodes in each task; no episode restarts, so there are no seams.
 
     Args:
         actor: called once a step, in order; where an episode is over its answer doesn't matter.
         gen: on the tasks' device; None draws from torch's own stream.
+        programs: compile steps of a tensor family, for an actor without a state of its own.
     """
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
     dist = actor(obs, None)
     noise = dist.noise(family.horizon, gen=gen)
     alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
-    programs = is_compiling() and isinstance(simulator, TensorSimulator)
     first, *more = noise.split(STEPS if programs else family.horizon)
     obs, alive, last, played = some_steps(actor, simulator, obs, dist, alive, first)
     parts = [played]
@@ -117,15 +119,16 @@ def collect_by(
 
 def some_steps(
     actor: Actor, simulator: Any, obs: Tensor, dist: Distribution, alive: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor, Last, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
     """A step for each row of noise (S, ...), from what is seen and the answer to it.
 
     Returns: the next obs, who is alive, the last step; and of all steps obs, act, rew, alive, and
         the distribution's first field, (N, S, B, ...).
     """
+    last: Last | None = None
     steps: list[tuple[Tensor, ...]] = []
     for one in noise.unbind():
-        if steps:
+        if last is not None:
             dist = actor(obs, last)
         act = dist.sample(one)
         nxt, rew, terminated, truncated = simulator.step(act)
@@ -138,8 +141,8 @@ def some_steps(
 
 @may_compile
 def more_steps(
-    actor: Actor, simulator: Any, obs: Tensor, last: Last, alive: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor, Last, list[Tensor]]:
+    actor: Actor, simulator: Any, obs: Tensor, last: Last | None, alive: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
     """`some_steps` that go on after others."""
     return some_steps(actor, simulator, obs, actor(obs, last), alive, noise)
 

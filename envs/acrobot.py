@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice, Range
+from envs.tables import table
 
 PUSHES = tuple(permutations((-1.0, 0.0, 1.0)))  # PUSHES[keys][key], the first is Gymnasium's
 
@@ -216,7 +216,7 @@ class Acrobot:
         return canvas.array()
 
 
-@lru_cache
+@table
 def _pushes(device: torch.device) -> Tensor:
     return torch.tensor(PUSHES).to(device)
 

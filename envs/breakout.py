@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice, Range
+from envs.tables import table
 
 LAYOUTS = (  # two rows of bricks, repeated to the court's width
     ("########", "########"),  # wall
@@ -236,7 +236,7 @@ class Breakout:
         return canvas.array()
 
 
-@lru_cache
+@table
 def _walls(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(layouts, 2 * size), 1 where a brick stands."""
     rows = [[(row * size)[:size] for row in layout] for layout in LAYOUTS]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice, Split
+from envs.tables import table
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: up, down, left, right
 KEYMAPS = tuple(permutations(range(4)))  # KEYMAPS[keys][key] is an index of MOVES
@@ -195,7 +196,7 @@ def _members(split: Split, device: torch.device) -> Task:
     return Task(*torch.tensor(chosen, dtype=torch.float32).to(device).T.unsqueeze(-1).unbind())
 
 
-@lru_cache
+@table
 def _tables(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Key to move (24, 4); move to step (4, 2); move to new cell order (4, size * size)."""
     grid = torch.arange(size * size).view(size, size)
@@ -204,7 +205,7 @@ def _tables(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(t.to(device) for t in tables)  # type: ignore[return-value]
 
 
-@lru_cache
+@table
 def _window(size: int, view: int, device: torch.device) -> Tensor:
     """Indices of the cells that the agent sees, (view * view,)."""
     reach = torch.arange(-(view // 2), view // 2 + 1) + size // 2

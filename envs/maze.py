@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice
+from envs.tables import table
 
 MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # rows, columns: stay, up, right, down, left
 
@@ -199,7 +199,7 @@ class Tables(NamedTuple):
     view: Tensor  # (L, C, 3, 2 * size - 1, 2 * size - 1) bits that an agent on each cell sees
 
 
-@lru_cache
+@table
 def _tables(count: int, size: int, loops: float, reach: int | None, device: torch.device) -> Tables:
     cells = size * size
     planes = np.stack([np.stack(walls(k, size, loops)) for k in range(count)])  # (L, 2, n, n)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from envs.tables import table
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns: up, right, down, left
 BORN = 3  # cells of a new snake
@@ -25,7 +26,7 @@ class Tables(NamedTuple):
     born: Tensor  # (C,) a new snake
 
 
-@lru_cache
+@table
 def board_tables(plane: int, device: torch.device) -> Tables:
     """All that moves and looks of a snake need to know, once for each device."""
     cells, middle = plane * plane, plane // 2

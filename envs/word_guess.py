@@ -15,6 +15,7 @@ from torch import Tensor
 
 from envs.errors import UsageError
 from envs.parameter import Choice, Split
+from envs.tables import table
 from envs.words import CONSONANTS, LETTERS, VOWELS, WORDS
 
 LENGTH = 4  # letters of a word
@@ -208,7 +209,7 @@ def _lot(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-@lru_cache
+@table
 def _lexicons(size: int, device: torch.device) -> Tensor:
     """(pairs of vowels, sets of consonants, size, LENGTH)."""
     table = [

@@ -218,6 +218,13 @@ class RunConfig:
     threads: Annotated[
         int, *number("CPU threads; the same for bit-equal results; 0 is torch's choice", 0, 1024)
     ] = 0
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        arg(
+            help="make programs of rollout, adaptation and meta-gradient by torch.compile; auto: "
+            "where a run is so long that it pays"
+        ),
+    ] = "auto"
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from agents.adapt import adapt
+from agents.adapt import adapt, inner_update
 from agents.agent import Agent
 from agents.compiling import is_compiling, may_compile
 from agents.losses import Batch, mean_entropy, mean_kl
@@ -27,8 +27,8 @@ class Experience(NamedTuple):
     rollouts: list[Rollout]  # K + 1, each collected with the weights before it
     support: list[Batch]  # K, before each inner step
     query: Batch  # after the last
-    # K + 1 weights; [] once they have served. Differentiable in the slow ones, but where programs are
-    # compiled: there the meta-gradient adapts again.
+    # K + 1 weights, [] once they have served; differentiable in the slow ones, except where
+    # programs are compiled: there the meta-gradient adapts again
     path: list[Params]
 
 
@@ -64,15 +64,18 @@ def play_and_adapt(
 def _one_step(agent: Agent, params: Params, batch: Batch, step: int, first_order: bool) -> Params:
     if not is_compiling():
         return agent.inner_step(params, batch, step, first_order)
-    new = step_alone(agent, params, batch, step)
+    new = step_alone(agent, params, batch, agent.step_size(step))
     return {k: p.requires_grad_(k in agent.inner_lr) for k, p in new.items()}
 
 
 @may_compile
-def step_alone(agent: Agent, params: Params, batch: Batch, step: int) -> Params:
+def step_alone(agent: Agent, params: Params, batch: Batch, inner_lr: Params) -> Params:
     """Weights one inner step later, as constants."""
-    fast = {k: p.detach().requires_grad_(k in agent.inner_lr) for k, p in params.items()}
-    new = agent.inner_step(fast, batch, step, first_order=True)
+    fast = {k: p.detach().requires_grad_(k in inner_lr) for k, p in params.items()}
+    rule = agent.rule
+    new = inner_update(
+        agent.inner_loss, fast, batch, inner_lr, True, rule.max_norm, rule.iterations
+    )
     return {k: p.detach() for k, p in new.items()}
 
 

@@ -52,11 +52,10 @@ def cores() -> int:
 def keep_memory() -> None:
     """Let the C library keep the memory of freed tensors for the next ones.
 
-    By default glibc hands that of large ones back to the system at once, and a meta-gradient, whose
-    tensors have some 10 MB each, waits for new pages a sixth of its time. Elsewhere nothing is done.
+    By default glibc hands that of large ones back to the system at once, and a meta-gradient,
+    whose tensors have some 10 MB each, waits for new pages a sixth of its time.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 64 << 20)  # larger tensors still have pages of their own
         libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)  # what is kept at most
 

@@ -148,12 +148,14 @@ def train_in(
     job: Loaded,
     watch: Watch = lambda state: None,
     trackers: Sequence[Tracker] = (),
+    compiled: bool = False,
 ) -> TrainState:
     """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
 
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
+        compiled: as of `meta_train`.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -161,7 +163,9 @@ def train_in(
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
     if not first():  # of several processes: the first one records and saves
-        return (deque(meta_train(train, job.family, state), maxlen=1) or [state])[0]
+        return (
+            deque(meta_train(train, job.family, state, compiled=compiled), maxlen=1) or [state]
+        )[0]
     where = folder / "checkpoints"
     if state.iteration == 0:
         save_checkpoint(where, train.family, state)
@@ -169,7 +173,7 @@ def train_in(
     saved, clock = state.iteration, time.perf_counter()
     began = clock
     try:
-        for nxt in meta_train(train, job.family, state):
+        for nxt in meta_train(train, job.family, state, compiled=compiled):
             now = time.perf_counter()
             speed = {
                 "time/seconds": now - began,

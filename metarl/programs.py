@@ -1,0 +1,44 @@
+"""Whether a run is compiled, and what that takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable
+
+from agents.compiling import failures
+from metarl.meta_train import meta_train
+from metarl.run import Loaded
+
+# Steps that a run learns from, each as often as it is learned from: half an hour of two cores.
+# Compiled it takes a fifth less time; compiling, a few minutes at most (docs/performance.md).
+LONG = 1e9
+
+
+def worth_compiling(job: Loaded) -> bool:
+    """What `--compile` says; for `auto`, whether what is left of the run is long enough."""
+    cfg, left = job.train, job.train.iterations - job.state.iteration
+    if job.run.compile != "auto":
+        return job.run.compile == "on" and left > 0
+    if cfg.memory != "none" or cfg.outer not in ("gradient", "trpo"):
+        return False
+    steps = cfg.tasks * cfg.episodes * job.family.horizon * (cfg.inner_steps + 1)
+    return left * steps * cfg.epochs >= LONG
+
+
+def can_compile(job: Loaded, say: Callable[[str], None]) -> bool:
+    """Play one meta-iteration compiled, which changes nothing, and say how long that took.
+
+    Programs are kept by torch between runs, so that it takes long only once.
+    """
+    began = time.perf_counter()
+    once = dataclasses.replace(job.train, iterations=job.state.iteration + 1)
+    try:
+        deque(meta_train(once, job.family, job.state, compiled=True), maxlen=0)
+    except failures() as error:
+        reason = next(line for line in str(error).splitlines() if line.strip()).strip()
+        say(f"not compiled, as that failed ({reason}); goes on without")
+        return False
+    say(f"compiled in {time.perf_counter() - began:.0f} s")
+    return True
