@@ -212,9 +212,9 @@ class Bench:
     workload: Annotated[
         Positional[str],
         arg(
-            help="nav-20, nav-200 (200 tasks), nav-20-trpo, nav-20-trpo-quarter (its curvature "
-            "from a quarter of the episodes), nav-20-promp, cheetah-40 (MuJoCo, the whole of "
-            "ProMP), or sim"
+            help="nav-20, cartpole-400, forager-400, cheetah-400 (a plain outer gradient step), "
+            "nav-20-trpo, nav-20-trpo-quarter, nav-20-promp, cheetah-40 (the whole of ProMP), "
+            "nav-200, nav-2000 (tasks), or sim (worlds alone)"
         ),
     ] = "nav-20"
     families: Annotated[
@@ -225,7 +225,19 @@ class Bench:
         int, *number("meta-iterations that are timed, after two that aren't; rollouts of sim", 1)
     ] = 20
     threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
+    task_chunk: Annotated[int, *number("tasks in one tensor program", 1, 100_000)] = 50
+    compile: Annotated[bool, arg(help="by torch.compile")] = False
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    ops: Annotated[bool, arg(help="count operations instead of timing them")] = False
+    profile: Annotated[
+        Path | None,
+        arg(
+            help="write a trace for Perfetto here; show the ten dearest operations", metavar="FILE"
+        ),
+    ] = None
+    compare: Annotated[
+        Path | None, arg(help="show the ratio to this record of --json", metavar="FILE")
+    ] = None
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )

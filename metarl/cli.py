@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(command: Any) -> int:
     """Carry out a parsed command."""
     from metarl import commands, compare, export, listing, training, watch
+    from metarl.bench.command import bench
     from metarl.machine import keep_memory
 
     keep_memory()
@@ -68,7 +69,7 @@ def run(command: Any) -> int:
         Watch: watch.watch,
         Families: listing.families,
         Algos: listing.algos,
-        Bench: commands.bench,
+        Bench: bench,
     }
     return carry_out[type(command)](command)
 

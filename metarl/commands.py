@@ -8,25 +8,19 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from envs import UsageError, make_family
-from metarl.bench import bench as measure
-from metarl.bench_simulation import bench_simulation
+from envs import UsageError
 from metarl.charts import check_figure, encode, per_task
 from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
 from metarl.evaluate import evaluate as judge
-from metarl.listing import usable
-from metarl.machine import choose_device
 from metarl.run import open_run
-from metarl.tables import show_returns, show_simulation
+from metarl.tables import show_returns
 from metarl.worst import show_worst
 
 if TYPE_CHECKING:
-    from metarl.arguments import Bench, Evaluate
+    from metarl.arguments import Evaluate
 
 
 def evaluate(command: Evaluate) -> int:
@@ -79,37 +73,3 @@ def write_json(where: Path | None, record: dict[str, Any]) -> None:
             raise UsageError(
                 f"--json {where}: {error.strerror}; give a file in a writable folder."
             ) from error
-
-
-def bench(command: Bench) -> int:
-    """`metarl bench`."""
-    if command.workload == "sim":
-        names = command.families or tuple(usable())
-        record = bench_simulation(
-            [make_family(name) for name in names], command.repeats, command.threads
-        )
-        write_json(command.json, record)
-        if str(command.json) != "-":
-            show_simulation(Console(), record)
-        return 0
-    record = measure(
-        command.workload, command.repeats, command.threads, choose_device(command.device)
-    )
-    write_json(command.json, record)
-    if str(command.json) == "-":
-        return 0
-    console = Console()
-    console.print(f"{command.workload}: one meta-iteration, median of {command.repeats}")
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("phase")
-    table.add_column("ms", justify="right")
-    for phase, seconds in record["phases"].items():
-        table.add_row(phase, f"{1e3 * seconds:.1f}")
-    table.add_row("all", f"{1e3 * record['seconds_per_iteration']:.1f}")
-    console.print(table)
-    console.print(
-        f"{record['env_steps_per_second']:,.0f} environment steps/s, "
-        f"peak memory {record['peak_rss_mb']:.0f} MB, "
-        f"{record['threads']} threads, {record['device']}"
-    )
-    return 0

@@ -42,6 +42,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """`cpu`, or a GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

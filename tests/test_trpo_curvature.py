@@ -9,7 +9,7 @@ from trpo_problem import kl_after_adaptation, problem, small
 
 from agents.losses import Batch, mean_kl
 from agents.policy import act_dist
-from metarl.bench import _settings
+from metarl.bench.workloads import settings
 from metarl.experience import adapt_again
 from metarl.outer import trpo
 from metarl.state import with_weights
@@ -163,4 +163,4 @@ def test_the_step_goes_down_to_where_the_quadratic_kl_is_the_bound(cg_steps):
 
 @pytest.mark.parametrize(("workload", "share"), [("nav-20-trpo", 1), ("nav-20-trpo-quarter", 0.25)])
 def test_a_benchmark_takes_the_curvature_that_its_name_says(workload, share):
-    assert _settings(workload, repeats=1).curvature_share == share
+    assert settings(workload, repeats=1).curvature_share == share

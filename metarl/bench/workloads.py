@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import statistics
 import time
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 
 from envs import UsageError, make_family
+from metarl.bench.passes import unavoidable
 from metarl.config import TrainConfig
-from metarl.machine import versions
+from metarl.machine import device_name, versions
 from metarl.meta_train import meta_train, new_agent
 from metarl.presets import preset
 from metarl.state import TrainState
@@ -24,6 +26,11 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # 100 steps; one plain policy-gradient outer step.
     "nav-20": ("point-navigation", "maml", {"tasks": 20}),
     "nav-200": ("point-navigation", "maml", {"tasks": 200}),
+    "nav-2000": ("point-navigation", "maml", {"tasks": 2000}),
+    # 400 episodes at a time, of 200, 50 and 100 steps; the same outer step.
+    "cartpole-400": ("cartpole", "maml", {"tasks": 20}),
+    "forager-400": ("forager", "maml", {"tasks": 20}),
+    "cheetah-400": ("half-cheetah-dir", "maml", {"tasks": 20}),
     # 100 steps; 10 steps of conjugate gradient and a line search.
     "nav-20-trpo": ("point-navigation", "maml-trpo", {"tasks": 20, "curvature_share": 1.0}),
     "nav-20-trpo-quarter": (
@@ -37,7 +44,14 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def _settings(workload: str, repeats: int) -> TrainConfig:
+def settings(workload: str, repeats: int) -> TrainConfig:
+    """Of a workload.
+
+    Raises:
+        UsageError: no such workload.
+    """
+    if workload not in WORKLOADS:
+        raise UsageError(f"unknown workload '{workload}': give sim, {', '.join(WORKLOADS)}.")
     family, algo, more = WORKLOADS[workload]
     return preset(
         family,
@@ -51,17 +65,22 @@ def _settings(workload: str, repeats: int) -> TrainConfig:
     )
 
 
-def bench(workload: str, repeats: int, threads: int, device: torch.device) -> dict[str, Any]:
-    """Median seconds of a meta-iteration and of its phases.
+def bench(
+    workload: str,
+    repeats: int,
+    threads: int,
+    device: torch.device,
+    compiled: bool = False,
+    task_chunk: int = 50,
+) -> dict[str, Any]:
+    """Median seconds of a meta-iteration, of its phases, and of what those can't do without.
 
     Raises:
         UsageError: no such workload.
     """
-    if workload not in WORKLOADS:
-        raise UsageError(f"unknown workload '{workload}': give sim, {', '.join(WORKLOADS)}.")
+    cfg = dataclasses.replace(settings(workload, repeats), task_chunk=task_chunk)
     if threads:
         torch.set_num_threads(threads)
-    cfg = _settings(workload, repeats)
     family = make_family(cfg.family)
     times: dict[str, list[float]] = defaultdict(lambda: [0.0])
     last = time.perf_counter()
@@ -74,21 +93,27 @@ def bench(workload: str, repeats: int, threads: int, device: torch.device) -> di
         times[phase][-1] += now - last
         last = now
 
-    state = TrainState(new_agent(cfg, family, device))
-    for _ in meta_train(cfg, family, state, mark):
+    agent: Any = new_agent(cfg, family, device)
+    for _ in meta_train(cfg, family, TrainState(agent), mark, compiled):
         mark("measure")
         for phase in times.values():
             phase.append(0.0)
     phases = {k: v[WARM_UP:-1] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    least = unavoidable(cfg, family, agent, repeats, device)
     played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
     return {
         "workload": workload,
+        "compiled": compiled,
         "seconds_per_iteration": seconds,
         "phases": {k: statistics.median(v) for k, v in phases.items()},
+        "unavoidable": least,
+        "times_unavoidable": seconds / sum(least.values()),
         "env_steps_per_second": played / seconds,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "first_iteration": sum(v[0] for v in times.values()),
+        "peak_rss_mb": peak,
         "threads": torch.get_num_threads(),
-        "device": str(device),
+        "device": device_name(device),
         "versions": versions(),
     }
