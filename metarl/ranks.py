@@ -6,6 +6,7 @@ A process that was not started as one of several is rank 0 of 1, and everything 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,19 +141,36 @@ def _naming_who_is_missing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        me = f"lost/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
-        try:
-            _ours.store.set(f"{me}{_ours.rank}", "waited")
-            time.sleep(GRACE)
-            silent = [r for r in range(_ours.count) if not _ours.store.check([f"{me}{r}"])]
-        except RuntimeError:  # the host of the store is gone too
-            silent = []
+        silent = _who_left_no_word()
         names = ", ".join(f"rank {r}" for r in silent) or "another rank"
         raise RunError(
             f"rank {_ours.rank} lost {names}, which is gone or gave no answer in "
             f"{_ours.patience:g} s ({_first_line(error)}): see what it printed, or give a longer "
             "--rank-timeout."
         ) from error
+
+
+def _who_left_no_word() -> list[int]:
+    """Leave word and wait for that of the others; the first rank, where its store is silent too.
+
+    A host that can't be reached any more is silent for as long as TCP tries, which is a quarter of
+    an hour; so a thread asks, that isn't waited for.
+    """
+    silent = [] if first() else [0]
+
+    def ask() -> None:
+        me = f"lost/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
+        try:
+            _ours.store.set(f"{me}{_ours.rank}", "waited")
+            time.sleep(GRACE)
+            silent[:] = [r for r in range(_ours.count) if not _ours.store.check([f"{me}{r}"])]
+        except RuntimeError:  # the host of the store is gone too
+            silent.clear()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(2 * GRACE)
+    return silent
 
 
 def _first_line(error: Exception) -> str:

@@ -2,47 +2,14 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from processes import SMALL, begin, finish, metarl, until, weights
 from torch.testing import assert_close
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-METARL = ["-m", "metarl", "train"]
-BY_TORCHRUN = ["-m", "--", "metarl", "train"]  # else it takes --run for an option of its own
-WORLD = "point-navigation --tasks 5 --episodes 4 --hidden 8 --eval-steps 1 --eval-every 1000"
-SMALL = f"{WORLD} --iterations 40 --save-every 4 --threads 1 --quiet"
-# A store of its own for each start, else torch finds the addresses of processes that are gone.
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-
-
-def begin(words, start=(sys.executable,), cwd=None):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # A session of its own, as a terminal gives it, so that what it leaves behind can be found.
-    return subprocess.Popen(
-        [*start, *(BY_TORCHRUN if len(start) > 1 else METARL), *words.split()],
-        cwd=cwd,
-        env=ENV,
-        start_new_session=True,
-        **pipes,
-    )
-
-
-def finish(process, seconds=240):
-    out, err = process.communicate(timeout=seconds)
-    return process.returncode, out, err
-
-
-def metarl(words, **how):
-    return finish(begin(words, **how))
-
-
-def weights(folder, iteration=40):
-    return load_file(folder / "checkpoints" / f"step-{iteration:06d}.safetensors")
 
 
 def rank_of(number, folder):
@@ -56,14 +23,6 @@ def rank_of(number, folder):
         if named and str(folder) in words:
             return int(path.name)
     return None
-
-
-def until(ready, seconds=90):
-    end = time.monotonic() + seconds
-    while not (found := ready()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")
