@@ -58,7 +58,7 @@ gymnasium.register("MyEnv-v0", "my_package.my_env:MyEnv", max_episode_steps=20)
 
 
 class Block(NamedTuple):
-    kind: str  # bash, python, text
+    kind: str  # bash, python, text, yaml
     text: str
     how: str | None  # file, run, not run
     more: str
@@ -153,7 +153,7 @@ def test_what_a_block_is_stands_in_its_fence(page):
     """Nothing is left out of the test above by a fence that it doesn't know."""
     text = page.read_text()
     found = blocks(text)
-    assert {b.kind for b in found} <= {"bash", "python", "text"}
+    assert {b.kind for b in found} <= {"bash", "python", "text", "yaml"}
     assert 2 * len(found) == len(re.findall("^```", text, re.MULTILINE))
     assert sum(b.how is not None for b in found) == len(
         re.findall(r"^<!-- (?:file|run|not run):", text, re.MULTILINE)
