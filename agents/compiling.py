@@ -18,19 +18,23 @@ R = TypeVar("R")
 STEPS = 5  # of an episode in one program; with 10 it is a sixth faster, and takes twice to compile
 LIMIT = 64  # shapes of one function: rollouts and chunks of tasks may have several each
 
-_on = False
+_on = _replays = False
 
 
 @contextmanager
-def compiling(on: bool = True) -> Iterator[None]:
-    """Within it, functions that were marked by `may_compile` are compiled at their first call."""
-    global _on
-    before, _on = _on, on
+def compiling(on: bool = True, replays: bool = False) -> Iterator[None]:
+    """Within it, functions that were marked by `may_compile` are compiled at their first call.
+
+    Args:
+        replays: on a GPU, launch those that allow it at once, as a CUDA graph.
+    """
+    global _on, _replays
+    before, _on, _replays = (_on, _replays), on, replays
     try:
         with _settings() if on else nullcontext():
             yield
     finally:
-        _on = before
+        _on, _replays = before
 
 
 def _settings() -> AbstractContextManager[None]:
@@ -55,17 +59,22 @@ def is_compiling() -> bool:
     return _on
 
 
-def may_compile(function: Callable[P, R]) -> Callable[P, R]:
-    """Mark a function, which has to be one graph of tensor operations of fixed shapes."""
+def may_compile(function: Callable[P, R], replay: bool = False) -> Callable[P, R]:
+    """Mark a function, which has to be one graph of tensor operations of fixed shapes.
+
+    Args:
+        replay: what it gives back is used up before its next call, whose results take its place.
+    """
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        chosen = _compiled(function) if _on else function
+        chosen = _compiled(function, replay and _replays) if _on else function
         return chosen(*args, **kwargs)
 
     return call
 
 
 @cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, fullgraph=True, dynamic=False)
+def _compiled(function: Callable[..., Any], replay: bool) -> Callable[..., Any]:
+    mode = "reduce-overhead" if replay else None
+    return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)

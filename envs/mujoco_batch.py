@@ -17,6 +17,7 @@ from torch import Tensor
 
 from envs.mujoco_step import Rolls, Threads
 from envs.specs import need
+from envs.transfer import to_agent
 
 Array = np.ndarray[Any, Any]
 PICTURE = (240, 320)  # pixels, rows and columns
@@ -156,7 +157,7 @@ class MujocoSimulator:
         self._ended = over | self._diverged | ~self.family.healthy(after)
         rew = rew.masked_fill(over | self._diverged, 0)
         obs = self._out(self.family.observe(after))
-        return obs, self._out(rew), self._ended.to(self.device), self._never
+        return obs, self._out(rew), to_agent(self._ended, self.device), self._never
 
     def restart(self, rows: Tensor) -> Tensor:
         """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs)."""
@@ -217,7 +218,7 @@ class MujocoSimulator:
         return Physics(state[..., 1 : 1 + nq], state[..., 1 + nq :], centres, contact)
 
     def _out(self, x: Tensor) -> Tensor:
-        return x.to(self.device, torch.float32)
+        return to_agent(x.to(torch.float32), self.device)
 
 
 def variants(xml: str, values: list[dict[str, float]], shape: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from envs.errors import RunError
 from envs.family import describe, task_values
 from envs.pool import Lost, Pool, Question
 from envs.stage import Failure, Field
+from envs.transfer import to_agent
 
 if TYPE_CHECKING:
     from envs.gymnasium_family import GymnasiumFamily
@@ -108,7 +109,7 @@ class RemoteSimulator:
         return numbers
 
     def _tensor(self, x: np.ndarray[Any, Any]) -> Tensor:
-        flat = torch.from_numpy(x).to(self._device)
+        flat = to_agent(torch.from_numpy(x), self._device)
         return flat.view(*self._shape, *flat.shape[1:])
 
     def frame(self) -> Any:

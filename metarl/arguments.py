@@ -214,7 +214,7 @@ class Bench:
         arg(
             help="nav-20, cartpole-400, forager-400, cheetah-400 (a plain outer gradient step), "
             "nav-20-trpo, nav-20-trpo-quarter, nav-20-promp, cheetah-40 (the whole of ProMP), "
-            "nav-200, nav-2000 (tasks), or sim (worlds alone)"
+            "nav-200 (200 tasks), or sim (worlds alone)"
         ),
     ] = "nav-20"
     families: Annotated[
@@ -225,6 +225,7 @@ class Bench:
         int, *number("meta-iterations that are timed, after two that aren't; rollouts of sim", 1)
     ] = 20
     threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
+    tasks: Annotated[int, *number("tasks instead of the workload's own; 0 is those", 0)] = 0
     task_chunk: Annotated[int, *number("tasks in one tensor program", 1, 100_000)] = 50
     compile: Annotated[bool, arg(help="by torch.compile")] = False
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"

@@ -225,6 +225,13 @@ class RunConfig:
             "where a run is so long that it pays"
         ),
     ] = "auto"
+    matmul: Annotated[
+        Literal["float32", "tf32", "bf16"],
+        arg(
+            help="numbers that matrix products are made of where the device has faster ones; their "
+            "sums stay float32"
+        ),
+    ] = "float32"
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
     eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3

@@ -42,6 +42,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def set_matmul(numbers: str) -> None:
+    """What torch may make float32 matrix products of: `float32`, `tf32` or `bf16`."""
+    torch.set_float32_matmul_precision(
+        {"float32": "highest", "tf32": "high", "bf16": "medium"}[numbers]
+    )
+
+
 def device_name(device: torch.device) -> str:
     """`cpu`, or a GPU's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

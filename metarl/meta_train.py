@@ -56,7 +56,7 @@ def meta_train(
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
         gen = stream(cfg.seed, own_name("episodes"), it, device)
         now, own = _at(cfg, it), own_part(task)
-        with compiling(compiled):
+        with compiling(compiled, replays=device.type == "cuda"):
             update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, mark)
         if cfg.baseline == "learned":
             update = _improve_baseline(now, state.agent, update)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,7 +43,7 @@ def meta_gradient(
     return _meta_gradient(cfg, agent, weights, data, first and not is_compiling())
 
 
-@may_compile
+@partial(may_compile, replay=True)
 def _meta_gradient(
     cfg: TrainConfig, agent: Agent, weights: Params, data: Experience, first: bool
 ) -> tuple[Tensor, Params]:

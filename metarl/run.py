@@ -28,7 +28,7 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.evaluate import Evaluation, evaluate
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
-from metarl.machine import choose_device, git_commit, versions
+from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_train import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.ranks import first
@@ -162,6 +162,7 @@ def train_in(
     """
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
+    set_matmul(run.matmul)
     if not first():  # of several processes: the first one records and saves
         return (
             deque(meta_train(train, job.family, state, compiled=compiled), maxlen=1) or [state]

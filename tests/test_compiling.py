@@ -177,3 +177,20 @@ def test_the_command_says_that_there_is_no_compiler(tmp_path):
     )
     assert done.stdout.count("not compiled") == 1
     assert (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_on_a_gpu_the_meta_gradient_alone_is_replayed(monkeypatch):
+    """Its results are used up at once; those of steps live on in the rollout."""
+    asked = {}
+
+    def compile_nothing(function, **how):
+        asked[function.__name__] = how["mode"]
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    cfg, family, _ = start()
+    agent = new_agent(cfg, family)
+    with compiling(replays=True):
+        data = play(cfg, family, agent)
+        meta_gradient(cfg, agent, trained_weights(cfg, agent), data)
+    assert asked == {"more_steps": None, "step_alone": None, "_meta_gradient": "reduce-overhead"}

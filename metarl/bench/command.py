@@ -46,6 +46,7 @@ def bench(command: Bench) -> int:
         command.threads,
         device,
         command.compile,
+        command.tasks,
         command.task_chunk,
     )
     write_json(command.json, record)
@@ -72,7 +73,9 @@ def _read(path: Path | None) -> dict[str, Any] | None:
 def _show(console: Console, record: dict[str, Any], before: dict[str, Any] | None) -> None:
     """Each phase, its unavoidable passes, and how it stands to an earlier record."""
     how = "compiled" if record["compiled"] else "eager"
-    console.print(f"{record['workload']}: one meta-iteration, medians, {how}")
+    console.print(
+        f"{record['workload']}: one meta-iteration of {record['tasks']} tasks, medians, {how}"
+    )
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("phase")
     for name in ("ms", "unavoidable ms", "ratio", *(["to before"] if before else [])):
