@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agents.compiling import failures
+from envs import UsageError
 from metarl.meta_train import meta_train
 from metarl.run import Loaded
 
@@ -17,8 +18,17 @@ LONG = 1e9
 
 
 def worth_compiling(job: Loaded) -> bool:
-    """What `--compile` says; for `auto`, whether what is left of the run is long enough."""
+    """What `--compile` says; for `auto`, whether what is left of the run is long enough.
+
+    Raises:
+        UsageError: asked for where there is nothing to compile.
+    """
     cfg, left = job.train, job.train.iterations - job.state.iteration
+    if job.run.compile == "on" and cfg.memory != "none":
+        raise UsageError(
+            f"--compile on with --memory {cfg.memory}: programs are made of agents whose weights "
+            "adapt; leave it out."
+        )
     if job.run.compile != "auto":
         return job.run.compile == "on" and left > 0
     if cfg.memory != "none" or cfg.outer not in ("gradient", "trpo"):

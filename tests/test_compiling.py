@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from agents.compiling import _compiled, compiling
 from agents.rollout import collect
-from envs import make_family, sample_tasks
+from envs import UsageError, make_family, sample_tasks
 from metarl.config import RunConfig
 from metarl.experience import play_and_adapt
 from metarl.meta_train import meta_train, new_agent
@@ -162,6 +162,9 @@ def test_auto_compiles_long_runs_of_weights_alone():
     off = dataclasses.replace(after(long), run=RunConfig(compile="off"))
     assert not worth_compiling(off)
     assert worth_compiling(one)
+    memory = dataclasses.replace(one, train=small("bandit", "rl2"))
+    with pytest.raises(UsageError, match="--compile on with --memory gru"):
+        worth_compiling(memory)
 
 
 def test_the_command_says_that_there_is_no_compiler(tmp_path):
