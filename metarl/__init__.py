@@ -41,8 +41,8 @@ from envs import (
     sample_tasks,
 )
 from metarl.config import RunConfig, TrainConfig
-from metarl.evaluate import Evaluation, evaluate
-from metarl.meta_train import meta_train, new_agent
+from metarl.evaluation import Evaluation, evaluate
+from metarl.meta_training import meta_train, new_agent
 from metarl.presets import preset
 from metarl.run import conclude, load, open_run, start, train_in
 from metarl.sb3 import to_sb3, to_vec_env

@@ -17,8 +17,8 @@ from envs import sample_tasks
 from metarl.baselines import Baseline, Contest, baselines
 from metarl.budget_curve import budget_curve
 from metarl.checkpoint import write_atomically
-from metarl.evaluate import Evaluation, evaluate
-from metarl.meta_train import new_agent
+from metarl.evaluation import Evaluation, evaluate
+from metarl.meta_training import new_agent
 from metarl.pictures import png
 from metarl.run import Loaded
 from metarl.scripted import random_return

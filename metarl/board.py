@@ -18,7 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from metarl.about import about
 from metarl.config import RunConfig, TrainConfig
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 from metarl.pictures import Picture, gif
 from metarl.tags import JUDGED, described, judged, layout
 from metarl.tracking import Values

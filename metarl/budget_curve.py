@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from metarl.baselines import Baseline
-from metarl.evaluate import intervals
+from metarl.evaluation import intervals
 from metarl.pictures import Picture
 from metarl.verdict import Scale
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
 from metarl.statistics import Array

@@ -14,7 +14,7 @@ from envs import UsageError
 from metarl.charts import check_figure, encode, per_task
 from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
-from metarl.evaluate import evaluate as judge
+from metarl.evaluation import evaluate as judge
 from metarl.run import open_run
 from metarl.tables import show_returns
 from metarl.worst import show_worst

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from envs import Family, UsageError
 from metarl.commands import write_json
-from metarl.evaluate import Evaluation, evaluate
+from metarl.evaluation import Evaluation, evaluate
 from metarl.grouping import (
     WORLD,
     Runs,

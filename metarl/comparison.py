@@ -10,7 +10,7 @@ from agents.comparators import comparators
 from agents.memory import AnyAgent, MemoryAgent
 from agents.streams import stream
 from envs import Family, Split, UsageError, sample_tasks
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 
 
 def compare(

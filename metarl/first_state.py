@@ -14,7 +14,7 @@ from agents.policy import MLP
 from agents.sb3_weights import from_sb3, normalised_input, sb3_outputs
 from envs import Family, UsageError
 from metarl.config import TrainConfig
-from metarl.new_agent import new_agent
+from metarl.first_agent import new_agent
 from metarl.sb3 import pixel
 from metarl.sb3_zip import Model, Normaliser, read_model, read_normaliser
 from metarl.state import Seen, TrainState, normalising

@@ -8,7 +8,7 @@ import numpy as np
 
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
-from metarl.evaluate import Array, Evaluation
+from metarl.evaluation import Array, Evaluation
 from metarl.pictures import Picture, blank, pixels
 
 MAX_LABELS = 12  # on an axis of distinct values; a longer one shows every second, third, ...

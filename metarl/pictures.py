@@ -14,7 +14,7 @@ from agents.memory import AnyAgent
 from agents.rollout import Last
 from agents.streams import stream
 from envs import Family, sample_tasks, simulate
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
 MAX_FRAMES = 100  # of an animation; longer episodes skip steps

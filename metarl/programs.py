@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from agents.compiling import failures
 from envs import UsageError
-from metarl.meta_train import meta_train
+from metarl.meta_training import meta_train
 from metarl.run import Loaded
 
 # Steps that a run learns from, each as often as it is learned from: half an hour of two cores.

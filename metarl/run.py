@@ -25,11 +25,11 @@ from metarl.checkpoint import (
     write_atomically,
 )
 from metarl.config import RunConfig, TrainConfig
-from metarl.evaluate import Evaluation, evaluate
+from metarl.evaluation import Evaluation, evaluate
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, set_matmul, versions
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.ranks import first
 from metarl.state import TrainState

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envs import Family, unseen
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 
 BAR = 7  # characters of the longest bar
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from metarl.evaluate import Evaluation
+    from metarl.evaluation import Evaluation
 
 
 class Tag(NamedTuple):

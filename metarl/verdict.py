@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metarl.baselines import Baseline
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 from metarl.statistics import Array, interval
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agents.agent import Agent
 from agents.memory import AnyAgent
 from metarl.adaptation import how_it_adapts
-from metarl.evaluate import evaluate
+from metarl.evaluation import evaluate
 from metarl.state import TrainState
 from metarl.tags import columns, judged
 from metarl.tracking import CsvTracker, Tracker, Values

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from envs import Choice, Family, describe, parameters
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 
 NAMED = 4  # parameters that fit in a command; a variant with more is given by its number
 

@@ -16,7 +16,7 @@ from agents.losses import Batch
 from agents.policy import Params
 from metarl.config import TrainConfig
 from metarl.experience import Experience, play_and_adapt
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 from metarl.state import named_weights, with_weights
 
 N = 3

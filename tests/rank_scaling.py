@@ -18,7 +18,7 @@ import torch.distributed as dist
 from envs import make_family
 from metarl.bench.workloads import WARM_UP, settings
 from metarl.machine import keep_memory
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.ranks import first, ours, together
 from metarl.state import TrainState
 

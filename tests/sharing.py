@@ -56,7 +56,7 @@ def updates():
     """One outer update of every algorithm: what it moves, remembers and measures."""
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    sys.modules["metarl.new_agent"].probe = lambda family: None  # it wants float32
+    sys.modules["metarl.first_agent"].probe = lambda family: None  # it wants float32
     distributions.Gaussian.noise = alike
     evolution.directions = directions
     found = {}

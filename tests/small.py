@@ -10,7 +10,7 @@ from unittest import mock
 
 from envs import make_family
 from metarl.cli import main
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.presets import preset
 from metarl.state import TrainState
 

@@ -12,7 +12,7 @@ from metarl.about import about, command
 from metarl.adaptation import how_it_adapts, mean_step_size, step_sizes, weight_change
 from metarl.cli import parse
 from metarl.config import RunConfig, TrainConfig
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 from metarl.presets import preset
 
 

@@ -13,7 +13,7 @@ from envs import make_family
 from metarl.bench.operations import operations
 from metarl.bench.passes import Passes, unavoidable
 from metarl.bench.workloads import WORKLOADS, settings
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 
 FAMILY = make_family("point-navigation")
 N, M, SIZES = 3, 10, [2, 7, 5, 4]

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from envs import UsageError
 from metarl import checkpoint
 from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.meta_train import meta_train
+from metarl.meta_training import meta_train
 from metarl.state import named_weights
 
 

@@ -10,7 +10,7 @@ from metarl.algorithms import ALGORITHMS
 from metarl.cli import USAGE
 from metarl.combinations import check_combination
 from metarl.config import TrainConfig
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 
 CLASHES = [
     ({"outer": "implicit"}, "--epochs 5 with --outer implicit: .* give --epochs 1"),

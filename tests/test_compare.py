@@ -15,7 +15,7 @@ from small import at, metarl, refused, small, trained
 from envs import make_family
 from metarl.checkpoint import save_checkpoint
 from metarl.config import RunConfig
-from metarl.evaluate import Evaluation, evaluate
+from metarl.evaluation import Evaluation, evaluate
 from metarl.run import load, start
 from metarl.statistics import interval, probability_of_improvement
 

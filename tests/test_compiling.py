@@ -18,7 +18,7 @@ from agents.rollout import collect
 from envs import UsageError, make_family, sample_tasks
 from metarl.config import RunConfig
 from metarl.experience import play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_gradient
 from metarl.outer.gradient import trained_weights
 from metarl.programs import LONG, can_compile, worth_compiling

@@ -15,7 +15,7 @@ from metarl.algorithms import ALGORITHMS
 from metarl.arguments import Algos, Bench, Evaluate, Families, Train
 from metarl.bounds import Within
 from metarl.config import RunConfig, TrainConfig
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 from metarl.outer import OUTER
 from metarl.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
 from metarl.run import from_record

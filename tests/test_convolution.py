@@ -18,7 +18,7 @@ from agents.convolution import CNN, convolve, patches
 from agents.policy import MLP, act_dist
 from envs import UsageError, make_family, sample_tasks
 from metarl.experience import play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_loss
 from metarl.presets import preset
 from metarl.state import named_weights, with_weights

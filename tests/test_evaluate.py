@@ -16,8 +16,8 @@ from agents.agent import Agent
 from agents.policy import act_dist
 from envs import FAMILIES, RunError, UsageError, make_family, parameters, task_values
 from envs.point_navigation import PointNavigation
-from metarl.evaluate import evaluate, oracle_return
-from metarl.meta_train import meta_train, new_agent
+from metarl.evaluation import evaluate, oracle_return
+from metarl.meta_training import meta_train, new_agent
 
 
 def watched(name):

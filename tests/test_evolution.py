@@ -15,7 +15,7 @@ from agents.rollout import collect
 from envs import make_family, sample_tasks
 from metarl.config import RunConfig
 from metarl.experience import play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.outer import OUTER, evolution
 from metarl.outer.evolution import directions, improve, pair_slopes, perturbed, play_pairs
 from metarl.outer.gradient import trained_weights

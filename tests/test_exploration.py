@@ -16,7 +16,7 @@ from agents.policy import MLP, act_dist
 from agents.rollout import Rollout
 from envs import make_family
 from metarl.experience import Experience
-from metarl.meta_train import meta_train
+from metarl.meta_training import meta_train
 from metarl.objective import exploration_loss, meta_loss
 from metarl.presets import preset
 

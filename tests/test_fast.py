@@ -16,7 +16,7 @@ from agents.policy import MLP, act_dist
 from envs import UsageError, make_family
 from metarl.config import TrainConfig
 from metarl.experience import play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 
 N, M = 3, 5
 WALK, LAMP = Walk(horizon=4), Lamp(horizon=3)

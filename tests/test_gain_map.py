@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from envs import UsageError, make_family, parameters, sample_tasks, task_values
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 from metarl.gain_map import _axis, _means, explained, gain_map, most_telling
 
 

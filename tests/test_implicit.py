@@ -12,7 +12,7 @@ from waiting import counted
 from agents.adapt import inner_update
 from envs import make_family, sample_tasks
 from metarl.experience import adapt_again, chunks, play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.objective import loss_of
 from metarl.outer.gradient import trained_weights
 from metarl.outer.implicit import implicit_gradient, improve

@@ -9,8 +9,8 @@ from reference import TENSOR
 from small import small
 
 from envs import make_family, parameters
-from metarl.evaluate import Evaluation, evaluate
-from metarl.meta_train import new_agent
+from metarl.evaluation import Evaluation, evaluate
+from metarl.meta_training import new_agent
 
 FIELDS = {
     "success", "step_name", "adaptation_env_steps",

@@ -16,7 +16,7 @@ from agents.policy import MLP, act_dist
 from agents.recurrent import MemoryPolicy, remember
 from agents.rollout import collect, collect_by
 from envs import TensorSimulator, UsageError, make_family, sample_tasks
-from metarl.evaluate import evaluate
+from metarl.evaluation import evaluate
 
 N, B, T = 3, 2, 6
 LENGTHS = ((1, 2), (4, 5), (6, 6))  # steps of two episodes in each of three tasks; 6 is the clock

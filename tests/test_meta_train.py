@@ -16,7 +16,7 @@ from agents.losses import Batch
 from envs import RunError, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
 from metarl.experience import play_and_adapt
-from metarl.meta_train import MAX_SKIPPED, meta_train, new_agent
+from metarl.meta_training import MAX_SKIPPED, meta_train, new_agent
 from metarl.objective import meta_loss
 from metarl.presets import preset
 from metarl.state import named_weights, with_weights

@@ -24,7 +24,7 @@ from envs.locomotion import Locomotion
 from envs.mujoco_batch import Physics, load
 from envs.parameter import Choice
 from metarl.config import TrainConfig
-from metarl.meta_train import meta_train
+from metarl.meta_training import meta_train
 
 mujoco = pytest.importorskip("mujoco")
 NAMES = [name for name, cls in FAMILIES.items() if hasattr(cls, "body")]

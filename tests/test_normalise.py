@@ -15,7 +15,7 @@ from agents.policy import act_dist
 from agents.recurrent import MemoryPolicy
 from envs import UsageError, make_family
 from metarl import RunConfig, load, open_run, start, train_in
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.outer import OUTER
 from metarl.state import Seen, named_weights
 

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from envs import TensorSimulator, make_family, sample_tasks
 from envs.point_navigation import PointNavigation
-from metarl.evaluate import evaluate
-from metarl.meta_train import meta_train, new_agent
+from metarl.evaluation import evaluate
+from metarl.meta_training import meta_train, new_agent
 from metarl.tags import columns
 from metarl.tracking import CsvTracker
 

@@ -15,7 +15,7 @@ from agents.losses import clipped_surrogate
 from agents.policy import MLP, act_dist
 from envs import UsageError, make_family, sample_tasks
 from metarl.experience import Experience, adapt_again, chunks, play_and_adapt
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 from metarl.objective import meta_loss
 from metarl.outer.gradient import improve as improve_by_gradient
 from metarl.outer.reptile import improve, way_back

@@ -15,7 +15,7 @@ from agents.recurrent import MemoryPolicy, remember
 from envs import make_family, sample_tasks
 from envs.bandit import Bandit
 from metarl.config import TrainConfig
-from metarl.new_agent import new_agent
+from metarl.first_agent import new_agent
 from metarl.outer.trials import (
     improve,
     make_trials,

@@ -10,9 +10,9 @@ from waiting import counted
 
 from agents.losses import Batch
 from envs import sample_tasks
-from metarl.evaluate import evaluate
+from metarl.evaluation import evaluate
 from metarl.experience import adapt_again, play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_loss
 from metarl.outer import trpo
 from metarl.outer.gradient import trained_weights

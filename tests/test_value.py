@@ -21,7 +21,7 @@ from agents.distributions import Categorical
 from agents.rollout import Rollout
 from agents.value import learned_baseline, make_baseline, value_loss
 from envs import make_family
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 
 LENGTHS, T, GAMMA = [[6, 2, 4], [5, 5, 1]], 6, 0.9
 N, B = len(LENGTHS), len(LENGTHS[0])

@@ -14,7 +14,7 @@ from agents.value import FEATURES, initial_value, value_loss
 from envs import make_family, sample_tasks
 from metarl.adam import adam
 from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.meta_train import _improve_baseline, meta_train, new_agent
+from metarl.meta_training import _improve_baseline, meta_train, new_agent
 from metarl.state import TrainState, named_weights
 from metarl.update import Update
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metarl.baselines import Baseline
-from metarl.evaluate import Evaluation
+from metarl.evaluation import Evaluation
 from metarl.verdict import Scale, verdict
 
 TASKS = np.linspace(-1, 1, 21)

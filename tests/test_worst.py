@@ -13,8 +13,8 @@ from metarl.charts import encode, per_task
 from metarl.checkpoint import save_checkpoint
 from metarl.cli import parse
 from metarl.config import RunConfig
-from metarl.evaluate import Evaluation, evaluate
-from metarl.meta_train import new_agent
+from metarl.evaluation import Evaluation, evaluate
+from metarl.meta_training import new_agent
 from metarl.run import start
 from metarl.watch import choose_task
 from metarl.worst import replay, worst

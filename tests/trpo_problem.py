@@ -13,7 +13,7 @@ from envs.cartpole import CartPole
 from envs.point_navigation import PointNavigation
 from envs.snake import Snake
 from metarl.experience import adapt_again, chunks, play_and_adapt
-from metarl.meta_train import new_agent
+from metarl.meta_training import new_agent
 from metarl.outer.gradient import trained_weights
 from metarl.presets import preset
 from metarl.state import with_weights

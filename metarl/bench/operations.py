@@ -14,7 +14,7 @@ from agents.rollout import react, some_steps
 from envs import make_family, sample_tasks, simulate
 from metarl.bench.workloads import settings
 from metarl.experience import play_and_adapt
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_gradient
 from metarl.outer.gradient import trained_weights
 from metarl.state import TrainState, with_weights

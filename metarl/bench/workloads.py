@@ -15,7 +15,7 @@ from envs import UsageError, make_family
 from metarl.bench.passes import unavoidable
 from metarl.config import TrainConfig
 from metarl.machine import device_name, versions
-from metarl.meta_train import meta_train, new_agent
+from metarl.meta_training import meta_train, new_agent
 from metarl.presets import preset
 from metarl.state import TrainState
 

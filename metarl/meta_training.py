@@ -19,9 +19,9 @@ from agents.value import value_loss
 from envs import Family, RunError, sample_tasks
 from metarl.adam import adam
 from metarl.config import TrainConfig
+from metarl.first_agent import new_agent as new_agent  # for `from metarl.meta_training import`
 from metarl.first_state import first_state
 from metarl.measure import measure
-from metarl.new_agent import new_agent as new_agent  # for `from metarl.meta_train import`
 from metarl.outer import OUTER
 from metarl.ranks import named_over_ranks, over_ranks, own_name, own_part
 from metarl.state import TrainState, normalising, with_weights
