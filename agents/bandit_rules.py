@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from envs import Bandit, UsageError, simulate
+from envs import UsageError, simulate
+from envs.bandit import Bandit
 
 
 class Counts(NamedTuple):

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from agents import bandit_rules, posterior_sampling
-from envs import Bandit, Family, TabularMDP
+from envs import Family
+from envs.bandit import Bandit
+from envs.tabular_mdp import TabularMDP
 
 
 def comparators(

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from envs import TabularMDP, simulate
+from envs import simulate
+from envs.tabular_mdp import TabularMDP
 
 
 class Prior(NamedTuple):

@@ -12,7 +12,8 @@ from gymnasium import Space
 from torch import Tensor
 
 from envs.errors import UsageError
-from envs.parameter import Choice, Parameter, Range, Split
+from envs.parameter import Choice, Parameter, Range
+from envs.split import Split
 
 
 class Family(Protocol):

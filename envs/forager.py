@@ -13,7 +13,8 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
-from envs.parameter import Choice, Split
+from envs.parameter import Choice
+from envs.split import Split
 from envs.tables import table
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: up, down, left, right

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from envs.errors import UsageError
-
-Split = Literal["train", "test", "extrapolate"]
-SPLITS: tuple[Split, ...] = ("train", "test", "extrapolate")
+from envs.split import Split
 
 
 @dataclass(frozen=True)

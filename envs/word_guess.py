@@ -14,7 +14,8 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
-from envs.parameter import Choice, Split
+from envs.parameter import Choice
+from envs.split import Split
 from envs.tables import table
 from envs.words import CONSONANTS, LETTERS, VOWELS, WORDS
 

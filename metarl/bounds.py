@@ -5,24 +5,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from importlib import import_module
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
 from envs import UsageError
 
 
-class Names(Container[str], Iterable[str], Protocol):
-    """A registry, or anything else that holds names."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class OneOf:
-    """Names that a string must be among; a registry that grows later is asked when it matters."""
+    """Names that a string must be among: the keys of a table, `module:TABLE`.
 
-    names: Names
+    It is loaded when it matters: it may grow until then, and its functions may need torch.
+    """
+
+    table: str
+
+    def names(self) -> list[str]:
+        module, _, table = self.table.partition(":")
+        return list(getattr(import_module(module), table))
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def check(settings: Any) -> None:
         value = getattr(settings, field.name)
         kind, *extras = get_args(hints[field.name])
         flag = "--" + field.name.replace("_", "-")
-        for names in (e.names for e in extras if isinstance(e, OneOf)):
+        for names in (e.names() for e in extras if isinstance(e, OneOf)):
             if value not in names:
                 raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(names)}.")
         for bound in (e for e in extras if isinstance(e, Within)):
@@ -79,6 +82,6 @@ def number(help: str, low: float, high: float = math.inf) -> tuple[Any, Within]:
     return arg(help=f"{help}; {bound}"), bound
 
 
-def name_in(names: Names, help: str) -> tuple[Any, OneOf]:
-    """Help text, and the registry that a name must be in, as annotations."""
-    return arg(help=help), OneOf(names)
+def name_in(table: str, help: str) -> tuple[Any, OneOf]:
+    """Help text, and the table that a name must be in, as annotations."""
+    return arg(help=help), OneOf(table)

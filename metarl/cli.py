@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any, Union
 
 import tyro
@@ -26,9 +26,21 @@ from metarl.arguments import (
     Train,
     Watch,
 )
+from metarl.machine import keep_memory
 from metarl.presets import preset
 
 MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
+# Module and function; a command loads what it needs alone.
+CARRIED_OUT = {
+    Train: ("metarl.training", "train"),
+    Evaluate: ("metarl.commands", "evaluate"),
+    Compare: ("metarl.compare", "compare_runs"),
+    Export: ("metarl.export", "export"),
+    Watch: ("metarl.watch", "watch"),
+    Families: ("metarl.listing", "families"),
+    Algos: ("metarl.listing", "algos"),
+    Bench: ("metarl.bench.command", "bench"),
+}
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 
 
@@ -56,22 +68,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Any) -> int:
     """Carry out a parsed command."""
-    from metarl import commands, compare, export, listing, training, watch
-    from metarl.bench.command import bench
-    from metarl.machine import keep_memory
-
     keep_memory()
-    carry_out: dict[type[Any], Callable[[Any], int]] = {
-        Train: training.train,
-        Evaluate: commands.evaluate,
-        Compare: compare.compare_runs,
-        Export: export.export,
-        Watch: watch.watch,
-        Families: listing.families,
-        Algos: listing.algos,
-        Bench: bench,
-    }
-    return carry_out[type(command)](command)
+    module, function = CARRIED_OUT[type(command)]
+    code: int = getattr(import_module(module), function)(command)
+    return code
 
 
 def parse(words: list[str]) -> Any:

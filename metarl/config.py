@@ -7,12 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from agents.estimators import ESTIMATORS
-from agents.fast import FAST
-from metarl.algorithms import ALGORITHMS
 from metarl.bounds import check, name_in, number
 from metarl.origin import Origin
-from metarl.outer import OUTER
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,10 @@ class TrainConfig(Origin):
     ] = ()
     algo: Annotated[
         str,
-        *name_in(ALGORITHMS, "published algorithm: defaults of what follows (see `metarl algos`)"),
+        *name_in(
+            "metarl.algorithms:ALGORITHMS",
+            "published algorithm: defaults of what follows (see `metarl algos`)",
+        ),
     ] = "promp"
     seed: Annotated[int, *number("seed of weights, tasks and episodes", 0)] = 0
     iterations: Annotated[int, *number("meta-iterations in the whole run", 1)] = 200
@@ -69,7 +68,7 @@ class TrainConfig(Origin):
     fast: Annotated[
         str,
         *name_in(
-            FAST,
+            "agents.fast:FAST",
             "weights that a task changes: all (MAML), head (ANIL), body (BOIL), context (CAVIA), "
             "lora (low-rank adapters)",
         ),
@@ -88,7 +87,7 @@ class TrainConfig(Origin):
     estimator: Annotated[
         str,
         *name_in(
-            ESTIMATORS,
+            "agents.estimators:ESTIMATORS",
             "inner loss: lvc (likelihood ratio), dice, or log-likelihood, whose meta-gradient is "
             "biased",
         ),
@@ -130,7 +129,7 @@ class TrainConfig(Origin):
     outer: Annotated[
         str,
         *name_in(
-            OUTER,
+            "metarl.outer:OUTER",
             "outer update: gradient (Adam), implicit (iMAML), trpo, reptile, es (evolution "
             "strategies), or ppo (over trials of a memory)",
         ),

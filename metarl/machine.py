@@ -9,10 +9,12 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from envs import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -23,6 +25,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UsageError: no such device here.
     """
+    import torch  # `metarl families` needs this module, and no device
+
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")

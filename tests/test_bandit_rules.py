@@ -22,7 +22,8 @@ from agents.bandit_rules import (
     ucb1,
 )
 from agents.comparators import comparators
-from envs import Bandit, UsageError
+from envs import UsageError
+from envs.bandit import Bandit
 
 
 def seeded(seed=0):

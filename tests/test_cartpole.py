@@ -8,7 +8,8 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import CartPole, make_task, parameters
+from envs import make_task, parameters
+from envs.cartpole import CartPole
 
 FAMILY = CartPole()
 NO_NOISE = torch.zeros(1, 1, 0)

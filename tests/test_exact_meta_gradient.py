@@ -34,7 +34,8 @@ from agents.losses import clipped_surrogate, make_batch
 from agents.policy import act_dist
 from agents.returns import discounted_sum, no_baseline
 from agents.rollout import collect
-from envs import TabularMDP, sample_tasks
+from envs import sample_tasks
+from envs.tabular_mdp import TabularMDP
 from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
 from metarl.experience import Experience

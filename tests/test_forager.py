@@ -8,7 +8,8 @@ import torch
 from reference import MOVES, ForagerByDefinition, draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import Forager, make_task, task_values
+from envs import make_task, task_values
+from envs.forager import Forager
 
 FAMILY = Forager()
 GAME = {"berry": 1.0, "mushroom": 0.0, "pebble": -1.0, "keys": 0.0}

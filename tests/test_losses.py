@@ -21,7 +21,8 @@ from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl
 from agents.policy import MLP, act_dist
 from agents.returns import advantages
 from agents.rollout import collect
-from envs import PointNavigation, sample_tasks
+from envs import sample_tasks
+from envs.point_navigation import PointNavigation
 
 N, M = 3, 6
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from envs import Choice, Range, UsageError
-from envs.parameter import SPLITS
+from envs.split import SPLITS
 
 U = torch.linspace(0, 1, 10_001, dtype=torch.float64)[:-1]
 

@@ -9,7 +9,8 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import Pendulum, make_task
+from envs import make_task
+from envs.pendulum import Pendulum
 
 FAMILY = Pendulum()
 NO_NOISE = torch.zeros(1, 1, 0)

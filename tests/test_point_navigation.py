@@ -7,7 +7,8 @@ import torch
 from reference import play, random_acts, walk_by_definition
 from torch.testing import assert_close
 
-from envs import PointNavigation, make_task
+from envs import make_task
+from envs.point_navigation import PointNavigation
 
 FAMILY = PointNavigation()
 

@@ -27,7 +27,7 @@ from agents.posterior_sampling import (
     random,
     sample,
 )
-from envs import TabularMDP
+from envs.tabular_mdp import TabularMDP
 
 FAMILY = TabularMDP()
 S, A, T = 3, 2, 4

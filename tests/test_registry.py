@@ -8,9 +8,7 @@ from torch.testing import assert_close
 from envs import (
     FAMILIES,
     Choice,
-    PointNavigation,
     Range,
-    TabularMDP,
     UsageError,
     folded,
     gymnasium_id,
@@ -19,6 +17,8 @@ from envs import (
     parameters,
     simulate,
 )
+from envs.point_navigation import PointNavigation
+from envs.tabular_mdp import TabularMDP
 
 
 @pytest.mark.parametrize("name", TENSOR)

@@ -1,0 +1,156 @@
+"""`FAMILIES`, by name: a new family is one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import gymnasium
+
+from envs.acrobot import Acrobot
+from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
+from envs.bandit import Bandit
+from envs.breakout import Breakout
+from envs.cartpole import CartPole
+from envs.errors import UsageError
+from envs.family import (
+    Family,
+)
+from envs.forager import Forager
+from envs.gym_view import GymView
+from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from envs.half_cheetah_body import (
+    HalfCheetahDamping,
+    HalfCheetahFriction,
+    HalfCheetahGravity,
+    HalfCheetahMass,
+)
+from envs.humanoid import HumanoidDir
+from envs.maze import Maze
+from envs.mountain_car import MountainCar
+from envs.pendulum import Pendulum
+from envs.point_navigation import PointNavigation
+from envs.pong import Pong
+from envs.rand_params import HopperRandParams, Walker2dRandParams
+from envs.recommender import Recommender
+from envs.repeated_rps import RepeatedRPS
+from envs.snake import Snake
+from envs.suites import SUITES, metaworld_one
+from envs.tabular_mdp import TabularMDP
+from envs.word_guess import WordGuess
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    family.name: family
+    for family in (
+        Forager,
+        Breakout,
+        Pong,
+        Snake,
+        Maze,
+        RepeatedRPS,
+        WordGuess,
+        Bandit,
+        TabularMDP,
+        Recommender,
+        PointNavigation,
+        CartPole,
+        Pendulum,
+        Acrobot,
+        MountainCar,
+        HalfCheetahDir,
+        HalfCheetahVel,
+        HalfCheetahMass,
+        HalfCheetahFriction,
+        HalfCheetahDamping,
+        HalfCheetahGravity,
+        AntDir,
+        AntDir2D,
+        AntVel,
+        AntGoal,
+        HumanoidDir,
+        Walker2dRandParams,
+        HopperRandParams,
+    )
+} | SUITES
+
+
+FAMILY_NEEDS = ("name", "task_type", "horizon", "observation_space", "action_space")
+TENSOR_FAMILY_NEEDS = ("reset_noise", "step_noise", "reset", "observe", "step")
+
+
+def make_family(name: str) -> Any:
+    """A family by its name, or a user's own by `module:Class`.
+
+    Raises:
+        UsageError: no such family, module or class.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]()
+    if name.startswith("metaworld-ml1-"):
+        return metaworld_one(name.removeprefix("metaworld-ml1-"))
+    module, colon, cls = name.partition(":")
+    if not (module and colon and cls):
+        near = get_close_matches(name, FAMILIES, n=3, cutoff=0.6)
+        raise UsageError(
+            f"unknown family '{name}': give {', '.join(near)}{' or ' if near else ''}another that "
+            "`metarl families` lists, your own as module:Class, or the id of a Gymnasium "
+            "environment, such as Pendulum-v1."
+        )
+    return _own_family(name, module, cls)
+
+
+def _own_family(name: str, module: str, cls: str) -> Family:
+    """A user's family; whatever goes wrong in the user's module is told in one line."""
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"family '{name}': {error}: start where the module can be imported."
+        ) from error
+    except Exception as error:
+        raise UsageError(
+            f"family '{name}': importing {module} raised {type(error).__name__}: {error}: "
+            "mend it, or give another module:Class."
+        ) from error
+    if not hasattr(found, cls):
+        raise UsageError(
+            f"family '{name}': {module} has no attribute '{cls}': check the class name."
+        )
+    try:
+        made: Family = getattr(found, cls)()
+    except Exception as error:
+        raise UsageError(
+            f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
+            "give module:Class of a family whose fields all have defaults."
+        ) from error
+    needs = FAMILY_NEEDS if hasattr(made, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
+    missing = [need for need in needs if not hasattr(made, need)]
+    if missing:
+        raise UsageError(
+            f"family '{name}' lacks {', '.join(missing)}: see the example of a family in README."
+        )
+    return made
+
+
+def gymnasium_id(family: Family) -> str:
+    """`metarl/PointNavigation-v0` for `point-navigation`."""
+    return f"metarl/{type(family).__name__}-v0"
+
+
+def _register() -> None:
+    for cls in FAMILIES.values():
+        if not hasattr(cls, "task_type") or hasattr(cls, "simulate"):
+            continue  # Gymnasium has environments of its own for these
+        family = cls()
+        if gymnasium_id(family) not in gymnasium.registry:
+            gymnasium.register(
+                gymnasium_id(family),
+                entry_point=GymView,  # type: ignore[arg-type]
+                max_episode_steps=family.horizon,
+                kwargs={"family": family},
+            )
+
+
+_register()
