@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -12,6 +11,7 @@ from gymnasium import Space
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.folding import fold
 from envs.parameter import Choice, Parameter, Range
 from envs.split import Split
 
@@ -116,16 +116,7 @@ def check_parameter(owner: str, known: Mapping[str, Parameter], name: str, value
 
 def folded(known: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """For people: more than ten alike, told apart by numbers alone, as one `x_0 ... x_99`."""
-
-    def alike(item: tuple[str, Parameter]) -> tuple[str, str, str]:
-        return item[0].rstrip("_0123456789"), str(item[1]), allowed(item[1])
-
-    shown: dict[str, Parameter] = {}
-    for _, run in groupby(known.items(), alike):
-        items = list(run)
-        (first, parameter), (last, _) = items[0], items[-1]
-        shown |= {f"{first} ... {last}": parameter} if len(items) > 10 else dict(items)
-    return shown
+    return fold(known, lambda parameter: (str(parameter), allowed(parameter)))
 
 
 def allowed(parameter: Parameter) -> str:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from envs import (
-    FAMILIES,
-    Family,
-    UsageError,
-    folded,
-    gymnasium_id,
-    make_family,
-    parameters,
-    unseen,
-)
-from envs.family import allowed
+from envs.folding import fold
 from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
 
@@ -29,22 +21,19 @@ if TYPE_CHECKING:
     from metarl.arguments import Algos, Families
 
 MANY = 6  # parameters; more are counted, not named
-
-
-def usable() -> Iterator[str]:
-    """Families whose packages are here."""
-    for name in FAMILIES:
-        try:
-            make_family(name)
-        except UsageError:
-            continue
-        yield name
+# What `metarl.records` says of each family, so that torch needn't be loaded to list them all.
+# `python tests/write_families.py` writes it.
+FILE = Path(__file__).parent / "families.json"
 
 
 def families(command: Families) -> int:
     """All families in a table; those that are named, in full."""
-    names = command.names or tuple(FAMILIES)
-    records = [_record(name) for name in names]
+    if command.names:
+        from metarl.records import record as ask  # loads torch
+
+        records = [ask(name) for name in command.names]
+    else:
+        records = list(_shipped())
     if command.json:
         print(json.dumps(records))
     elif command.names:
@@ -55,37 +44,17 @@ def families(command: Families) -> int:
     return 0
 
 
-def _record(name: str) -> dict[str, Any]:
-    try:
-        family = make_family(name)
-    except UsageError as error:  # a package that isn't installed; an unknown name is not listed
-        if name not in FAMILIES:
-            raise
-        return {"name": name, "needs": str(error)}
-    record: dict[str, Any] = {
-        "name": name,
-        "about": _about(family),
-        "source": getattr(family, "source", "your own"),
-        "unseen": unseen(family),
-        "parameters": {
-            k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}
-            for k, p in parameters(family).items()
-        },
-    }
-    if not hasattr(family, "recipe"):  # a Gymnasium environment's are known once it was made
-        record |= {
-            "horizon": family.horizon,
-            "observation_space": str(family.observation_space),
-            "action_space": str(family.action_space),
-        }
-    if not hasattr(family, "simulate"):
-        record["gymnasium_id"] = gymnasium_id(family)
-    return record
+def _shipped() -> Iterator[dict[str, Any]]:
+    """All records; where a package isn't here, what installs it instead."""
+    for record in json.loads(FILE.read_text()):
+        without = record.pop("without")  # package: what a person is told who lacks it
+        told = [said for package, said in without.items() if not importlib.util.find_spec(package)]
+        yield {"name": record["name"], "needs": told[0]} if told else record
 
 
-def _about(family: Family) -> str:
-    about = getattr(family, "about", None) or type(family).__doc__ or ""
-    return str(about).strip().split("\n")[0]
+def _hidden(record: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Its parameters: unit, and the ranges in words."""
+    return fold(record["parameters"], lambda told: (told["train"], told["allowed"]))
 
 
 def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
@@ -96,7 +65,7 @@ def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
         if "needs" in record:
             table.add_row(record["name"], record["needs"], "", "")
             continue
-        hidden = list(folded(parameters(make_family(record["name"]))))
+        hidden = list(_hidden(record))
         shown = ", ".join(hidden) if len(hidden) <= MANY else f"{len(hidden)} parameters"
         table.add_row(record["name"], shown, record["unseen"], record["source"])
     console.print(table)
@@ -113,8 +82,8 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("parameter", "unit", "train range", "allowed"):
         table.add_column(column)
-    for k, p in folded(parameters(make_family(record["name"]))).items():
-        table.add_row(k, p.unit, str(p), allowed(p))
+    for name, told in _hidden(record).items():
+        table.add_row(name, told["unit"], told["train"], told["allowed"])
     console.print(table)
 
 
@@ -124,12 +93,11 @@ def algos(command: Algos) -> int:
         records = [{"name": name, **dataclasses.asdict(a)} for name, a in ALGORITHMS.items()]
         print(json.dumps(records))
         return 0
-    defaults = TrainConfig()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("algorithm", "what it does", "settings", "source"):
         table.add_column(column, no_wrap=column == "algorithm")
     for name, algorithm in ALGORITHMS.items():
-        differs = {k: v for k, v in algorithm.settings.items() if v != getattr(defaults, k)}
+        differs = {k: v for k, v in algorithm.settings.items() if v != getattr(TrainConfig, k)}
         settings = "  ".join(f"{k}={v}" for k, v in differs.items()) or "the defaults"
         table.add_row(name, algorithm.about, settings, algorithm.source)
     console = Console()

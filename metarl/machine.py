@@ -48,6 +48,8 @@ def choose_device(name: str) -> torch.device:
 
 def set_matmul(numbers: str) -> None:
     """What torch may make float32 matrix products of: `float32`, `tf32` or `bf16`."""
+    import torch
+
     torch.set_float32_matmul_precision(
         {"float32": "highest", "tf32": "high", "bf16": "medium"}[numbers]
     )
@@ -55,6 +57,8 @@ def set_matmul(numbers: str) -> None:
 
 def device_name(device: torch.device) -> str:
     """`cpu`, or a GPU's own name."""
+    import torch
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

@@ -15,7 +15,7 @@ from metarl.bench.operations import operations, trace
 from metarl.bench.simulation import bench_simulation
 from metarl.bench.workloads import bench as measure
 from metarl.commands import write_json
-from metarl.listing import usable
+from metarl.records import usable
 from metarl.machine import choose_device
 from metarl.tables import show_simulation
 

@@ -1,0 +1,118 @@
+"""Starting: a command loads what it needs, and a package its names when they are used."""
+
+import ast
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import metarl as command
+from write_families import NEEDED, lacking, text
+
+import envs
+import metarl
+from envs import FAMILIES
+from metarl.listing import FILE
+from metarl.records import record
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "gymnasium", "stable_baselines3", "matplotlib", "tensorboard", "scipy"}
+PACKAGES = pytest.mark.parametrize("package", [envs, metarl], ids=lambda p: p.__name__)
+
+
+def python(code):
+    """What a Python of its own prints, line by line."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def loaded_by(code):
+    return set(python(f"{code}\nprint()\nprint(*sys.modules)")[-1].split()) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words", ["", "--help", "evaluate -h", "families", "families --json", "algos"]
+)
+def test_help_and_lists_load_nothing_heavy(words):
+    code = f"import contextlib, sys\nwith contextlib.suppress(SystemExit): main({words.split()})"
+    assert not loaded_by(f"from metarl.cli import main\n{code}")
+
+
+def test_importing_metarl_loads_nothing_heavy_and_using_it_does():
+    assert not loaded_by("import sys, metarl; dir(metarl); metarl.UsageError")
+    assert "torch" in loaded_by("import sys, metarl; metarl.meta_train")
+
+
+def test_training_loads_no_other_learner_and_no_figures(tmp_path):
+    words = f"train --quiet --iterations 1 --tasks 2 --episodes 2 --run {tmp_path}/run".split()
+    seen = loaded_by(
+        "import sys\n"
+        "from metarl import cli, training\n"
+        "training.conclude = lambda *job: sys.exit(print('', *sys.modules, sep='\\n'))\n"
+        f"try: cli.main({words})\n"
+        "except SystemExit: pass"
+    )
+    assert seen & {"torch", "gymnasium", "tensorboard"}
+    assert not seen & {"stable_baselines3", "matplotlib", "scipy"}
+
+
+@PACKAGES
+def test_the_names_of_a_package_are_those_that_a_type_checker_sees(package):
+    (branch,) = [
+        node
+        for node in ast.parse(Path(package.__file__).read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    told = {node.module: {name.name for name in node.names} for node in branch.body}
+    (call,) = [node for node in ast.walk(branch) if isinstance(node, ast.Call)]
+    assert {k: set(v) for k, v in ast.literal_eval(call.args[1]).items()} == told
+    assert set.union(*told.values()) == set(package.__all__) <= set(dir(package))
+    for module, names in told.items():
+        for name in names:
+            assert getattr(package, name) is getattr(sys.modules[module], name)
+
+
+@PACKAGES
+def test_no_public_name_is_a_module_which_would_hide_it_once_loaded(package):
+    assert not {module.name for module in pkgutil.iter_modules(package.__path__)} & set(
+        package.__all__
+    )
+
+
+@PACKAGES
+def test_a_name_that_is_none_is_said_so(package):
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'x'"):
+        package.x  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first", ["import gymnasium, metarl", "import metarl, gymnasium; metarl.make_family"]
+)
+def test_gymnasium_knows_the_families_once_they_are_loaded(first):
+    (line,) = python(f"{first}\nprint(gymnasium.spec('metarl/CartPole-v0').max_episode_steps)")
+    assert line == "200"
+
+
+def test_the_list_of_families_is_what_they_say_themselves():
+    for package in NEEDED:
+        pytest.importorskip(package)
+    assert FILE.read_text() == text(), "changed: run `python tests/write_families.py`"
+
+
+@pytest.mark.parametrize("missing", [["cv2"], sorted(NEEDED)], ids=["one", "all"])
+def test_a_family_whose_package_is_missing_says_what_installs_it(missing):
+    for package in NEEDED:
+        pytest.importorskip(package)
+    with lacking(missing):
+        shown = json.loads(command("families --json")[1])
+        assert shown == [record(name) for name in FAMILIES]
+    assert any("needs" in told for told in shown)
