@@ -15,8 +15,8 @@ from metarl.bench.operations import operations, trace
 from metarl.bench.simulation import bench_simulation
 from metarl.bench.workloads import bench as measure
 from metarl.commands import write_json
-from metarl.records import usable
 from metarl.machine import choose_device
+from metarl.records import usable
 from metarl.tables import show_simulation
 
 if TYPE_CHECKING:
