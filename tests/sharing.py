@@ -9,6 +9,7 @@ import metarl
 from agents import distributions
 from agents.streams import stream
 from envs import make_family, sample_tasks
+from metarl import first_agent
 from metarl.launch import leave
 from metarl.measure import measure
 from metarl.outer import OUTER, evolution
@@ -56,7 +57,7 @@ def updates():
     """One outer update of every algorithm: what it moves, remembers and measures."""
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    sys.modules["metarl.first_agent"].probe = lambda family: None  # it wants float32
+    first_agent.probe = lambda family: None  # it wants float32
     distributions.Gaussian.noise = alike
     evolution.directions = directions
     found = {}
