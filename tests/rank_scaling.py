@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from envs import make_family
 from metarl.bench.workloads import WARM_UP, settings
+from metarl.launch import leave
 from metarl.machine import keep_memory
 from metarl.meta_training import meta_train, new_agent
 from metarl.ranks import first, ours, together
@@ -86,5 +87,6 @@ def main(workload, ranks):
 if __name__ == "__main__":
     if "RANK_OF" in os.environ:
         measure(os.environ["RANK_OF"])
+        leave(0)  # Python's own end may abort while gloo's threads are there
     else:
         main(*sys.argv[1:])
