@@ -7,8 +7,6 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-import gymnasium
-
 from envs.acrobot import Acrobot
 from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
 from envs.bandit import Bandit
@@ -19,7 +17,6 @@ from envs.family import (
     Family,
 )
 from envs.forager import Forager
-from envs.gym_view import GymView
 from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from envs.half_cheetah_body import (
     HalfCheetahDamping,
@@ -137,20 +134,3 @@ def _own_family(name: str, module: str, cls: str) -> Family:
 def gymnasium_id(family: Family) -> str:
     """`metarl/PointNavigation-v0` for `point-navigation`."""
     return f"metarl/{type(family).__name__}-v0"
-
-
-def _register() -> None:
-    for cls in FAMILIES.values():
-        if not hasattr(cls, "task_type") or hasattr(cls, "simulate"):
-            continue  # Gymnasium has environments of its own for these
-        family = cls()
-        if gymnasium_id(family) not in gymnasium.registry:
-            gymnasium.register(
-                gymnasium_id(family),
-                entry_point=GymView,  # type: ignore[arg-type]
-                max_episode_steps=family.horizon,
-                kwargs={"family": family},
-            )
-
-
-_register()

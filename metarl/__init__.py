@@ -6,8 +6,6 @@ The public names, each loaded when it is first used; everything else may change 
 from __future__ import annotations
 
 import os
-import sys
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ for _name in ("envs", "agents"):
             "on Python's path."
         )
 
+from envs.gym_ids import register
 from envs.lazy import loader
 
 if TYPE_CHECKING:
@@ -122,8 +121,7 @@ __all__ = [
     "train_in",
 ]
 
-if "gymnasium" in sys.modules:  # who has it may want `gymnasium.make("metarl/CartPole-v0")`
-    import_module("envs.registry")
+register()
 
 
 def __dir__() -> list[str]:

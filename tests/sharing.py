@@ -45,7 +45,7 @@ def alike(self, horizon, gen=None):
     """Noise that is the same in all tasks, so that it doesn't matter which rank draws it."""
     n, *rest = self.mean.shape
     noise = torch.randn(horizon, 1, *rest, generator=torch.Generator().manual_seed(3))
-    return noise.expand(horizon, n, *rest)
+    return noise.expand(horizon, n, *rest) * self.log_std.detach().exp()
 
 
 def directions(weight, n, gen):

@@ -15,11 +15,12 @@ from write_families import NEEDED, lacking, text
 import envs
 import metarl
 from envs import FAMILIES
+from envs.gym_ids import IDS
 from metarl.listing import FILE
 from metarl.records import record
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "gymnasium", "stable_baselines3", "matplotlib", "tensorboard", "scipy"}
+HEAVY = {"torch", "stable_baselines3", "matplotlib", "tensorboard", "scipy"}
 PACKAGES = pytest.mark.parametrize("package", [envs, metarl], ids=lambda p: p.__name__)
 
 
@@ -95,11 +96,18 @@ def test_a_name_that_is_none_is_said_so(package):
 
 
 @pytest.mark.parametrize(
-    "first", ["import gymnasium, metarl", "import metarl, gymnasium; metarl.make_family"]
+    "first",
+    ["import gymnasium, metarl", "import metarl, gymnasium", "import metarl.cli, gymnasium"],
 )
-def test_gymnasium_knows_the_families_once_they_are_loaded(first):
+def test_gymnasium_knows_the_families_and_none_is_loaded(first):
     (line,) = python(f"{first}\nprint(gymnasium.spec('metarl/CartPole-v0').max_episode_steps)")
     assert line == "200"
+
+
+def test_gymnasium_knows_every_family_in_tensors_with_its_horizon():
+    tensor = {k: f for k in FAMILIES if not hasattr(f := FAMILIES[k], "simulate")}
+    want = {f.__name__: (k, f().horizon) for k, f in tensor.items() if hasattr(f, "task_type")}
+    assert want == IDS
 
 
 def test_the_list_of_families_is_what_they_say_themselves():
