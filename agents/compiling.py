@@ -38,8 +38,10 @@ def compiling(on: bool = True, replays: bool = False) -> Iterator[None]:
 
 
 def _settings() -> AbstractContextManager[None]:
-    from torch._dynamo import config  # takes more than a second
+    from torch._dynamo import config, exc  # takes more than a second
 
+    if not hasattr(config, "trace_autograd_ops"):
+        raise exc.TorchDynamoException(f"torch {torch.__version__} can't trace an inner gradient")
     # With `trace_autograd_ops` an inner gradient becomes a part of the program like all the rest.
     patch: AbstractContextManager[None] = config.patch(
         trace_autograd_ops=True, recompile_limit=LIMIT

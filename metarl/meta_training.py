@@ -67,6 +67,7 @@ def meta_train(
         skipped, state = state.skipped, _advance(state, family, update)
         if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
             state = _look_back(cfg, state, update)
+        del update  # else what was played would be there while the next iteration plays
         yield state
 
 
