@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ from envs.point_navigation import PointNavigation
 from metarl.experience import play_and_adapt
 from metarl.meta_training import MAX_SKIPPED, meta_train, new_agent
 from metarl.objective import meta_loss
+from metarl.outer import OUTER
 from metarl.presets import preset
 from metarl.state import named_weights, with_weights
 
@@ -279,3 +281,19 @@ def test_a_falling_step_size_is_half_of_the_first_half_way(algo):
     assert_close(named_weights(first.agent), named_weights(whole[0].agent), rtol=0, atol=0)
     moved = named_weights(whole[1].agent)
     assert any(not torch.equal(w, moved[k]) for k, w in named_weights(last.agent).items())
+
+
+def test_what_an_iteration_played_is_gone_when_the_next_one_plays(monkeypatch):
+    """Memory would be that of two."""
+    cfg, world = small("point-navigation", iterations=3), make_family("point-navigation")
+    plain, seen = OUTER["gradient"], []
+
+    def improve(*args):
+        assert [ref() for ref in seen] == [None] * len(seen)
+        update = plain(*args)
+        seen.extend(weakref.ref(r.obs) for _, played in update.played for r in played)
+        return update
+
+    monkeypatch.setitem(OUTER, "gradient", improve)
+    assert len(list(meta_train(cfg, world))) == 3
+    assert seen
