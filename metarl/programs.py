@@ -12,9 +12,9 @@ from envs import UsageError
 from metarl.meta_training import meta_train
 from metarl.run import Loaded
 
-# Steps that a run learns from, each as often as it is learned from: half an hour of two cores.
-# Compiled it takes a fifth less time; compiling, a few minutes at most (docs/performance.md).
-LONG = 1e9
+# Steps that a run learns from, each as often as it is learned from: about ten minutes of two cores.
+# Compiled it takes a fifth less time; compiling pays after three to seven (docs/performance.md).
+LONG = 3e8
 
 
 def worth_compiling(job: Loaded) -> bool:
@@ -32,6 +32,8 @@ def worth_compiling(job: Loaded) -> bool:
     if job.run.compile != "auto":
         return job.run.compile == "on" and left > 0
     if cfg.memory != "none" or cfg.outer not in ("gradient", "trpo"):
+        return False
+    if hasattr(job.family, "simulate"):  # most of the time goes to a simulator that stays as it is
         return False
     steps = cfg.tasks * cfg.episodes * job.family.horizon * (cfg.inner_steps + 1)
     return left * steps * cfg.epochs >= LONG
