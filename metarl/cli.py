@@ -128,6 +128,7 @@ def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
 
 
 def _complain(error: object, code: int) -> int:
-    if os.environ.get("RANK", "0") == "0" or code == FAILURE:  # else the first rank says it
+    # A mistake is every rank's: the first of each machine says it.
+    if os.environ.get("LOCAL_RANK", "0") == "0" or code == FAILURE:
         print(f"metarl: {' '.join(str(error).split())}", file=sys.stderr)
     return code

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small import TINY, at, files, refused, small, trained
+from small import TINY, at, files, metarl, refused, small, trained
 
 from metarl.checkpoint import save_checkpoint
 from metarl.config import RunConfig
@@ -106,3 +106,12 @@ def test_a_record_that_cannot_be_written_names_flag_and_file(finished, tmp_path)
     where = tmp_path / "nowhere" / "it.json"
     words = ("--tasks 2 --episodes 2 --steps 0 --json", where)
     refused("evaluate", finished, *words, code=USAGE, parts=(f"--json {where}", "give"))
+
+
+@pytest.mark.parametrize(("local", "says"), [("0", True), ("1", False)])
+def test_of_several_ranks_the_first_of_each_machine_tells_a_mistake(monkeypatch, local, says):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", local)
+    code, _, err = metarl("train nowhere")
+    assert code == USAGE
+    assert ("'nowhere'" in err) == says
