@@ -13,9 +13,7 @@ from envs.bandit import Bandit
 from envs.breakout import Breakout
 from envs.cartpole import CartPole
 from envs.errors import UsageError
-from envs.family import (
-    Family,
-)
+from envs.family import Family
 from envs.forager import Forager
 from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from envs.half_cheetah_body import (

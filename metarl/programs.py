@@ -6,37 +6,44 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agents.compiling import failures
 from envs import UsageError
 from metarl.meta_training import meta_train
-from metarl.run import Loaded
+
+if TYPE_CHECKING:
+    from metarl.config import RunConfig, TrainConfig
+    from metarl.run import Loaded
 
 # Steps that a run learns from, each as often as it is learned from: about ten minutes of two cores.
 # Compiled it takes a fifth less time; compiling pays after three to seven (docs/performance.md).
 LONG = 3e8
 
 
-def worth_compiling(job: Loaded) -> bool:
-    """What `--compile` says; for `auto`, whether what is left of the run is long enough.
-
-    Raises:
-        UsageError: asked for where there is nothing to compile.
-    """
-    cfg, left = job.train, job.train.iterations - job.state.iteration
-    if job.run.compile == "on" and cfg.memory != "none":
+def check_compile(train: TrainConfig, run: RunConfig) -> None:
+    """Raise UsageError where programs are asked for and there are none to make."""
+    if run.compile == "on" and train.memory != "none":
         raise UsageError(
-            f"--compile on with --memory {cfg.memory}: programs are made of agents whose weights "
+            f"--compile on with --memory {train.memory}: programs are made of agents whose weights "
             "adapt; leave it out."
         )
+
+
+def worth_compiling(job: Loaded) -> bool:
+    """What `--compile` says; for `auto`, whether the run is long enough.
+
+    The whole of it counts, so that one that was interrupted goes on as it began.
+    """
+    cfg = job.train
     if job.run.compile != "auto":
-        return job.run.compile == "on" and left > 0
+        return job.run.compile == "on"
     if cfg.memory != "none" or cfg.outer not in ("gradient", "trpo"):
         return False
     if hasattr(job.family, "simulate"):  # most of the time goes to a simulator that stays as it is
         return False
     steps = cfg.tasks * cfg.episodes * job.family.horizon * (cfg.inner_steps + 1)
-    return left * steps * cfg.epochs >= LONG
+    return cfg.iterations * steps * cfg.epochs >= LONG
 
 
 def can_compile(job: Loaded, say: Callable[[str], None]) -> bool:

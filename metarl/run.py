@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -31,6 +31,7 @@ from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_training import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
+from metarl.programs import can_compile, check_compile, worth_compiling
 from metarl.ranks import first
 from metarl.state import TrainState
 from metarl.tracking import Tracker, Trackers
@@ -55,8 +56,9 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     """Make a new run folder, its `config.json` written before the first step.
 
     Raises:
-        UsageError: the folder is there already, or can't be written.
+        UsageError: the folder is there already, or can't be written; or settings clash.
     """
+    check_compile(train, run)
     family = family or build_family(train, run)
     device = choose_device(run.device)
     state = first_state(train, family, device)
@@ -148,14 +150,14 @@ def train_in(
     job: Loaded,
     watch: Watch = lambda state: None,
     trackers: Sequence[Tracker] = (),
-    compiled: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> TrainState:
     """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
 
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        compiled: as of `meta_train`.
+        say: called with lines for a person: how long compiling took, or why it isn't done.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -163,18 +165,29 @@ def train_in(
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
     set_matmul(run.matmul)
+    going_on = state.iteration < train.iterations
+    compiled = going_on and worth_compiling(job) and can_compile(job, say)
+    states = meta_train(train, job.family, state, compiled=compiled)
     if not first():  # of several processes: the first one records and saves
-        return (
-            deque(meta_train(train, job.family, state, compiled=compiled), maxlen=1) or [state]
-        )[0]
-    where = folder / "checkpoints"
+        return (deque(states, maxlen=1) or [state])[0]
     if state.iteration == 0:
-        save_checkpoint(where, train.family, state)
+        save_checkpoint(folder / "checkpoints", train.family, state)
     tracking = Trackers([*shipped_trackers(folder, job), *trackers])
+    try:
+        return _keep(folder, job, states, tracking, watch)
+    finally:
+        tracking.close()
+
+
+def _keep(
+    folder: Path, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
+) -> TrainState:
+    """Record each state, and save one now and then; the last."""
+    train, run, state = job.train, job.run, job.state
     saved, clock = state.iteration, time.perf_counter()
     began = clock
     try:
-        for nxt in meta_train(train, job.family, state, compiled=compiled):
+        for nxt in states:
             now = time.perf_counter()
             speed = {
                 "time/seconds": now - began,
@@ -184,7 +197,7 @@ def train_in(
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
                 tracking.sync()
-                save_checkpoint(where, train.family, state)
+                save_checkpoint(folder / "checkpoints", train.family, state)
                 saved = state.iteration
             watch(state)
             clock = time.perf_counter()
@@ -192,10 +205,8 @@ def train_in(
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
         if saved < state.iteration:
-            save_checkpoint(where, train.family, state)
+            save_checkpoint(folder / "checkpoints", train.family, state)
         raise
-    finally:
-        tracking.close()
     return state
 
 

@@ -20,7 +20,6 @@ from envs import RunError, UsageError, can_be_filmed, parameters
 from metarl.config import RunConfig, TrainConfig
 from metarl.launch import by_torchrun, go_on_together, leave, name_for_restarts, restarted
 from metarl.machine import choose_device, cores
-from metarl.programs import can_compile, worth_compiling
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState, moved
@@ -63,9 +62,8 @@ def _train(command: Train) -> int:
     if job.train.iterations != from_first(lambda: read_config(folder)[0].iterations):
         again += f" --iterations {job.train.iterations}"
     try:
-        compiled = worth_compiling(job) and can_compile(job, console.print)
         with _progress(console, job.train.iterations, job.state.iteration) as watch:
-            state = train_in(folder, job, watch, compiled=compiled)
+            state = train_in(folder, job, watch, say=console.print)
         if not first():
             return 0
         result = conclude(folder, job, state)

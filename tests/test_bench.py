@@ -80,7 +80,7 @@ def test_second_order_passes_have_the_products_of_autograd():
 
 
 def test_more_epochs_cost_more_and_chunks_count_as_the_whole():
-    cfg = settings("nav-20-promp", 1)
+    cfg = settings("nav-20-promp")
     agent = new_agent(cfg, FAMILY)
     least = unavoidable(cfg, FAMILY, agent, 1, torch.device("cpu"))
     assert least["outer"] > 5 * least["inner"]
@@ -88,7 +88,7 @@ def test_more_epochs_cost_more_and_chunks_count_as_the_whole():
 
 
 def test_a_step_of_navigation_with_its_policy_is_at_most_25_operations():
-    counts = operations("nav-20")
+    counts = operations(settings("nav-20"))
     step = counts["environment step"]
     assert step["tanh"] == 2
     assert step["clamp"] == 1
@@ -113,7 +113,7 @@ def test_a_trace_and_the_ratio_to_an_earlier_record(tmp_path):
     assert record["times_unavoidable"] == pytest.approx(
         record["seconds_per_iteration"] / sum(record["unavoidable"].values())
     )
-    record["phases"]["rollout"] /= 1000
+    record["phases"]["rollout"] /= 1000  # a machine that was that fast
     first.write_text(json.dumps(record))
     code, out, _ = metarl("bench nav-20 --repeats 1 --compare", first, "--profile", path)
     assert code == 0
@@ -124,7 +124,14 @@ def test_a_trace_and_the_ratio_to_an_earlier_record(tmp_path):
     assert any(e.get("name") == "aten::tanh" for e in json.loads(path.read_text())["traceEvents"])
 
 
-@pytest.mark.parametrize(("content", "part"), [(None, "No such file"), ("{", "no record of bench")])
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "No such file"),
+        ("{", "no record of bench"),
+        ('{"workload": "nav-200", "phases": {}}', "it is of nav-200; give one of nav-20"),
+    ],
+)
 def test_what_cannot_be_compared_with_is_named(tmp_path, content, part):
     path = tmp_path / "old.json"
     if content:
@@ -133,6 +140,22 @@ def test_what_cannot_be_compared_with_is_named(tmp_path, content, part):
     assert code == USAGE
     assert f"--compare {path}" in err
     assert part in err
+
+
+def test_a_trace_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "trace.json"
+    code, _, err = metarl("bench nav-20 --repeats 1 --profile", path)
+    assert code == USAGE
+    assert f"--profile {path}: No such file" in err
+
+
+def test_a_trace_is_of_what_was_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("metarl.bench.command.trace", lambda *how: asked.append(how) or [])
+    code, _, _ = metarl("bench nav-20 --repeats 1 --tasks 3 --profile", tmp_path / "trace.json")
+    assert code == 0
+    ((cfg, _, _, compiled),) = asked
+    assert (cfg.tasks, compiled) == (3, False)
 
 
 def test_workloads_are_as_their_names_say():

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from agents.compiling import _compiled, compiling
 from agents.rollout import collect
 from envs import UsageError, make_family, sample_tasks
+from metarl import run
 from metarl.config import RunConfig
 from metarl.experience import play_and_adapt
 from metarl.meta_training import meta_train, new_agent
@@ -93,6 +94,7 @@ def test_a_rollout_of_every_family_is_a_program(name, traced):
     ("algo", "more"),
     [
         ("promp", {}),
+        ("maml", {"lr_decay": True}),
         ("promp", {"normalize_obs": True}),
         ("cavia", {}),
         ("anil", {"fast": "lora"}),
@@ -158,13 +160,34 @@ def test_auto_compiles_long_runs_of_weights_alone():
     assert not worth_compiling(after(long - 2))
     assert worth_compiling(after(long))
     assert not worth_compiling(after(long, outer="es"))
-    assert not worth_compiling(dataclasses.replace(after(long), state=at(one.state, 9)))
+    # One that was interrupted goes on as it began, however little is left.
+    assert worth_compiling(dataclasses.replace(after(long), state=at(one.state, 9)))
     off = dataclasses.replace(after(long), run=RunConfig(compile="off"))
     assert not worth_compiling(off)
     assert worth_compiling(one)
-    memory = dataclasses.replace(one, train=small("bandit", "rl2"))
+
+
+def test_compiling_a_memory_is_refused_before_there_is_a_folder(tmp_path):
     with pytest.raises(UsageError, match="--compile on with --memory gru"):
-        worth_compiling(memory)
+        run.start(tmp_path / "run", small("bandit", "rl2"), RunConfig(compile="on"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_compiles_as_it_asks_and_once_for_its_threads(tmp_path, traced):
+    """Programs are made for a number of threads: those of the run."""
+    threads, programs, said = torch.get_num_threads(), [], []
+    try:
+        torch.set_num_threads(2)
+        how = RunConfig(compile="on", threads=1, eval_steps=1)
+        asked = run.start(tmp_path / "run", small("point-navigation"), how)
+        where, count = tmp_path / "run", lambda state: programs.append(traced.frame_count)
+        run.train_in(where, asked, count, say=said.append)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(said) == 1
+    assert len(programs) == 3
+    assert len(set(programs)) == 1
+    assert programs[0] > 0
 
 
 def test_the_command_says_that_there_is_no_compiler(tmp_path):

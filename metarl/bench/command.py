@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from envs import UsageError, make_family
 from metarl.bench.operations import operations, trace
 from metarl.bench.simulation import bench_simulation
 from metarl.bench.workloads import bench as measure
+from metarl.bench.workloads import settings
 from metarl.commands import write_json
 from metarl.machine import choose_device
 from metarl.records import usable
@@ -34,40 +36,48 @@ def bench(command: Bench) -> int:
         write_json(command.json, record)
         show_simulation(console, record)
         return 0
-    device, before = choose_device(command.device), _read(command.compare)
+    cfg = settings(command.workload, command.repeats, command.tasks, command.task_chunk)
+    device, before = choose_device(command.device), _read(command.compare, command.workload)
+    if command.profile:
+        _check_writable(command.profile)
+    if command.threads:
+        torch.set_num_threads(command.threads)
     if command.ops:
-        record = {"workload": command.workload, "operations": operations(command.workload)}
+        record = {"workload": command.workload, "operations": operations(cfg)}
         write_json(command.json, record)
         _show_operations(console, record["operations"])
         return 0
-    record = measure(
-        command.workload,
-        command.repeats,
-        command.threads,
-        device,
-        command.compile,
-        command.tasks,
-        command.task_chunk,
-    )
+    record = measure(command.workload, cfg, device, command.compile)
     write_json(command.json, record)
     _show(console, record, before)
     if command.profile:
-        rows = trace(command.workload, device, command.profile)
+        rows = trace(cfg, device, command.profile, command.compile)
         _show_dearest(console, rows, command.profile)
     return 0
 
 
-def _read(path: Path | None) -> dict[str, Any] | None:
+def _read(path: Path | None, workload: str) -> dict[str, Any] | None:
+    """An earlier record of the same workload."""
     if path is None:
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text())
         record["phases"].items()
-        return record
+        other: str = record["workload"]
     except OSError as error:
         raise UsageError(f"--compare {path}: {error.strerror}; give a file of --json.") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"--compare {path}: no record of bench; give one of --json.") from error
+    if other != workload:
+        raise UsageError(f"--compare {path}: it is of {other}; give one of {workload}.")
+    return record
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        raise UsageError(f"--profile {path}: {error.strerror}; give a file elsewhere.") from error
 
 
 def _show(console: Console, record: dict[str, Any], before: dict[str, Any] | None) -> None:

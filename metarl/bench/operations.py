@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.rollout import react, some_steps
 from envs import make_family, sample_tasks, simulate
-from metarl.bench.workloads import settings
+from metarl.config import TrainConfig
 from metarl.experience import play_and_adapt
 from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_gradient
@@ -35,10 +35,9 @@ class Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def operations(workload: str) -> dict[str, dict[str, int]]:
+def operations(cfg: TrainConfig) -> dict[str, dict[str, int]]:
     """Dispatched in eager mode by a step of all environments with the policy, an inner step, and a
     meta-gradient; each by the operation's name."""
-    cfg = settings(workload, 1)
     family = make_family(cfg.family)
     agent: Any = new_agent(cfg, family)
     task = sample_tasks(family, cfg.tasks, torch.Generator().manual_seed(0))
@@ -75,14 +74,16 @@ def _step(episodes: int, family: Any, agent: Any, task: Any) -> Counter[str]:
     return counts[1] - counts[0]
 
 
-def trace(workload: str, device: torch.device, path: Path) -> list[tuple[str, float, int]]:
+def trace(
+    cfg: TrainConfig, device: torch.device, path: Path, compiled: bool = False
+) -> list[tuple[str, float, int]]:
     """Write a meta-iteration's trace, for Perfetto; the dearest operations by name.
 
     Returns: name, share of the time of all, calls.
     """
-    cfg = settings(workload, 1)
     family = make_family(cfg.family)
-    iterations = meta_train(cfg, family, TrainState(new_agent(cfg, family, device)))
+    state = TrainState(new_agent(cfg, family, device))
+    iterations = meta_train(cfg, family, state, compiled=compiled)
     next(iterations)
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []

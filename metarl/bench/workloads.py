@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import resource
 import statistics
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from envs import UsageError, make_family
+from envs import Family, UsageError, make_family
 from metarl.bench.passes import unavoidable
 from metarl.config import TrainConfig
 from metarl.machine import device_name, versions
@@ -43,15 +42,18 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def settings(workload: str, repeats: int) -> TrainConfig:
+def settings(workload: str, repeats: int = 1, tasks: int = 0, task_chunk: int = 50) -> TrainConfig:
     """Of a workload.
 
+    Args:
+        tasks: instead of the workload's own; 0 is those.
     Raises:
         UsageError: no such workload.
     """
     if workload not in WORKLOADS:
         raise UsageError(f"unknown workload '{workload}': give sim, {', '.join(WORKLOADS)}.")
     family, algo, more = WORKLOADS[workload]
+    size = {"tasks": tasks or more["tasks"], "task_chunk": task_chunk}
     return preset(
         family,
         algo,
@@ -60,49 +62,25 @@ def settings(workload: str, repeats: int) -> TrainConfig:
         multi_step=False,
         hidden=(64, 64),
         episodes=20,
-        **more,
+        **{**more, **size},
     )
 
 
 def bench(
-    workload: str,
-    repeats: int,
-    threads: int,
-    device: torch.device,
-    compiled: bool = False,
-    tasks: int = 0,
-    task_chunk: int = 50,
+    workload: str, cfg: TrainConfig, device: torch.device, compiled: bool = False
 ) -> dict[str, Any]:
     """Median seconds of a meta-iteration, of its phases, and of what those can't do without.
 
-    Raises:
-        UsageError: no such workload.
+    Args:
+        cfg: of `settings`.
     """
-    cfg = settings(workload, repeats)
-    cfg = dataclasses.replace(cfg, tasks=tasks or cfg.tasks, task_chunk=task_chunk)
-    if threads:
-        torch.set_num_threads(threads)
     family = make_family(cfg.family)
-    times: dict[str, list[float]] = defaultdict(lambda: [0.0])
-    last = time.perf_counter()
-
-    def mark(phase: str) -> None:
-        nonlocal last
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        times[phase][-1] += now - last
-        last = now
-
     agent: Any = new_agent(cfg, family, device)
-    for _ in meta_train(cfg, family, TrainState(agent), mark, compiled):
-        mark("measure")
-        for phase in times.values():
-            phase.append(0.0)
-    phases = {k: v[WARM_UP:-1] for k, v in times.items()}
+    times = _times(cfg, family, agent, device, compiled)
+    phases = {k: v[WARM_UP:] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    least = unavoidable(cfg, family, agent, repeats, device)
+    least = unavoidable(cfg, family, agent, cfg.iterations - WARM_UP, device)
     played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
     return {
         "workload": workload,
@@ -119,3 +97,25 @@ def bench(
         "device": device_name(device),
         "versions": versions(),
     }
+
+
+def _times(
+    cfg: TrainConfig, family: Family, agent: Any, device: torch.device, compiled: bool
+) -> dict[str, list[float]]:
+    """Seconds of each phase in each meta-iteration."""
+    times: dict[str, list[float]] = defaultdict(lambda: [0.0])
+    last = time.perf_counter()
+
+    def mark(phase: str) -> None:
+        nonlocal last
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        times[phase][-1] += now - last
+        last = now
+
+    for _ in meta_train(cfg, family, TrainState(agent), mark, compiled):
+        mark("measure")
+        for phase in times.values():
+            phase.append(0.0)
+    return {k: v[:-1] for k, v in times.items()}
