@@ -173,21 +173,26 @@ def test_compiling_a_memory_is_refused_before_there_is_a_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_compiles_as_it_asks_and_once_for_its_threads(tmp_path, traced):
-    """Programs are made for a number of threads: those of the run."""
-    threads, programs, said = torch.get_num_threads(), [], []
+def test_a_run_compiles_as_it_asks_and_for_its_threads(tmp_path, traced, monkeypatch):
+    """A program has the number of threads in it."""
+    before, threads, programs, said = torch.get_num_threads(), [], [], []
+
+    def backend(graph, inputs):
+        threads.append(torch.get_num_threads())
+        return traced(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile.func, backend=backend))
     try:
         torch.set_num_threads(2)
         how = RunConfig(compile="on", threads=1, eval_steps=1)
         asked = run.start(tmp_path / "run", small("point-navigation"), how)
-        where, count = tmp_path / "run", lambda state: programs.append(traced.frame_count)
+        where, count = tmp_path / "run", lambda state: programs.append(len(threads))
         run.train_in(where, asked, count, say=said.append)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     assert len(said) == 1
-    assert len(programs) == 3
-    assert len(set(programs)) == 1
-    assert programs[0] > 0
+    assert set(threads) == {1}
+    assert programs == [len(threads)] * 3
 
 
 def test_the_command_says_that_there_is_no_compiler(tmp_path):
