@@ -32,7 +32,9 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 
 def main(connection: Connection, recipe: bytes, worker: int) -> None:
     """Answer the parent's questions until it hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):  # Ctrl-C and the like are the parent's to handle
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     warnings.simplefilter("ignore")  # would be printed into the progress bar, once a worker
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     torch.set_num_threads(1)

@@ -26,8 +26,10 @@ from metarl.arguments import (
     Train,
     Watch,
 )
+from metarl.interrupts import stop_on_signals
 from metarl.machine import keep_memory
 from metarl.presets import preset
+from metarl.terminal import tolerate_lost_readers
 
 MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
 # Module and function; a command loads what it needs alone.
@@ -53,13 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    tolerate_lost_readers()
     try:
-        return run(parse(words))
+        with stop_on_signals():
+            return run(parse(words))
     except UsageError as error:
         return _complain(error, USAGE)
-    except BrokenPipeError:  # who reads has seen enough, as in `metarl families | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (RunError, OSError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt as stop:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +27,13 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.evaluation import Evaluation, evaluate
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
+from metarl.interrupts import finish_first
 from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_training import meta_train, new_agent
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
-from metarl.ranks import first
+from metarl.ranks import first, first_alone, wait_for_first
+from metarl.run_folder import FolderInUse, FolderTaken, HeldFolder, hold, new_folder
 from metarl.state import TrainState
 from metarl.tracking import Tracker, Trackers
 from metarl.vary import build_family
@@ -62,11 +63,6 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     family = family or build_family(train, run)
     device = choose_device(run.device)
     state = first_state(train, family, device)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} exists already: go on with `metarl train --resume {quote(str(folder))}`, "
-            "or give another --run."
-        )
     run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
     record = {
         "format": FORMAT,
@@ -76,8 +72,15 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
         "git_commit": git_commit(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+        with new_folder(folder):
+            write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+    except FolderInUse:
+        raise
+    except FolderTaken as error:
+        raise FolderTaken(
+            f"{error}: go on with `metarl train --resume {quote(str(folder))}`, "
+            "or give another --run."
+        ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
@@ -169,18 +172,28 @@ def train_in(
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
     states = meta_train(train, job.family, state, compiled=compiled)
     if not first():  # of several processes: the first one records and saves
-        return (deque(states, maxlen=1) or [state])[0]
-    if state.iteration == 0:
-        save_checkpoint(folder / "checkpoints", train.family, state)
-    tracking = Trackers([*shipped_trackers(folder, job), *trackers])
-    try:
-        return _keep(folder, job, states, tracking, watch)
-    finally:
-        tracking.close()
+        return _follow(job, states)
+    with hold(folder) as held:
+        if state.iteration == 0:
+            save_checkpoint(folder / "checkpoints", train.family, state)
+        tracking = Trackers([*shipped_trackers(folder, job), *trackers])
+        try:
+            return _keep(held, job, states, tracking, watch)
+        finally:
+            tracking.close()
+
+
+def _follow(job: Loaded, states: Iterator[TrainState]) -> TrainState:
+    """Train along with rank 0, which evaluates and saves; the last state."""
+    state = job.state
+    for state in states:
+        if state.iteration % job.run.eval_every == 0:
+            wait_for_first(f"evaluation {state.iteration}")
+    return state
 
 
 def _keep(
-    folder: Path, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
+    held: HeldFolder, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
 ) -> TrainState:
     """Record each state, and save one now and then; the last."""
     train, run, state = job.train, job.run, job.state
@@ -193,19 +206,23 @@ def _keep(
                 "time/seconds": now - began,
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
+            held.check()
             _record(tracking, job, nxt, speed)
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                tracking.sync()
-                save_checkpoint(folder / "checkpoints", train.family, state)
-                saved = state.iteration
+                with finish_first():
+                    tracking.sync()
+                    save_checkpoint(held.path / "checkpoints", train.family, state)
+                    saved = state.iteration
             watch(state)
             clock = time.perf_counter()
     except OSError:  # of the disk itself
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
-        if saved < state.iteration:
-            save_checkpoint(folder / "checkpoints", train.family, state)
+        place = held.place()
+        if place and saved < state.iteration:
+            with finish_first():
+                save_checkpoint(place / "checkpoints", train.family, state)
         raise
     return state
 
@@ -214,7 +231,8 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        judged, distributions = judge(job, state)
+        with first_alone(f"evaluation {state.iteration}"):
+            judged, distributions = judge(job, state)
         metrics |= judged
         tracking.histograms(state.env_steps, distributions)
     tracking.write(state.iteration, state.env_steps, metrics)
