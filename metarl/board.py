@@ -20,7 +20,7 @@ from metarl.about import about
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluation import Evaluation
 from metarl.pictures import Picture, gif
-from metarl.tags import JUDGED, described, judged, layout
+from metarl.tags import described, final, layout
 from metarl.tracking import Values
 
 BINS = 64  # of a histogram
@@ -82,8 +82,7 @@ class TensorBoardTracker:
 
     def conclude(self, env_steps: int, result: Evaluation) -> None:
         """The final evaluation, and that the run has ended well."""
-        final = judged(result)
-        self.scalars(env_steps, {name: final[name] for name in JUDGED})
+        self.scalars(env_steps, final(result))
         _, _, end = hparams({}, {})
         self._add(end, None)
 

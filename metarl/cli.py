@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import io
 import os
@@ -55,6 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if sys.platform == "linux" and "DISPLAY" not in os.environ and "MUJOCO_GL" not in os.environ:
+        with contextlib.suppress(OSError):  # MuJoCo must be told before it is imported
+            ctypes.CDLL("libEGL.so.1")
+            os.environ["MUJOCO_GL"] = "egl"
     tolerate_lost_readers()
     try:
         with stop_on_signals():

@@ -39,7 +39,7 @@ def evaluate(command: Evaluate) -> int:
         job.train.task_chunk,
     )
     record = result.to_json(job.train.algo, job.state.env_steps)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "

@@ -88,7 +88,7 @@ def compare_runs(command: Compare) -> int:
     check_distinct(runs)
     if not command.force:
         check_fair(runs, command.episodes)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     results = judge(runs, command, console)
     rows = rows_of(runs, results, command.episodes)
     record = record_of(rows, results[0])

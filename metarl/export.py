@@ -34,7 +34,7 @@ def export(command: Export) -> int:
     model = to_sb3(agent, job.family, job.train.gamma, job.train.gae_lambda)
     path: Path = command.out or command.run / name
     save_sb3(model, path)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"{path}: {what}", soft_wrap=True, highlight=False)
     console.print(
         f'Load it with stable_baselines3.PPO.load("{path}")', soft_wrap=True, highlight=False

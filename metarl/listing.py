@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from envs.folding import fold
 from metarl.algorithms import ALGORITHMS
@@ -38,9 +39,9 @@ def families(command: Families) -> int:
         print(json.dumps(records))
     elif command.names:
         for record in records:
-            _show_one(Console(), record)
+            _show_one(Console(markup=False), record)
     else:
-        _show_all(Console(), records)
+        _show_all(Console(markup=False), records)
     return 0
 
 
@@ -73,18 +74,32 @@ def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
 
 
 def _show_one(console: Console, record: dict[str, Any]) -> None:
-    console.print(f"\n[bold]{record['name']}[/bold]  {record.get('needs') or record['about']}")
+    title = Text.assemble(
+        "\n", (record["name"], "bold"), f"  {record.get('needs') or record['about']}"
+    )
+    console.print(title)
     if "needs" in record:
         return
     for key in ("source", "unseen", "horizon", "observation_space", "action_space", "gymnasium_id"):
         if key in record:
             console.print(f"{key.replace('_', ' ')}: {record[key]}", highlight=False)
+    if "could_vary" in record:
+        _show_choices(console, record)
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("parameter", "unit", "train range", "allowed"):
         table.add_column(column)
     for name, told in _hidden(record).items():
         table.add_row(name, told["unit"], told["train"], told["allowed"])
     console.print(table)
+
+
+def _show_choices(console: Console, record: dict[str, Any]) -> None:
+    """What of a Gymnasium environment may vary, and a command to begin with."""
+    for place, found in record["could_vary"].items():
+        shown = ", ".join(f"{k}={v}" for k, v in found.items())
+        console.print(f"{place}: {shown or 'none'}", highlight=False)
+    console.print(f"Say what varies: {record['example']}", soft_wrap=True, highlight=False)
 
 
 def algos(command: Algos) -> int:
@@ -100,7 +115,7 @@ def algos(command: Algos) -> int:
         differs = {k: v for k, v in algorithm.settings.items() if v != getattr(TrainConfig, k)}
         settings = "  ".join(f"{k}={v}" for k, v in differs.items()) or "the defaults"
         table.add_row(name, algorithm.about, settings, algorithm.source)
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(
         "All of these are flags: metarl train FAMILY --algo NAME --fast head", highlight=False

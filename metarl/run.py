@@ -15,7 +15,6 @@ import torch
 
 from agents.memory import AnyAgent
 from envs import Family, UsageError, can_be_filmed
-from metarl.adaptation import how_it_adapts
 from metarl.checkpoint import (
     FORMAT,
     checkpoints,
@@ -241,14 +240,12 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    adapted: list[AnyAgent] = []
     result = evaluate(
         state.agent,
         job.family,
         steps=run.eval_steps,
         episodes=train.episodes,
         chunk=train.task_chunk,
-        watch=adapted.append,
     )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
@@ -265,12 +262,14 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
         from metarl.board import TensorBoardTracker
 
         board = TensorBoardTracker(folder, state.env_steps)
-        board.figure("eval/adaptation_curve", curve, state.env_steps)
-        board.figure("eval/gain_map", gains, state.env_steps)
+        board.figure("pictures/adaptation_curve", curve, state.env_steps)
+        board.figure("pictures/gain_map", gains, state.env_steps)
         if frames:
-            board.film("eval/episode_before_and_after", frames, state.env_steps)
-        if state.iteration % run.eval_every:  # else there are some of this iteration
-            board.histograms(state.env_steps, how_it_adapts(train, state.agent, adapted)[1])
+            board.film("pictures/episode_before_and_after", frames, state.env_steps)
+        if state.iteration % run.eval_every:  # else its curves have this iteration already
+            metrics, distributions = judge(job, state)
+            board.scalars(state.env_steps, metrics)
+            board.histograms(state.env_steps, distributions)
         board.conclude(state.env_steps, result)
         board.close()
     return result

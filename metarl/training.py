@@ -67,7 +67,7 @@ def _train_together(command: Train) -> int:
 
 def _train(command: Train) -> int:
     """In one process, or as one rank of several, of which the first writes and prints."""
-    console = Console(quiet=command.quiet or command.json or not first())
+    console = Console(markup=False, quiet=command.quiet or command.json or not first())
     with ExitStack() as held:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)

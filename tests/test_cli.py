@@ -236,3 +236,20 @@ def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, words):
     code, out, err = metarl(run, tmp_path / "run")
     assert (code, err) == (0, "")
     assert words in " ".join(out.split())
+
+
+def test_what_installs_a_missing_package_is_shown_in_full(monkeypatch):
+    """A bracket is no markup."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, _ = metarl("families")
+    assert code == 0
+    assert 'pip install "metarl-toolkit[mujoco]"' in " ".join(out.split())
+
+
+def test_a_gymnasium_id_is_told_what_could_vary():
+    code, out, err = metarl("families CartPole-v1")
+    assert (code, err) == (0, "")
+    for part in ("sutton_barto_reward=False", "gravity=9.8", "masspole=0.1", "--vary gravity="):
+        assert part in out
+    code, out, err = metarl("families Nothing-v9")
+    assert (code, out, err.count("\n")) == (2, "", 1)

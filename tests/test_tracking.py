@@ -10,7 +10,7 @@ from small import metarl, refused, small
 from tracking_cost import cost
 
 from metarl import RunConfig, open_run, start, train_in
-from metarl.tags import JUDGED, SUCCESS, columns, layout
+from metarl.tags import SUCCESS, columns, layout
 from metarl.tracking import CsvTracker, Trackers
 
 SETTINGS = (
@@ -67,7 +67,7 @@ def test_a_tracker_of_ones_own_gets_the_record_line_by_line_and_is_closed(tmp_pa
     ]
     for (_, _, metrics), row in zip(mine.rows, rows, strict=True):
         recorded = {k: v for k, v in row.items() if "/" in k and v}
-        assert {k: str(v) for k, v in metrics.items() if k not in JUDGED} == recorded
+        assert {k: str(v) for k, v in metrics.items()} == recorded
     assert (mine.closed, more.closed, more.rows) == (1, 1, mine.rows)
     assert list(more.distributions) == [int(rows[1]["env_steps"]), int(rows[3]["env_steps"])]
     assert "weight_change/layers.0" in more.distributions[int(rows[1]["env_steps"])]
