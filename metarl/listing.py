@@ -62,14 +62,17 @@ def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("family", "hidden", "unseen tasks", "source"):
         table.add_column(column, no_wrap=column == "family")
+    absent: dict[str, list[str]] = {}  # by the command that installs them
     for record in records:
         if "needs" in record:
-            table.add_row(record["name"], record["needs"], "", "")
+            absent.setdefault(record["needs"].rpartition(": ")[2], []).append(record["name"])
             continue
         hidden = list(_hidden(record))
         shown = ", ".join(hidden) if len(hidden) <= MANY else f"{len(hidden)} parameters"
         table.add_row(record["name"], shown, record["unseen"], record["source"])
     console.print(table)
+    for command, names in absent.items():
+        console.print(f"{command} for {', '.join(names)}", soft_wrap=True, highlight=False)
     console.print("More of one: metarl families NAME", highlight=False)
 
 
