@@ -20,7 +20,11 @@ from envs.tables import table
 from envs.words import CONSONANTS, LETTERS, VOWELS, WORDS
 
 LENGTH = 4  # letters of a word
-SPLIT_OF: tuple[Split, ...] = ("train", "train", "train", "test", "extrapolate")
+# By the sum of the two indices: each split has every pair of vowels equally often.
+SPLIT_OF: tuple[Split, ...] = (
+    "train", "train", "train", "test", "extrapolate",
+    "train", "train", "validation", "test", "extrapolate",
+)  # fmt: skip
 
 
 class Task(NamedTuple):
@@ -43,8 +47,8 @@ class WordGuess:
     """Guess a word letter by letter; the words that it may be are hidden.
 
     A lexicon is the `size` words that keep most to two favourite vowels and five favourite
-    consonants: 100 lexicons, 60 for training, 20 held out for test, and 20 for extrapolation whose
-    words are in no other.
+    consonants: 100 lexicons, 50 for training, 10 for validation, 20 held out for test, and 20 for
+    extrapolation whose words are in no other.
 
     Action: one of 20 letters, in the alphabet's order. Observation: (5, 20) bits: a row for each
     place of the word with the letter that stands there, once it is found, and a row with the

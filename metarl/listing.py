@@ -76,7 +76,8 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     console.print(f"\n[bold]{record['name']}[/bold]  {record.get('needs') or record['about']}")
     if "needs" in record:
         return
-    for key in ("source", "unseen", "horizon", "observation_space", "action_space", "gymnasium_id"):
+    about = ("source", "unseen", "validation", "horizon")
+    for key in (*about, "observation_space", "action_space", "gymnasium_id"):
         if key in record:
             console.print(f"{key.replace('_', ' ')}: {record[key]}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)

@@ -18,6 +18,9 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
     """Return after each step of adaptation, its interval, and the gain."""
     kind = {
         "train": "as in training",
+        "validation": "of training: none are held out for validation"
+        if unseen(family, "validation").startswith("none")
+        else "of validation, unseen in training",
         "test": "seen in training: there are no others"
         if unseen(family).startswith("none")
         else "unseen in training",

@@ -34,7 +34,7 @@ SUCCESS = {
     "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
 }
 EVAL = {
-    "eval/return_step_K": Tag("return", "unseen tasks after K steps of adaptation, mean"),
+    "eval/return_step_K": Tag("return", "validation tasks after K steps of adaptation, mean"),
 }
 INNER = {
     "inner/step_size": Tag("1", "absolute step size of adaptation, mean over fast weights"),
@@ -46,12 +46,21 @@ TIME = {
     "time/seconds": Tag("s", "since start or resume"),
     "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
 }
-# Not in `metrics.csv`, which has each step. Their last point is the final evaluation, on other
-# unseen tasks. TensorBoard shows the first five metrics by name beside the hyper-parameters.
+# Not in `metrics.csv`, which has each step. Their last point is the final evaluation, on test
+# tasks; all others are on validation tasks. TensorBoard shows the first five metrics by name next
+# to the hyper-parameters.
 JUDGED = {
-    "eval/gain": Tag("return", "unseen tasks after all steps of adaptation less before, mean"),
-    "eval/return_after": Tag("return", "unseen tasks after all steps of adaptation, mean"),
-    "eval/return_before": Tag("return", "unseen tasks before adaptation, mean"),
+    "eval/gain": Tag(
+        "return",
+        "after all steps of adaptation less before, mean; validation tasks, "
+        "and test tasks at the end",
+    ),
+    "eval/return_after": Tag(
+        "return", "after all steps of adaptation, mean; validation tasks, and test tasks at the end"
+    ),
+    "eval/return_before": Tag(
+        "return", "before adaptation, mean; validation tasks, and test tasks at the end"
+    ),
 }
 CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
 DISTRIBUTIONS = {
@@ -78,7 +87,7 @@ LAYOUT = {
             "train/return_after",
         ],
         "adaptation gain (training tasks)": ["train/adaptation_gain"],
-        "return after 0, 1, ... steps (unseen tasks)": [r"eval/return_step_\d+"],
+        "return after 0, 1, ... steps (validation tasks)": [r"eval/return_step_\d+"],
         "share of successes before and after": ["train/success_before", "train/success_after"],
     },
     "2. Is it healthy?": {

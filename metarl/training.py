@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from envs import RunError, UsageError, can_be_filmed, parameters
+from envs import RunError, UsageError, can_be_filmed, parameters, unseen
 from metarl.config import RunConfig, TrainConfig
 from metarl.launch import by_torchrun, go_on_together, leave, name_for_restarts, restarted
 from metarl.machine import choose_device, cores
@@ -56,6 +56,7 @@ def _train(command: Train) -> int:
     console = Console(quiet=command.quiet or command.json or not first())
     folder, job = _open_together(command)
     _say_who_goes_on(console, folder, job)
+    _say_what_validates(console, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = quote(str(folder))
     again = f"go on with: metarl train --resume {name}"
@@ -88,6 +89,16 @@ def _say_who_goes_on(console: Console, folder: Path, job: Loaded) -> None:
         console.print(
             f"{folder} was started with {job.run.processes} processes, and goes on with "
             f"{ours().count}: its episodes are drawn from other streams from here on.",
+            soft_wrap=True,
+        )
+
+
+def _say_what_validates(console: Console, job: Loaded) -> None:
+    """Where no task can be kept from training, what the curves of the evaluations show."""
+    if unseen(job.family, "validation").startswith("none"):
+        console.print(
+            "Evaluations during training play tasks of training, drawn anew: none are held out "
+            "for validation (--validation NAME=VALUES).",
             soft_wrap=True,
         )
 
