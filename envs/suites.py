@@ -29,7 +29,8 @@ def lunar_lander() -> GymnasiumFamily:
         },
         name="lunar-lander",
         source="Gymnasium LunarLander-v3",
-        about="Land on the pad in unknown gravity, wind and turbulence.",
+        about="Land on the pad in unknown gravity, wind and turbulence; the reset plays a step, so "
+        "the first observation tells a little of the turbulence.",
     )
 
 

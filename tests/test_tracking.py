@@ -143,6 +143,7 @@ def test_no_evaluation_during_training_plays_a_task_of_the_test_or_of_training(n
 
     family = Watched()
     state = TrainState(new_agent(cfg, family))
+    played.clear()  # a new agent may have looked at tasks of training
     judge(Loaded(cfg, RunConfig(eval_steps=1), family, state), state)
     seen = {
         split: {tuple(t.values()) for t in task_values(draw(family, 4000, split))}
