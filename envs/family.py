@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -14,6 +15,8 @@ from envs.errors import UsageError
 from envs.folding import fold
 from envs.parameter import Choice, Parameter, Range
 from envs.split import Split
+
+FEW = 10_000  # tasks, or fewer: training draws them again and again
 
 
 class Family(Protocol):
@@ -151,11 +154,12 @@ def unseen(family: Family, split: Split = "test") -> str:
     field = "validation" if split == "validation" else "held_out"
     if kept := [name for name, p in known.items() if getattr(p, field)]:
         return f"held-out {', '.join(kept)}"
-    if all(isinstance(p, Choice) for p in known.values()):
-        if split == "validation" and any(p.held_out for p in known.values()):
-            return "none: tasks of training"
-        return "none: training sees every task"
-    return "an independent stream of draws"
+    sizes = [len(p.values) if isinstance(p, Choice) else p.whole_numbers for p in known.values()]
+    if math.prod(sizes) > FEW:
+        return "an independent stream of draws"
+    if any(p.held_out or p.validation for p in known.values()):
+        return "none: tasks of training"
+    return "none: training sees every task"
 
 
 def task_values(task: Any) -> list[dict[str, float]]:

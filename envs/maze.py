@@ -51,8 +51,8 @@ class Maze:
     Start: on any cell alike, or on `start`.
     End: after `horizon` steps.
     Anchors: who never adapts can't know the goal; the best that one can then do, by dynamic
-    programming over all goals, is -1.28 on the test layouts, and as much on the others. The oracle takes a shortest way, which
-    is optimal: 21.9. Tests compute both.
+    programming over all goals, is -1.28 on the test layouts, and as much on the others. The oracle
+    takes a shortest way, which is optimal: 21.9. Tests compute both.
     Source: GridNavi of VariBAD (arXiv:1910.08348), with walls, any start and hints; `gridnavi()`
     is the original.
     """

@@ -76,6 +76,11 @@ class Range:
         return float(self.draw(torch.tensor(0.5, dtype=torch.float64)))
 
     @property
+    def whole_numbers(self) -> float:
+        """How many values there are: infinitely many, unless they are integers."""
+        return self.high - self.low + 1 if self.integer else math.inf
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value that any task may have."""
         return self.beyond or (self.low, self.high)

@@ -233,7 +233,9 @@ def test_bench_prints_phases_and_writes_its_record(tmp_path):
     [
         ("gain=1,2", True, "seen in training: there are no others"),
         ("gain=1,2,3 --hold-out gain=3", True, "tasks unseen in training"),
-        ("gain=1,2,3 --validation gain=3", False, "seen in training: there are no others"),
+        ("gain=1,2,3 --validation gain=3", False, "of training: none are held out for test"),
+        ("gain=1:9:int", True, "seen in training: there are no others"),
+        ("gain=1:99999:int", False, "tasks unseen in training"),
         ("gain=1,2,3 --hold-out gain=2 --validation gain=3", False, "tasks unseen in training"),
         ("gain=1:2", False, "tasks unseen in training"),
     ],
@@ -248,5 +250,5 @@ def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, during, words):
     assert ("none are held out for validation (--validation NAME=VALUES)" in said) == during
     code, out, _ = metarl("evaluate", tmp_path / "run", "--split validation --episodes 2 --tasks 3")
     assert code == 0
-    shown = "of training: none are held out" if during else "of validation, unseen in training"
-    assert shown in " ".join(out.split())
+    seen = "held out for validation" in (said := " ".join(out.split())) or "no others" in said
+    assert (seen, "of validation, unseen in training" in said) == (during, not during)
