@@ -153,9 +153,9 @@ def test_no_two_layouts_are_alike():
     assert len({tuple(w.tobytes() for w in walls(k, 5, 0.3)) for k in range(100)}) == 100
 
 
-def test_test_mazes_have_layouts_that_training_never_sees():
-    train, test = ({int(x) for x in draw(FAMILY, 2000, s).layout} for s in ("train", "test"))
-    assert (train, test) == (set(range(70)), set(range(70, 100)))
+def test_mazes_of_validation_and_test_have_layouts_that_training_never_sees():
+    parts = [{int(x) for x in draw(FAMILY, 2000, split).layout} for split in SPLITS[:3]]
+    assert parts == [set(range(60)), set(range(60, 70)), set(range(70, 100))]
 
 
 @pytest.mark.parametrize("dark", [False, True])
