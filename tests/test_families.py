@@ -95,7 +95,13 @@ class TestContract:
             known = parameters(family)[name]
             assert all(known.allows(value) for value in column.flatten().tolist())
             if isinstance(known, Choice):
-                assert set(column.flatten().tolist()) == set(known.members(split))
+                seen, every = set(column.flatten().tolist()), set(known.members(split))
+                assert seen <= every
+                if family in FINITE and split in ("validation", "extrapolate"):
+                    # A few members: half of the wirings or consonants, or no worthless item.
+                    assert len(seen) >= len(every) / 2
+                else:
+                    assert seen == every
                 continue
             low, high, width = known.low, known.high, known.high - known.low
             if split == "extrapolate":
