@@ -58,8 +58,10 @@ class Forager:
     What is seen does not depend on the worths, so neither do the items that such a policy eats:
     n_i of kind i, of which a variant pays the sum of n_i * worth_i, and the one with the opposite
     worths exactly the negative. This holds also for one that is told the wiring, or remembers all
-    but its rewards. The oracle is told the rules and searches every path of `lookahead` moves:
-    29.7 (extrapolation: 34.7). Tests compute all of it.
+    but its rewards. What remains is for agents that adapt: in training, a wiring goes with one or
+    two kinds as the worthless one, in test with another, so learning this by heart misleads. The
+    oracle is told the rules and searches every path of `lookahead` moves: 29.7 (extrapolation:
+    34.7). Tests compute all of it.
     """
 
     berry: Choice = Choice(VALUES)
