@@ -83,7 +83,8 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     console.print(title)
     if "needs" in record:
         return
-    for key in ("source", "unseen", "horizon", "observation_space", "action_space", "gymnasium_id"):
+    about = ("source", "unseen", "validation", "horizon")
+    for key in (*about, "observation_space", "action_space", "gymnasium_id"):
         if key in record:
             console.print(f"{key.replace('_', ' ')}: {record[key]}", highlight=False)
     if "could_vary" in record:

@@ -42,6 +42,7 @@ def record(name: str) -> dict[str, Any]:
         "about": _about(family),
         "source": getattr(family, "source", "your own"),
         "unseen": unseen(family),
+        "validation": unseen(family, "validation"),
         "parameters": {
             k: {"unit": p.unit, "train": str(p), "allowed": allowed(p)}
             for k, p in parameters(family).items()

@@ -37,7 +37,7 @@ SUCCESS = {
     "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
 }
 EVAL = {
-    "eval/return_step_K": Tag("return", "unseen tasks after K steps of adaptation, mean"),
+    "eval/return_step_K": Tag("return", "validation tasks after K steps of adaptation, mean"),
 }
 ORACLE = {
     "eval/oracle": Tag("return", "of an agent that is told the task, mean over the same tasks"),
@@ -52,12 +52,17 @@ TIME = {
     "time/seconds": Tag("s", "since start or resume"),
     "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
 }
-# Of the final evaluation alone, whose tasks are others than those of the curves; one point for each
-# end of training. TensorBoard shows the first five metrics by name next to the hyper-parameters.
+# Of the final evaluation alone, on test tasks: one point for each end of training. TensorBoard
+# shows the first five metrics by name next to the hyper-parameters.
 FINAL = {
-    "eval/gain": Tag("return", "final evaluation: after all steps of adaptation less before, mean"),
-    "eval/return_after": Tag("return", "final evaluation: after all steps of adaptation, mean"),
-    "eval/return_before": Tag("return", "final evaluation: before adaptation, mean"),
+    "eval/gain": Tag(
+        "return",
+        "final evaluation, on test tasks: after all steps of adaptation less before, mean",
+    ),
+    "eval/return_after": Tag(
+        "return", "final evaluation, on test tasks: after all steps of adaptation, mean"
+    ),
+    "eval/return_before": Tag("return", "final evaluation, on test tasks: before adaptation, mean"),
 }
 CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
 DISTRIBUTIONS = {
@@ -86,7 +91,10 @@ LAYOUT = {
             "train/return_after",
         ],
         "adaptation gain (training tasks)": ["train/adaptation_gain"],
-        "return after 0, 1, ... steps (unseen tasks)": [r"eval/return_step_\d+", "eval/oracle"],
+        "return after 0, 1, ... steps (validation tasks)": [
+            r"eval/return_step_\d+",
+            "eval/oracle",
+        ],
         "share of successes before and after": ["train/success_before", "train/success_after"],
     },
     "2. Is it healthy?": {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from envs import RunError, UsageError, can_be_filmed, parameters
+from envs import RunError, UsageError, can_be_filmed, parameters, unseen
 from metarl.checkpoint import checkpoints
 from metarl.config import RunConfig, TrainConfig
 from metarl.launch import (
@@ -71,6 +71,7 @@ def _train(command: Train) -> int:
     with ExitStack() as held:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)
+        _say_what_validates(console, job)
         where = _Where(folder, job, from_first(lambda: read_config(folder)[0].iterations))
         try:
             with _progress(console, job.train.iterations, job.state.iteration) as watch:
@@ -120,6 +121,16 @@ def _say_who_goes_on(console: Console, folder: Path, job: Loaded) -> None:
         console.print(
             f"{folder} was started with {job.run.processes} processes, and goes on with "
             f"{ours().count}: its episodes are drawn from other streams from here on.",
+            soft_wrap=True,
+        )
+
+
+def _say_what_validates(console: Console, job: Loaded) -> None:
+    """Where no task can be kept from training, what the curves of the evaluations show."""
+    if unseen(job.family, "validation").startswith("none"):
+        console.print(
+            "Evaluations during training play tasks of training, drawn anew: none are held out "
+            "for validation (--validation NAME=VALUES).",
             soft_wrap=True,
         )
 

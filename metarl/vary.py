@@ -1,4 +1,4 @@
-"""`--vary`, `--hold-out`, `--extrapolate` and `--set`: what their words mean."""
+"""`--vary`, `--hold-out`, `--validation`, `--extrapolate` and `--set`: what their words mean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
         family = GymnasiumFamily(environment, ranges, fixed=fixed, functions=functions)
     else:
         family = make_family(train.family)
-        if ranges or fixed or train.hold_out or train.extrapolate:
+        if ranges or fixed or train.hold_out or train.validation or train.extrapolate:
             family = _changed(family, train, ranges, fixed)
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
@@ -69,8 +70,8 @@ def _changed(
     new = {k: v for k, v in changed.items() if v != known[k]}
     if new and hasattr(family, "members"):
         raise UsageError(
-            f"{family.name} has a fixed set of tasks: leave out --vary, --hold-out and "
-            "--extrapolate."
+            f"{family.name} has a fixed set of tasks: leave out --vary, --hold-out, --validation "
+            "and --extrapolate."
         )
     fields = {f.name for f in dataclasses.fields(family)}
     for name in {**new, **fixed}:
@@ -90,8 +91,11 @@ def _changed(
 def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """The parameters with what training must not see."""
     changed = dict(ranges)
+    parts: dict[str, dict[str, Any]] = defaultdict(dict)
+    said: dict[str, list[str]] = defaultdict(list)
     for flag, field, words in (
         ("--hold-out", "held_out", train.hold_out),
+        ("--validation", "validation", train.validation),
         ("--extrapolate", "beyond", train.extrapolate),
     ):
         for name, text in (_pair(flag, each) for each in words):
@@ -99,17 +103,19 @@ def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Pa
                 raise UsageError(
                     f"{flag} {name}: not a parameter that varies: give one of {', '.join(changed)}."
                 )
-            part = _part(f"{flag} {name}={text}", changed[name], text, new=field == "beyond")
-            try:
-                changed[name] = dataclasses.replace(changed[name], **part)
-            except UsageError as error:
-                raise UsageError(f"{flag} {name}={text}: {error}") from error
+            flags = f"{flag} {name}={text}"
+            said[name].append(flags)
+            parts[name] |= _part(flags, changed[name], text, field)
+    for name, part in parts.items():  # all of a parameter at once: they are checked together
+        try:
+            changed[name] = dataclasses.replace(changed[name], **part)
+        except UsageError as error:
+            raise UsageError(f"{' '.join(said[name])}: {error}") from error
     return changed
 
 
-def _part(said: str, known: Parameter, text: str, new: bool) -> dict[str, Any]:
-    """The field of a parameter that a hold-out or an extrapolation sets."""
-    field = "beyond" if new else "held_out"
+def _part(said: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
+    """The field of a parameter that a hold-out, a validation or an extrapolation sets."""
     if isinstance(known, Range):
         given = _parameter(said, text)
         if not isinstance(given, Range):
@@ -120,6 +126,7 @@ def _part(said: str, known: Parameter, text: str, new: bool) -> dict[str, Any]:
         if wrong := [v for v in values if type(v) not in (int, float)]:
             raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
         return {field: tuple(map(float, values))}
+    new = field == "beyond"
     labels = known.labels + tuple(v for v in values if v not in known.labels and new)
     if wrong := [v for v in values if v not in labels]:
         raise UsageError(f"{said}: unknown value '{wrong[0]}': give some of {known}.")
