@@ -27,10 +27,11 @@ def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) ->
     stage.knobs, stage.encoding, limit = find_knobs(stage.recipe, usual)
     first, success = _play(stage, usual, SEEDS[0])
     again, _ = _play(stage, usual, SEEDS[0])
-    if not _same(first, again):
+    if stage.recipe.exact_replay and not _same(first, again):
         raise UsageError(
             "the same seed and actions don't give the same episode twice: draw all randomness from "
-            "self.np_random, and set everything anew in reset."
+            "self.np_random, and set everything anew in reset; or give up exact resume with "
+            "--no-exact-replay (exact_replay=False in Python)."
         )
     for name, settings in trials.items():
         if not any(_live(stage, settings, seed) for seed in SEEDS):

@@ -157,7 +157,8 @@ def train_in(
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        say: called with lines for a person: how long compiling took, or why it isn't done.
+        say: called with lines for a person: how long compiling took, or why it isn't done; that
+            a run can't be resumed exactly.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -165,6 +166,11 @@ def train_in(
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
     set_matmul(run.matmul)
+    if not getattr(job.family, "exact_replay", True):
+        say(
+            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
+            "never stopped, and no parameter was checked for having an effect"
+        )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
     states = meta_train(train, job.family, state, compiled=compiled)

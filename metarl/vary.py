@@ -42,6 +42,12 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
             family = _changed(family, train, ranges, fixed)
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
+        family.exact_replay = run.exact_replay
+    elif not run.exact_replay:
+        raise UsageError(
+            f"--no-exact-replay: {family.name} is no Gymnasium environment, and repeats itself: "
+            "leave it out."
+        )
     return family  # type: ignore[no-any-return]
 
 
