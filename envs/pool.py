@@ -187,7 +187,7 @@ def _content(answer: tuple[str, int, Any]) -> Any:
 
 
 def _shut(live: dict[int, tuple[Any, Connection]], memory: list[SharedMemory]) -> None:
-    """Let workers close their environments, some of which end processes or servers; then end all."""
+    """End all workers; first they close their environments, some of which end servers in it."""
     for _, connection in live.values():
         with suppress(OSError):
             connection.send(None)

@@ -260,7 +260,7 @@ def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     An environment's own `max_steps`, as in MiniGrid, counts where it is a number before the first
     reset: BabyAI's is another for each level, and is 0 until then.
     """
-    limit = env.spec.max_episode_steps if env.spec else None
+    limit: Any = env.spec.max_episode_steps if env.spec else None
     if limit is None or limit < 0:  # gymnasium's -1: no limit
         limit = getattr(env.unwrapped, "max_steps", None)
     real = isinstance(limit, Real) and not isinstance(limit, bool) and math.isfinite(limit)

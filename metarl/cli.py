@@ -26,6 +26,7 @@ from metarl.arguments import (
     Train,
     Watch,
 )
+from metarl.json_output import only_json
 from metarl.machine import keep_memory
 from metarl.presets import preset
 
@@ -70,7 +71,9 @@ def run(command: Any) -> int:
     """Carry out a parsed command."""
     keep_memory()
     module, function = CARRIED_OUT[type(command)]
-    code: int = getattr(import_module(module), function)(command)
+    where = getattr(command, "json", None)
+    with only_json(where is True or str(where) == "-"):
+        code: int = getattr(import_module(module), function)(command)
     return code
 
 

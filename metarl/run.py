@@ -30,6 +30,7 @@ from metarl.first_state import first_state
 from metarl.gain_map import gain_map
 from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_training import meta_train, new_agent
+from metarl.own_errors import each_told, own_errors_told
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
 from metarl.ranks import first
@@ -173,7 +174,7 @@ def train_in(
         )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
-    states = meta_train(train, job.family, state, compiled=compiled)
+    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
     if not first():  # of several processes: the first one records and saves
         return (deque(states, maxlen=1) or [state])[0]
     if state.iteration == 0:
@@ -207,7 +208,7 @@ def _keep(
                 saved = state.iteration
             watch(state)
             clock = time.perf_counter()
-    except OSError:  # of the disk itself
+    except OSError:  # of the disk itself; a family's own comes as a RunError
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
         if saved < state.iteration:
@@ -220,7 +221,8 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        judged, distributions = judge(job, state)
+        with own_errors_told(job.family):
+            judged, distributions = judge(job, state)
         metrics |= judged
         tracking.histograms(state.env_steps, distributions)
     tracking.write(state.iteration, state.env_steps, metrics)
@@ -230,14 +232,15 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
     adapted: list[AnyAgent] = []
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=run.eval_steps,
-        episodes=train.episodes,
-        chunk=train.task_chunk,
-        watch=adapted.append,
-    )
+    with own_errors_told(job.family):
+        result = evaluate(
+            state.agent,
+            job.family,
+            steps=run.eval_steps,
+            episodes=train.episodes,
+            chunk=train.task_chunk,
+            watch=adapted.append,
+        )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)
@@ -245,9 +248,10 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     write_atomically(folder / "gain.png", png(gains))
     frames = []
     if can_be_filmed(job.family):
-        frames = before_and_after(
-            state.agent, job.family, run.eval_steps, train.episodes, train.seed
-        )
+        with own_errors_told(job.family):
+            frames = before_and_after(
+                state.agent, job.family, run.eval_steps, train.episodes, train.seed
+            )
         write_atomically(folder / "episode.gif", gif(frames))
     if run.track == "tensorboard":
         from metarl.board import TensorBoardTracker
