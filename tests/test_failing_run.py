@@ -130,6 +130,52 @@ def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, t
     assert record(folder) == undisturbed
 
 
+@pytest.mark.parametrize(
+    ("what", "rollout"),
+    [
+        (OSError(5, "Input/output error"), 4),
+        (OSError(28, "No space left on device"), 6),  # in an evaluation
+        (OSError(5, "Input/output error"), 15),  # in that at the end
+        (SystemExit(0), 4),
+        (MemoryError(), 4),
+        (RecursionError("too deep"), 6),
+        (ValueError("no such\nthing"), 4),
+    ],
+    ids=lambda x: repr(x).partition("(")[0],
+)
+def test_what_a_family_raises_is_not_taken_for_the_disks(
+    undisturbed, world, tmp_path, what, rollout
+):
+    """Nothing is lost, and one line says what was raised, and where."""
+
+    def trouble(number, tasks):
+        if number == rollout:
+            raise what
+
+    world.trouble = trouble
+    folder = tmp_path / "one"
+    parts = (f"world raised {type(what).__name__}", "test_failing_run.py, line ", "saved")
+    refused(TRAIN, OFTEN, folder, code=FAILURE, parts=parts)
+    newest = max(folder.glob("checkpoints/step-*.json")).stem
+    assert newest == f"step-{min((rollout - 1) // 2, 4) if rollout < 6 else rollout // 3:06d}"
+    world.trouble = lambda number, tasks: None
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+
+
+def test_what_a_family_raises_in_evaluate_is_told(world, tmp_path):
+    folder = tmp_path / "one"
+    assert metarl(TRAIN, OFTEN, folder)[0] == 0
+    world.rollouts = 0
+
+    def trouble(number, tasks):
+        raise OSError(5, "Input/output error")
+
+    world.trouble = trouble
+    parts = ("world raised OSError: [Errno 5] Input/output error", "fix it there")
+    refused("evaluate", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
+
+
 def test_ctrl_c_in_the_evaluation_at_the_end_says_how_to_get_it(undisturbed, world, tmp_path):
     folder = tmp_path / "one"
     ctrl_c(world, lambda n, tasks: n == 15)

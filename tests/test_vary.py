@@ -33,6 +33,7 @@ def built(family, vary=(), hold_out=(), extrapolate=(), set=()):
         ("0,1,2.5", Choice((0.0, 1.0, 2.5))),
         ("4x4,8x8", Choice((0.0, 1.0), labels=("4x4", "8x8"))),
         ("true,false", Choice((0.0, 1.0), labels=(True, False))),
+        ("[0,1],[1,0.5]", Choice((0.0, 1.0), labels=([0, 1], [1, 0.5]))),
     ],
 )
 def test_ranges_and_sets(words, want):
@@ -53,6 +54,16 @@ def test_what_training_does_not_see():
         "at": Choice((1.0, 2.0, 3.0), held_out=(2.0, 3.0), beyond=(7.0,)),
         "scale": Choice((0.0, 1.0), held_out=(1.0,), beyond=(2.0,), labels=("a", "b", "c")),
     }
+
+
+def test_the_switch_for_what_does_not_repeat_itself_reaches_the_family():
+    words = TrainConfig(family=COUNTER, vary=("gain=1:2",))
+    assert build_family(words, RunConfig()).exact_replay
+    family = build_family(words, RunConfig(exact_replay=False))
+    assert not family.exact_replay
+    assert not family.changed(family.vary, {}).exact_replay
+    with pytest.raises(UsageError, match="--no-exact-replay: forager is no Gymnasium"):
+        build_family(TrainConfig(), RunConfig(exact_replay=False))
 
 
 def test_constants_of_an_environment():
