@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -162,8 +161,7 @@ class GymnasiumFamily:
         if self._pool is None or self._pool.closed:
             try:
                 count = self.workers or torch.get_num_threads()
-                recipe = replace(self.recipe, exact_replay=self.exact_replay)
-                self._pool = Pool(recipe, count, self.step_timeout)
+                self._pool = Pool(self.recipe, count, self.step_timeout)
             except (Failure, Lost) as error:
                 raise RunError(f"{self.name}: {error}: mend the environment.") from error
         return self._pool
@@ -181,7 +179,8 @@ class GymnasiumFamily:
             pool = self._workers()
             try:
                 pool.share({})
-                found = pool.ask({0: ("explore", (self.settings(usual), trials))})[0]
+                question = "explore", (self.settings(usual), trials, self.exact_replay)
+                found = pool.ask({0: question})[0]
             except (UsageError, Failure, Lost) as error:
                 self.close()
                 hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."

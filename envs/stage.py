@@ -33,7 +33,6 @@ class Recipe:
     spec: EnvSpec
     fixed: Settings = field(default_factory=dict)  # parameters that don't vary, set like the rest
     functions: dict[str, Setter] = field(default_factory=dict)
-    exact_replay: bool = True  # the same seed and actions give the same episode
 
 
 class Field(NamedTuple):
