@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small import files, metarl, refused
 from world import World
 
@@ -137,7 +138,6 @@ def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, t
         (OSError(28, "No space left on device"), 6),  # in an evaluation
         (OSError(5, "Input/output error"), 15),  # in that at the end
         (SystemExit(0), 4),
-        (MemoryError(), 4),
         (RecursionError("too deep"), 6),
         (ValueError("no such\nthing"), 4),
     ],
@@ -161,6 +161,19 @@ def test_what_a_family_raises_is_not_taken_for_the_disks(
     world.trouble = lambda number, tasks: None
     assert metarl("train --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (lambda: torch.empty(10**15), "world: out of memory, with 4e+03 TB asked for at once"),
+        (lambda: bytearray(2**62), "world: out of memory, MemoryError"),
+    ],
+)
+def test_what_there_is_no_memory_for_is_told_with_its_size(world, tmp_path, allocate, said):
+    world.trouble = lambda number, tasks: allocate()
+    parts = (said, "fewer --tasks or --episodes", "smaller --task-chunk")
+    refused(TRAIN, OFTEN, tmp_path / "one", code=FAILURE, parts=parts)
 
 
 def test_what_a_family_raises_in_evaluate_is_told(world, tmp_path):

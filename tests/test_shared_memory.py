@@ -92,4 +92,5 @@ def test_a_small_dev_shm_is_no_limit():
         text=True,
         timeout=300,
     )
-    assert (run.returncode, run.stdout) == (0, "(1, 40, 1, 450, 450)\n"), run.stderr
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("(1, 40, 1, 450, 450)\n")
