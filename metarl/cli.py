@@ -28,6 +28,7 @@ from metarl.arguments import (
     Watch,
 )
 from metarl.interrupts import stop_on_signals
+from metarl.json_output import only_json
 from metarl.machine import keep_memory
 from metarl.presets import preset
 from metarl.terminal import tolerate_lost_readers
@@ -76,7 +77,9 @@ def run(command: Any) -> int:
     """Carry out a parsed command."""
     keep_memory()
     module, function = CARRIED_OUT[type(command)]
-    code: int = getattr(import_module(module), function)(command)
+    where = getattr(command, "json", None)
+    with only_json(where is True or str(where) == "-"):
+        code: int = getattr(import_module(module), function)(command)
     return code
 
 

@@ -262,6 +262,13 @@ class RunConfig:
     step_timeout: Annotated[
         float, *number("seconds after which a step of an environment counts as hung", 0.1, 1e6)
     ] = 60.0
+    exact_replay: Annotated[
+        bool,
+        arg(
+            help="demand that a Gymnasium environment repeats itself; without, as for hardware, "
+            "training can't be resumed exactly"
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
         check(self)

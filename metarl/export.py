@@ -10,6 +10,7 @@ from rich.console import Console
 
 from agents.streams import stream
 from envs import UsageError, describe, task_values
+from metarl.own_errors import own_errors_told
 from metarl.run import Loaded, open_run
 from metarl.sb3 import save_sb3, to_sb3
 from metarl.variant import parse_variant
@@ -49,9 +50,10 @@ def _adapted(command: Export, job: Loaded) -> tuple[Any, str]:
     episodes = command.episodes or job.train.episodes
     gen = stream(command.seed, "export")
     agent: Any = job.state.agent
-    before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
-    agent = agent.adapt(job.family, task, steps, episodes, gen)
-    after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+    with own_errors_told(job.family):
+        before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+        agent = agent.adapt(job.family, task, steps, episodes, gen)
+        after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
     return agent, (
         f"adapted to {describe(job.family, task_values(task)[0])} in {steps} steps of {episodes} "
         f"episodes; mean return {before:.1f} -> {after:.1f}"

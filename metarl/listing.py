@@ -17,6 +17,7 @@ from rich.text import Text
 from envs.folding import fold
 from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
+from metarl.json_output import print_json
 
 if TYPE_CHECKING:
     from metarl.arguments import Algos, Families
@@ -36,7 +37,7 @@ def families(command: Families) -> int:
     else:
         records = list(_shipped())
     if command.json:
-        print(json.dumps(records))
+        print_json(records)
     elif command.names:
         for record in records:
             _show_one(Console(markup=False), record)
@@ -110,7 +111,7 @@ def algos(command: Algos) -> int:
     """All algorithms with the settings that they fix otherwise than the default."""
     if command.json:
         records = [{"name": name, **dataclasses.asdict(a)} for name, a in ALGORITHMS.items()]
-        print(json.dumps(records))
+        print_json(records)
         return 0
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("algorithm", "what it does", "settings", "source"):

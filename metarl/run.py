@@ -29,6 +29,7 @@ from metarl.gain_map import gain_map
 from metarl.interrupts import finish_first
 from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_training import meta_train, new_agent
+from metarl.own_errors import each_told, own_errors_told
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
 from metarl.ranks import first, first_alone, wait_for_first
@@ -159,7 +160,8 @@ def train_in(
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        say: called with lines for a person: how long compiling took, or why it isn't done.
+        say: called with lines for a person: how long compiling took, or why it isn't done; that
+            a run can't be resumed exactly.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -167,9 +169,14 @@ def train_in(
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
     set_matmul(run.matmul)
+    if not getattr(job.family, "exact_replay", True):
+        say(
+            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
+            "never stopped, and no parameter was checked for having an effect"
+        )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
-    states = meta_train(train, job.family, state, compiled=compiled)
+    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
     if not first():  # of several processes: the first one records and saves
         return _follow(job, states)
     with hold(folder) as held:
@@ -215,7 +222,7 @@ def _keep(
                     saved = state.iteration
             watch(state)
             clock = time.perf_counter()
-    except OSError:  # of the disk itself
+    except OSError:  # of the disk itself; a family's own comes as a RunError
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
         place = held.place()
@@ -230,7 +237,7 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        with first_alone(f"evaluation {state.iteration}"):
+        with first_alone(f"evaluation {state.iteration}"), own_errors_told(job.family):
             judged, distributions = judge(job, state)
         metrics |= judged
         tracking.histograms(state.env_steps, distributions)
@@ -240,13 +247,14 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=run.eval_steps,
-        episodes=train.episodes,
-        chunk=train.task_chunk,
-    )
+    with own_errors_told(job.family):
+        result = evaluate(
+            state.agent,
+            job.family,
+            steps=run.eval_steps,
+            episodes=train.episodes,
+            chunk=train.task_chunk,
+        )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)
@@ -254,9 +262,10 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     write_atomically(folder / "gain.png", png(gains))
     frames = []
     if can_be_filmed(job.family):
-        frames = before_and_after(
-            state.agent, job.family, run.eval_steps, train.episodes, train.seed
-        )
+        with own_errors_told(job.family):
+            frames = before_and_after(
+                state.agent, job.family, run.eval_steps, train.episodes, train.seed
+            )
         write_atomically(folder / "episode.gif", gif(frames))
     if run.track == "tensorboard":
         from metarl.board import TensorBoardTracker
@@ -267,7 +276,8 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
         if frames:
             board.film("pictures/episode_before_and_after", frames, state.env_steps)
         if state.iteration % run.eval_every:  # else its curves have this iteration already
-            metrics, distributions = judge(job, state)
+            with own_errors_told(job.family):
+                metrics, distributions = judge(job, state)
             board.scalars(state.env_steps, metrics)
             board.histograms(state.env_steps, distributions)
         board.conclude(state.env_steps, result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from envs import RunError, UsageError, can_be_filmed, parameters, unseen
 from metarl.checkpoint import checkpoints
 from metarl.config import RunConfig, TrainConfig
+from metarl.json_output import print_json, real_stdout
 from metarl.launch import (
     by_torchrun,
     end_with_parent,
@@ -62,7 +62,8 @@ def _train_together(command: Train) -> int:
     more = ["--iterations", str(job.train.iterations), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
-    return go_on_together(folder, command.processes, more)
+    with real_stdout():
+        return go_on_together(folder, command.processes, more)
 
 
 def _train(command: Train) -> int:
@@ -89,7 +90,7 @@ def _train(command: Train) -> int:
                 f"{where}"
             ) from error
     if command.json:
-        print(json.dumps(result.to_json(job.train.algo, state.env_steps)))
+        print_json(result.to_json(job.train.algo, state.env_steps))
     show_returns(console, result, job.family)
     _show_what_is_next(console, folder, job)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import math
@@ -43,6 +44,12 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
             family = _changed(family, train, ranges, fixed)
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
+        family.exact_replay = run.exact_replay
+    elif not run.exact_replay:
+        raise UsageError(
+            f"--no-exact-replay: {family.name} is no Gymnasium environment, and repeats itself: "
+            "leave it out."
+        )
     return family  # type: ignore[no-any-return]
 
 
@@ -121,7 +128,7 @@ def _part(said: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
         if not isinstance(given, Range):
             raise UsageError(f"{said}: give LOW:HIGH, as it varies over a range.")
         return {field: (given.low, given.high)}
-    values = [_value(word) for word in text.split(",")]
+    values = [_value(word) for word in _words(text)]
     if not known.labels:
         if wrong := [v for v in values if type(v) not in (int, float)]:
             raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
@@ -155,17 +162,34 @@ def _parameter(name: str, text: str) -> Parameter:
             return Range(float(numbers[0]), float(numbers[1]), integer=whole, log=log)
         except UsageError as error:
             raise UsageError(f"{said}: {error}") from error
-    values = [_value(word) for word in text.split(",")]
-    if len(set(values)) < len(values) or len(values) < 2:
+    values = [_value(word) for word in _words(text)]
+    if any(v in values[:i] for i, v in enumerate(values)) or len(values) < 2:
         raise UsageError(f"{said}: {HOW}, two different values or more.")
     if all(type(v) in (int, float) for v in values):
         return Choice(tuple(map(float, values)))
     return Choice(tuple(map(float, range(len(values)))), labels=tuple(values))
 
 
+def _words(text: str) -> list[str]:
+    """`a,b,c` or `[0,1],[1,0]`: split at the commas that are not within brackets."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and not depth:
+            words.append("")
+        else:
+            words[-1] += letter
+    return words
+
+
 def _value(word: str) -> Any:
-    """A whole number, a number, true, false, or the word itself."""
+    """A whole number, a number, true, false, a list `[0, 1]`, or the word itself."""
     word = word.strip()
+    if word[:1] == "[":
+        try:
+            return ast.literal_eval(word)
+        except (ValueError, SyntaxError) as error:
+            raise UsageError(f"{word}: no list: give one such as [0,1] or ['a','b'].") from error
     for kind in (int, float):
         try:
             number = kind(word)

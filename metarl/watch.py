@@ -12,6 +12,7 @@ from rich.console import Console
 from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
 from metarl.checkpoint import write_atomically
+from metarl.own_errors import own_errors_told
 from metarl.pictures import PAUSE, Picture, after, film, gif, side_by_side
 from metarl.run import open_run
 from metarl.variant import named_values
@@ -37,8 +38,9 @@ def watch(command: Watch) -> int:
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes
     luck = stream(command.seed, "watch", 0, agent.device)
-    adapted = agent.adapt(family, task, steps, episodes, luck)
-    films = [film(a, family, task, command.seed) for a in (agent, adapted)]
+    with own_errors_told(family):
+        adapted = agent.adapt(family, task, steps, episodes, luck)
+        films = [film(a, family, task, command.seed) for a in (agent, adapted)]
     names = ("before", after(steps, agent.step_name))
     for name, shown in zip(names, films, strict=True):
         console.print(f"{name}: return {shown.returns[-1]:.2f} in {len(shown.returns) - 1} steps")

@@ -34,6 +34,7 @@ def built(family, vary=(), hold_out=(), extrapolate=(), set=(), validation=()):
         ("0,1,2.5", Choice((0.0, 1.0, 2.5))),
         ("4x4,8x8", Choice((0.0, 1.0), labels=("4x4", "8x8"))),
         ("true,false", Choice((0.0, 1.0), labels=(True, False))),
+        ("[0,1],[1,0.5]", Choice((0.0, 1.0), labels=([0, 1], [1, 0.5]))),
     ],
 )
 def test_ranges_and_sets(words, want):
@@ -83,6 +84,16 @@ def test_other_layouts_for_the_test_and_for_validation():
     assert known["layout"].members("test") == (60.0, 61.0)
     assert known["layout"].members("validation") == (70.0,)
     assert len(known["layout"].members("train")) == 97
+
+
+def test_the_switch_for_what_does_not_repeat_itself_reaches_the_family():
+    words = TrainConfig(family=COUNTER, vary=("gain=1:2",))
+    assert build_family(words, RunConfig()).exact_replay
+    family = build_family(words, RunConfig(exact_replay=False))
+    assert not family.exact_replay
+    assert not family.changed(family.vary, {}).exact_replay
+    with pytest.raises(UsageError, match="--no-exact-replay: forager is no Gymnasium"):
+        build_family(TrainConfig(), RunConfig(exact_replay=False))
 
 
 def test_constants_of_an_environment():
