@@ -37,7 +37,22 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "lr_decay": True,
         "iterations": 120,
     },
-    "cartpole": {"inner_lr": 1.0, "iterations": 60},
+    # The first step finds the action mapping, further ones the target. A push moves the cart the
+    # wrong way before it moves it the right way, so credit must reach a second ahead and more.
+    "cartpole": {
+        "hidden": (32, 32),
+        "tasks": 10,
+        "inner_steps": 3,
+        "multi_step": True,
+        "step_size": "per-step",
+        "inner_lr": 2.0,
+        "gamma": 0.995,
+        "epochs": 4,
+        "meta_lr": 1.5e-2,
+        "meta_lr_of_steps": 3e-2,
+        "lr_decay": True,
+        "iterations": 24,
+    },
     "pendulum": {
         "inner_lr": 0.3,
         "gamma": 0.95,
