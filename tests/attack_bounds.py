@@ -53,7 +53,7 @@ BOUNDS = {
     "maze": (-1.28, "proven"),
     "forager": (0.0, "proven"),
 }
-GAMMA = {"snake": 0.9, "maze": 0.9, "forager": 0.9}  # else 0.99
+GAMMA = {"acrobot": 0.9, "snake": 0.9, "maze": 0.9, "forager": 0.9}  # else 0.99
 
 
 def raw(name: str, obs: Tensor) -> Tensor:
