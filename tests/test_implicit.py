@@ -70,7 +70,7 @@ def test_the_gradient_is_that_through_all_iterations(case):
     loss = loss_of(cfg, now, data, path, first=True)
     through = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
     data = data._replace(path=[{k: p.detach() for k, p in fast.items()} for fast in path])
-    value, grads = implicit_gradient(cfg, agent, weights, data)
+    value, grads, residual = implicit_gradient(cfg, agent, weights, data)
     assert_close(value, loss.detach())
     assert_close(list(grads.values()), list(through), rtol=1e-6, atol=1e-9)
     blind = implicit_gradient(dataclasses.replace(cfg, cg_steps=1), agent, weights, data)[1]
@@ -85,7 +85,7 @@ def test_it_leaves_an_agent_that_does_not_adapt_its_plain_gradient():
     data = data._replace(path=[now.fast(len(data.query.obs))])
     loss = loss_of(cfg, now, data, data.path, first=True)
     plain = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
-    _, grads = implicit_gradient(cfg, agent, weights, data)
+    _, grads, _ = implicit_gradient(cfg, agent, weights, data)
     assert_close(list(grads.values()), list(plain))
     assert set(grads) <= set(named_weights(agent))
 
@@ -100,7 +100,7 @@ def test_an_update_goes_by_the_mean_gradient_of_all_tasks(chunk):
     gen, want = torch.Generator().manual_seed(2), dict.fromkeys(update.weights, 0.0)
     for part in chunks(task, chunk):
         data = play_and_adapt(cfg, agent, family, part, gen)
-        _, grads = implicit_gradient(cfg, agent, trained_weights(cfg, agent), data)
+        _, grads, _ = implicit_gradient(cfg, agent, trained_weights(cfg, agent), data)
         want = {k: want[k] + len(part[0]) / 5 * g for k, g in grads.items()}
     first = {k: 10 * update.opt[f"{k}/exp_avg"] for k in update.weights}  # of Adam's first moment
     assert_close(first, want, rtol=1e-4, atol=1e-6)
