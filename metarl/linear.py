@@ -44,7 +44,7 @@ def solve(product: Product, b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         r = rest
     missed = b - product(x)  # what recursion says of the residual has rounding errors of its own
     norm = torch.linalg.vector_norm(b, dim=1)
-    return x, torch.where(norm > 0, torch.linalg.vector_norm(missed, dim=1) / norm, 0)
+    return x, torch.where(norm == 0, 0, torch.linalg.vector_norm(missed, dim=1) / norm)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

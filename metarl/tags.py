@@ -33,6 +33,17 @@ SUCCESS = {
     "train/success_before": Tag("share", "of episodes that succeeded, before adaptation"),
     "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
 }
+IMPLICIT = {
+    "train/unsolved_tasks": Tag(
+        "tasks", "imaml: whose linear system was not solved, so that the update was left out"
+    ),
+    "train/system_residual": Tag(
+        "1", "imaml: residual over right-hand side of linear systems, mean over tasks"
+    ),
+    "train/proximal_residual": Tag(
+        "1", "imaml: next inner iteration against all before it, 0 at the proximal point"
+    ),
+}
 EVAL = {
     "eval/return_step_K": Tag("return", "unseen tasks after K steps of adaptation, mean"),
 }
@@ -67,7 +78,7 @@ PICTURES = {
 }
 TEXTS = {"about/run": Tag("text", "command, settings and versions")}
 
-SCALARS = {**TRAIN, **SUCCESS, **EVAL, **INNER, **JUDGED, **TIME, **CLOCK}
+SCALARS = {**TRAIN, **SUCCESS, **IMPLICIT, **EVAL, **INNER, **JUDGED, **TIME, **CLOCK}
 TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
 
 # Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
@@ -86,6 +97,8 @@ LAYOUT = {
         "entropy after adaptation (nats)": ["train/entropy"],
         "norm of the meta-gradient": ["train/grad_norm"],
         "skipped updates, diverged episodes": ["train/skipped_updates", "train/diverged"],
+        "imaml: residuals": ["train/system_residual", "train/proximal_residual"],
+        "imaml: unsolved tasks": ["train/unsolved_tasks"],
     },
     "3. How does it adapt?": {
         "step size of adaptation": ["inner/step_size"],
@@ -97,15 +110,23 @@ LAYOUT = {
 }
 
 
-def columns(eval_steps: int, success: bool = False, inner: bool = False) -> tuple[str, ...]:
+def columns(
+    eval_steps: int, success: bool = False, inner: bool = False, implicit: bool = False
+) -> tuple[str, ...]:
     """The header of `metrics.csv`.
 
     Args:
         success: simulators say which episodes succeeded.
         inner: the agent adapts by steps on its weights.
+        implicit: the outer rule solves linear systems.
     """
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
-    optional = (*(SUCCESS if success else ()), *returns, *(INNER if inner else ()))
+    optional = (
+        *(SUCCESS if success else ()),
+        *(IMPLICIT if implicit else ()),
+        *returns,
+        *(INNER if inner else ()),
+    )
     return ("iteration", "env_steps", *TRAIN, *optional, *TIME)
 
 

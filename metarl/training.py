@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from envs import RunError, UsageError, can_be_filmed, parameters
+from metarl.about import command as command_of
 from metarl.config import RunConfig, TrainConfig
 from metarl.launch import by_torchrun, go_on_together, leave, name_for_restarts, restarted
 from metarl.machine import choose_device, cores
+from metarl.meta_training import why_skipped
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.state import TrainState, moved
@@ -45,7 +47,7 @@ def _train_together(command: Train) -> int:
     """Start or find the run here, and let several processes go on with it."""
     threads = command.threads or max(cores() // command.processes, 1)
     folder, job = _open(dataclasses.replace(command, threads=threads))
-    more = ["--iterations", str(job.train.iterations), "--processes", str(command.processes)]
+    more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
     return go_on_together(folder, command.processes, more)
@@ -58,9 +60,8 @@ def _train(command: Train) -> int:
     _say_who_goes_on(console, folder, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = quote(str(folder))
-    again = f"go on with: metarl train --resume {name}"
-    if job.train.iterations != from_first(lambda: read_config(folder)[0].iterations):
-        again += f" --iterations {job.train.iterations}"
+    unlike = from_first(lambda: _unlike_its_start(folder, job))
+    again = " ".join([f"go on with: metarl train --resume {name}", *unlike])
     try:
         with _progress(console, job.train.iterations, job.state.iteration) as watch:
             state = train_in(folder, job, watch, say=console.print)
@@ -81,6 +82,16 @@ def _train(command: Train) -> int:
     show_returns(console, result, job.family)
     _show_what_is_next(console, folder, job)
     return 0
+
+
+def _unlike_its_start(folder: Path, job: Loaded) -> list[str]:
+    """The flags of a run that was made longer, which its folder doesn't know of."""
+    started, flags = read_config(folder)[0], []
+    if job.train.iterations != started.iterations:
+        flags += ["--iterations", str(job.train.iterations)]
+    if job.train.lr_decay != started.lr_decay:
+        flags += ["--no-lr-decay"]
+    return flags
 
 
 def _say_who_goes_on(console: Console, folder: Path, job: Loaded) -> None:
@@ -107,10 +118,18 @@ def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:
         f"metarl evaluate {name} --baselines",
         f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
         *film,
-        f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
+        _longer(name, job),
         *(look if job.run.track == "tensorboard" else []),
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def _longer(name: str, job: Loaded) -> str:
+    """The command that trains twice as long: where step sizes have fallen to 0, from the start."""
+    twice = 2 * job.train.iterations
+    if job.train.lr_decay:
+        return command_of(dataclasses.replace(job.train, iterations=twice), job.run)
+    return f"metarl train --resume {name} --iterations {twice}"
 
 
 def _open_together(command: Train) -> tuple[Path, Loaded]:
@@ -151,7 +170,14 @@ def _open(command: Train) -> tuple[Path, Loaded]:
             f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
             "more, or leave it out."
         )
-    train = dataclasses.replace(job.train, iterations=command.iterations)
+    if job.train.lr_decay and command.lr_decay and command.iterations != job.train.iterations:
+        raise UsageError(
+            f"--iterations {command.iterations}: step sizes of {folder} fall to 0 over the "
+            f"{job.train.iterations} iterations that it was started with (--lr-decay); leave "
+            "--iterations out, start a new run with it, or give --no-lr-decay too, which goes on "
+            "with whole step sizes."
+        )
+    train = dataclasses.replace(job.train, iterations=command.iterations, lr_decay=command.lr_decay)
     return folder, dataclasses.replace(job, train=train)
 
 
@@ -186,7 +212,7 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
                 )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
-                    f"iteration {state.iteration}: meta-gradient not finite, update skipped"
+                    f"iteration {state.iteration}: {why_skipped(m)}, update skipped"
                 )
 
         yield watch

@@ -25,7 +25,7 @@ def shipped_trackers(folder: Path, job: Loaded) -> list[Tracker]:
     if run.track == "none":
         return []
     success, inner = getattr(job.family, "success", False), isinstance(state.agent, Agent)
-    header = columns(run.eval_steps, success, inner)
+    header = columns(run.eval_steps, success, inner, job.train.outer == "implicit")
     csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
     if run.track == "csv":
         return [csv]

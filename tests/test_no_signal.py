@@ -135,7 +135,7 @@ def test_training_where_every_arm_pays_leaves_the_slow_weights(algo, pay):
     before = named_weights(new_agent(cfg, family))
     (state,) = meta_train(cfg, family)
     assert state.skipped == 0
-    # The KL that ProMP adds is 0 but for rounding, of which Adam makes a thousandth of a step at most.
+    # The KL that ProMP adds is 0 but for rounding, which Adam enlarges.
     atol = 1e-3 * cfg.meta_lr if algo == "promp" else 0
     assert_close(named_weights(state.agent), before, rtol=0, atol=atol)
 
