@@ -1,4 +1,4 @@
-"""Write the table of docs/results.md that docs/algorithms.csv is of: `python tests/write_algorithms.py`."""
+"""`python tests/write_algorithms.py` writes the table of docs/algorithms.csv in results.md."""
 
 import csv
 import re
@@ -30,7 +30,7 @@ def line(family, algo, seeds):
     ]
     steps, minutes = numbers("million_env_steps"), numbers("minutes")
     names = ", ".join(row["seed"] for row in seeds)
-    least = f"{min(minutes):.1f}" if minutes else "–"
+    least = f"{min(minutes):.1f}" if minutes else ""
     cells = (f"`{family}`", f"`{algo}`", names, *returns, f"{mean(steps):.1f}", least)
     return f"| {' | '.join(cells)} |\n"
 
