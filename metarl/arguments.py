@@ -25,7 +25,7 @@ class Train(RunConfig, TrainConfig):
         Path | None,
         arg(
             help="go on with the run in this folder; only --iterations, --device, --processes and "
-            "--rank-timeout may differ"
+            "--rank-timeout may differ; with --lr-decay, more iterations need --no-lr-decay too"
         ),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False

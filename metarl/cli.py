@@ -114,7 +114,8 @@ def _parse_train(words: list[str]) -> Any:
     got = _tyro("metarl train", Train, words, default=saved)
     for field in dataclasses.fields(Train):
         was, now = getattr(saved, field.name), getattr(got, field.name)
-        if was != now and field.name not in MAY_DIFFER:
+        falls_no_more = field.name == "lr_decay" and not now
+        if was != now and field.name not in MAY_DIFFER and not falls_no_more:
             raise UsageError(
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."

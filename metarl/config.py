@@ -149,7 +149,11 @@ class TrainConfig(Origin):
     ] = 1e-3
     lr_decay: Annotated[
         bool,
-        arg(help="let these, and a memory's entropy bonus, fall linearly to 0 over the whole run"),
+        arg(
+            help="let these, and a memory's entropy bonus, fall linearly to 0 over the iterations "
+            "that the run is started with; more of them then need --no-lr-decay, and have whole "
+            "step sizes"
+        ),
     ] = False
     max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 1e-9)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5
@@ -218,7 +222,13 @@ class TrainConfig(Origin):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run does beside learning; none of it changes what is learned, but for `threads`."""
+    """What a run does besides learning.
+
+    Numbers in another order or of another precision lead to another run: with another `device`,
+    number of `threads`, `matmul` or choice of `compile` it is equal in kind and not to the bit;
+    with another number of `processes`, episodes come from other streams. The rest changes nothing
+    that is learned.
+    """
 
     device: Annotated[
         str, arg(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one")

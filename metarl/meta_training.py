@@ -74,7 +74,7 @@ def meta_train(
 
 
 def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
-    """The settings of one iteration."""
+    """The settings of one iteration: with `lr_decay`, by how much of `cfg.iterations` is left."""
     if not cfg.lr_decay:
         return cfg
     left = 1 - iteration / cfg.iterations
@@ -135,10 +135,11 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
     agent: Any = state.agent if bad else with_weights(state.agent, update.weights)
     in_a_row = state.skipped_in_a_row + 1 if bad else 0
     if in_a_row >= MAX_SKIPPED:
+        solving = ", or more --cg-steps" if metrics.get("train/unsolved_tasks") else ""
         raise RunError(
-            f"meta-gradient not finite {in_a_row} times in a row "
+            f"{why_skipped(metrics)} {in_a_row} times in a row "
             f"at iteration {state.iteration + 1}: "
-            "start a new run with a lower --inner-lr or --meta-lr."
+            f"start a new run with a lower --inner-lr or --meta-lr{solving}."
         )
     metrics["train/skipped_updates"] = float(state.skipped + bad)
     return dataclasses.replace(
@@ -151,3 +152,10 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
         skipped_in_a_row=in_a_row,
         metrics=metrics,
     )
+
+
+def why_skipped(metrics: dict[str, float]) -> str:
+    """What was wrong with an update."""
+    if unsolved := metrics.get("train/unsolved_tasks"):
+        return f"linear systems of {unsolved:.0f} tasks not solved"
+    return "meta-gradient not finite"

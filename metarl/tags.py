@@ -36,6 +36,17 @@ SUCCESS = {
     "train/success_before": Tag("share", "of episodes that succeeded, before adaptation"),
     "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
 }
+IMPLICIT = {
+    "train/unsolved_tasks": Tag(
+        "tasks", "imaml: whose linear system was not solved, so that the update was left out"
+    ),
+    "train/system_residual": Tag(
+        "1", "imaml: residual over right-hand side of linear systems, mean over tasks"
+    ),
+    "train/proximal_residual": Tag(
+        "1", "imaml: next inner iteration against all before it, 0 at the proximal point"
+    ),
+}
 EVAL = {
     "eval/return_step_K": Tag("return", "validation tasks after K steps of adaptation, mean"),
 }
@@ -80,7 +91,17 @@ PICTURES = {
 }
 TEXTS = {"about/run": Tag("text", "command, settings and versions")}
 
-SCALARS = {**TRAIN, **SUCCESS, **EVAL, **ORACLE, **INNER, **FINAL, **TIME, **CLOCK}
+SCALARS = {
+    **TRAIN,
+    **SUCCESS,
+    **IMPLICIT,
+    **EVAL,
+    **ORACLE,
+    **INNER,
+    **FINAL,
+    **TIME,
+    **CLOCK,
+}
 TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
 
 # Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
@@ -104,6 +125,8 @@ LAYOUT = {
         "skipped updates, diverged episodes": ["train/skipped_updates", "train/diverged"],
         "steps of an episode": ["train/episode_length"],
         "learning rates": ["train/meta_lr", "train/meta_lr_of_steps"],
+        "imaml: residuals": ["train/system_residual", "train/proximal_residual"],
+        "imaml: unsolved tasks": ["train/unsolved_tasks"],
     },
     "3. How does it adapt?": {
         "step size of adaptation": ["inner/step_size"],
@@ -116,7 +139,11 @@ LAYOUT = {
 
 
 def columns(
-    eval_steps: int, success: bool = False, inner: bool = False, oracle: bool = False
+    eval_steps: int,
+    success: bool = False,
+    inner: bool = False,
+    oracle: bool = False,
+    implicit: bool = False,
 ) -> tuple[str, ...]:
     """The header of `metrics.csv`.
 
@@ -124,10 +151,16 @@ def columns(
         success: simulators say which episodes succeeded.
         inner: the agent adapts by steps on its weights.
         oracle: the family knows the best return.
+        implicit: the outer rule solves linear systems.
     """
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
-    best, steps = (ORACLE if oracle else ()), (INNER if inner else ())
-    optional = (*(SUCCESS if success else ()), *returns, *best, *steps)
+    optional = (
+        *(SUCCESS if success else ()),
+        *(IMPLICIT if implicit else ()),
+        *returns,
+        *(ORACLE if oracle else ()),
+        *(INNER if inner else ()),
+    )
     return ("iteration", "env_steps", *TRAIN, *optional, *TIME)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from envs import RunError, UsageError, can_be_filmed, parameters, unseen
+from metarl.about import command as command_of
 from metarl.checkpoint import checkpoints
 from metarl.config import RunConfig, TrainConfig
 from metarl.json_output import print_json, real_stdout
@@ -28,6 +29,7 @@ from metarl.launch import (
     restarted,
 )
 from metarl.machine import choose_device, cores
+from metarl.meta_training import why_skipped
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.run_folder import FolderTaken, hold, numbered, where_is
@@ -59,7 +61,7 @@ def _train_together(command: Train) -> int:
     threads = command.threads or max(cores() // command.processes, 1)
     with ExitStack() as held:  # until the processes are there, which hold the folder themselves
         folder, job = _open(dataclasses.replace(command, threads=threads), held)
-    more = ["--iterations", str(job.train.iterations), "--processes", str(command.processes)]
+    more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
     with real_stdout():
@@ -73,7 +75,8 @@ def _train(command: Train) -> int:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)
         _say_what_validates(console, job)
-        where = _Where(folder, job, from_first(lambda: read_config(folder)[0].iterations))
+        unlike = from_first(lambda: _unlike_its_start(folder, job))
+        where = _Where(folder, job.train.iterations, unlike)
         try:
             with _progress(console, job.train.iterations, job.state.iteration) as watch:
                 state = train_in(folder, job, watch, say=console.print)
@@ -101,20 +104,27 @@ class _Where:
     """What is saved of a run, and how to go on with it, as a sentence."""
 
     folder: Path
-    job: Loaded
-    recorded: int  # iterations in its settings, which --iterations may have raised
+    iterations: int
+    flags: list[str]  # of a run that was made longer, which its folder doesn't know of
 
     def __str__(self) -> str:
         place = where_is(self.folder)
         found = checkpoints(place / "checkpoints") if place else []
         if not (place and found):
             return "nothing is saved."
-        total = self.job.train.iterations
-        more = f" --iterations {total}" if total != self.recorded else ""
-        return (
-            f"iteration {int(found[-1].stem.removeprefix('step-'))} of {total} is saved; "
-            f"go on with: metarl train --resume {quote(str(place))}{more}"
-        )
+        again = " ".join([f"metarl train --resume {quote(str(place))}", *self.flags])
+        saved = int(found[-1].stem.removeprefix("step-"))
+        return f"iteration {saved} of {self.iterations} is saved; go on with: {again}"
+
+
+def _unlike_its_start(folder: Path, job: Loaded) -> list[str]:
+    """The flags of a run that was made longer, which its folder doesn't know of."""
+    started, flags = read_config(folder)[0], []
+    if job.train.iterations != started.iterations:
+        flags += ["--iterations", str(job.train.iterations)]
+    if job.train.lr_decay != started.lr_decay:
+        flags += ["--no-lr-decay"]
+    return flags
 
 
 def _say_who_goes_on(console: Console, folder: Path, job: Loaded) -> None:
@@ -151,10 +161,18 @@ def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:
         f"metarl evaluate {name} --baselines",
         f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
         *film,
-        f"metarl train --resume {name} --iterations {2 * job.train.iterations}",
+        _longer(name, job),
         *(look if job.run.track == "tensorboard" else []),
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def _longer(name: str, job: Loaded) -> str:
+    """The command that trains twice as long: where step sizes have fallen to 0, from the start."""
+    twice = 2 * job.train.iterations
+    if job.train.lr_decay:
+        return command_of(dataclasses.replace(job.train, iterations=twice), job.run)
+    return f"metarl train --resume {name} --iterations {twice}"
 
 
 def _open_together(command: Train, held: ExitStack) -> tuple[Path, Loaded]:
@@ -197,7 +215,14 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Loaded]:
             f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
             "more, or leave it out."
         )
-    train = dataclasses.replace(job.train, iterations=command.iterations)
+    if job.train.lr_decay and command.lr_decay and command.iterations != job.train.iterations:
+        raise UsageError(
+            f"--iterations {command.iterations}: step sizes of {folder} fall to 0 over the "
+            f"{job.train.iterations} iterations that it was started with (--lr-decay); leave "
+            "--iterations out, start a new run with it, or give --no-lr-decay too, which goes on "
+            "with whole step sizes."
+        )
+    train = dataclasses.replace(job.train, iterations=command.iterations, lr_decay=command.lr_decay)
     return folder, dataclasses.replace(job, train=train)
 
 
@@ -247,7 +272,7 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
                 )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 progress.console.print(
-                    f"iteration {state.iteration}: meta-gradient not finite, update skipped"
+                    f"iteration {state.iteration}: {why_skipped(m)}, update skipped"
                 )
 
         yield watch

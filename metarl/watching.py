@@ -24,8 +24,8 @@ def shipped_trackers(folder: Path, job: Loaded) -> list[Tracker]:
     if run.track == "none":
         return []
     success, inner = getattr(job.family, "success", False), isinstance(state.agent, Agent)
-    oracle = hasattr(job.family, "oracle")
-    header = columns(run.eval_steps, success, inner, oracle)
+    oracle, implicit = hasattr(job.family, "oracle"), job.train.outer == "implicit"
+    header = columns(run.eval_steps, success, inner, oracle, implicit)
     csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
     if run.track == "csv":
         return [csv]
