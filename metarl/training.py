@@ -7,24 +7,26 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from envs import RunError, UsageError, can_be_filmed, parameters
 from metarl.config import RunConfig, TrainConfig
+from metarl.family_record import recorded_family, texts
 from metarl.launch import by_torchrun, go_on_together, leave, name_for_restarts, restarted
 from metarl.machine import choose_device, cores
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
+from metarl.settings_file import read_settings
 from metarl.state import TrainState, moved
 from metarl.tables import show_returns
-from metarl.vary import build_family
+from metarl.trust import typed
 
 if TYPE_CHECKING:
     from metarl.arguments import Train
@@ -48,6 +50,8 @@ def _train_together(command: Train) -> int:
     more = ["--iterations", str(job.train.iterations), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
+    if job.reopening:  # this process has been told to trust the folder
+        more.append("--trust")
     return go_on_together(folder, command.processes, more)
 
 
@@ -58,7 +62,7 @@ def _train(command: Train) -> int:
     _say_who_goes_on(console, folder, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = quote(str(folder))
-    again = f"go on with: metarl train --resume {name}"
+    again = f"go on with: metarl train --resume {name}{job.reopening}"
     if job.train.iterations != from_first(lambda: read_config(folder)[0].iterations):
         again += f" --iterations {job.train.iterations}"
     try:
@@ -101,6 +105,7 @@ def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:
     console.print("Next:")
     known = parameters(job.family)
     outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    name += job.reopening
     film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
     look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
     for line in (
@@ -117,16 +122,16 @@ def _open_together(command: Train) -> tuple[Path, Loaded]:
     """The first rank makes or finds the run, the others get its settings and its state."""
     own = []
 
-    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState]:
+    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState, Mapping[str, Any]]:
         folder, job = _open(command)
         own.append(job)
-        return folder, job.train, job.run, job.state
+        return folder, job.train, job.run, job.state, job.record
 
-    folder, train, run, state = from_first(opened)
+    folder, train, run, state, record = from_first(opened)
     if own:
         return folder, own[0]
     there = moved(state, choose_device(command.device))
-    return folder, Loaded(train, run, build_family(train, run), there)
+    return folder, Loaded(train, run, recorded_family(train, run, record), there, record)
 
 
 def _open(command: Train) -> tuple[Path, Loaded]:
@@ -145,7 +150,8 @@ def _open(command: Train) -> tuple[Path, Loaded]:
         return folder, start(
             folder, TrainConfig(**settings), RunConfig(**{**about, "processes": count})
         )
-    job = open_run(folder, command.device, begin=True)
+    trust = command.trust or (again and _names_it(command, folder))
+    job = open_run(folder, command.device, begin=True, trust=trust, advice="give --trust")
     if command.iterations < job.state.iteration:
         raise UsageError(
             f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
@@ -153,6 +159,12 @@ def _open(command: Train) -> tuple[Path, Loaded]:
         )
     train = dataclasses.replace(job.train, iterations=command.iterations)
     return folder, dataclasses.replace(job, train=train)
+
+
+def _names_it(command: Train, folder: Path) -> bool:
+    """Whether a command that was started once more names all that its folder would import."""
+    found = read_settings(folder)
+    return typed(command, found.train, texts(found.family))
 
 
 def _default_folder(command: Train) -> Path:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
-from metarl.checkpoint import write_atomically
+from metarl.files import check_output, write_atomically
 from metarl.pictures import Picture, film, gif, side_by_side
 from metarl.run import open_run
 from metarl.variant import named_values
@@ -26,7 +26,7 @@ def watch(command: Watch) -> int:
     """`metarl watch RUN`: adapt to one variant, and film an episode before and one after."""
     out = command.out or command.run / "watch.gif"
     _check_out(out)
-    job = open_run(command.run, command.device)
+    job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):
@@ -85,8 +85,7 @@ def _check_out(out: Path) -> None:
     """Raise UsageError for a film that can't be written, before anything is played."""
     if out.suffix not in (".gif", ".mp4"):
         raise UsageError(f"--out {out}: unknown ending; give a file that ends in .gif or .mp4.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: no folder {out.parent}; make it, or give another.")
+    check_output("--out", out)
 
 
 def save(frames: list[Picture], out: Path) -> Path:
