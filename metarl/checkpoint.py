@@ -34,7 +34,7 @@ def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = 
     """Write the state; older checkpoints but one are removed once it is safe.
 
     Args:
-        config: the digest of the run's settings.
+        config: the digest of the run's settings; without it the checkpoint fits any.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"step-{state.iteration:06d}"
@@ -85,7 +85,7 @@ def load_checkpoint(
             f"{path} belongs to family '{record['family']}', not '{cfg.family}': "
             "put back the checkpoints of this run."
         )
-    if record["format"] >= SIGNED and record.get("config_sha256", "") != config:
+    if record["format"] >= SIGNED and record.get("config_sha256") not in (config, ""):
         raise UsageError(
             f"{path} belongs to a run with another config.json: put back the checkpoints, or the "
             "config.json, of this run."

@@ -102,7 +102,8 @@ def _settings(record: dict[str, Any]) -> Settings:
             + "start a new run."
             + (f" It names code that would be imported: {', '.join(code)}." if code else "")
         )
-    return Settings(train, run, family, {k: str(start.get(k, "")) for k in FILES}, digest)
+    told = {**record["train"], **start}  # before format 5 these were among the settings
+    return Settings(train, run, family, {k: str(told.get(k, "")) for k in FILES}, digest)
 
 
 def _short(error: Exception) -> str:

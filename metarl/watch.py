@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +115,13 @@ def _mp4(frames: list[Picture], out: Path) -> None:
     import imageio_ffmpeg
 
     height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec takes even sizes
-    writer = imageio_ffmpeg.write_frames(
-        str(out), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
-    )
-    writer.send(None)
-    for frame in frames:
-        writer.send(frame[:height, :width].tobytes())
-    writer.close()
+    with tempfile.TemporaryDirectory() as folder:  # ffmpeg would follow a link at `out`
+        made = Path(folder) / "film.mp4"
+        writer = imageio_ffmpeg.write_frames(
+            str(made), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
+        )
+        writer.send(None)
+        for frame in frames:
+            writer.send(frame[:height, :width].tobytes())
+        writer.close()
+        write_atomically(out, made.read_bytes())

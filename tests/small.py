@@ -41,8 +41,10 @@ def trained():
 
 
 def at(state, iteration):
-    """The state as another iteration's, recognisable by its counters."""
-    return dataclasses.replace(state, iteration=iteration, env_steps=100 * iteration)
+    """The state as another iteration's, recognizable by its counters."""
+    skipped = 0 if state.opt else iteration  # without moments of Adam nothing was learned
+    counters = {"iteration": iteration, "env_steps": 100 * iteration, "skipped": skipped}
+    return dataclasses.replace(state, **counters)
 
 
 def sign(run, record):
