@@ -78,6 +78,9 @@ def read_tensors(blob: bytes) -> dict[str, Tensor]:
         if sum(info.file_size for info in members) > len(blob):
             raise Damaged("its parts are larger than it is")
         (name,) = [i.filename for i in members if PurePosixPath(i.filename).name == "data.pkl"]
+        order = str(PurePosixPath(name).parent / "byteorder")
+        if order in archive.NameToInfo and read_member(archive, order, 10) != b"little":
+            raise Damaged("its bytes are in another order")
         text = read_member(archive, name, MB)
         _check_opcodes(text)
         found = _Reader(text, archive, PurePosixPath(name).parent, len(blob)).load()
