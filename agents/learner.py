@@ -31,7 +31,12 @@ class Learner(Protocol):
         episodes: int = 20,
         gen: torch.Generator | None = None,
     ) -> L:
-        """Play and learn in turn, `steps` times, on new episodes each time."""
+        """Play and learn in turn, `steps` times, on new episodes each time.
+
+        Raises:
+            UsageError: the family has other spaces than the agent.
+        """
+        check_spaces(self, family)
         agent = self
         for _ in range(steps):
             agent = agent.learn(agent.play(family, task, episodes, gen))

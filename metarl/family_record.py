@@ -66,7 +66,7 @@ def recorded_family(train: TrainConfig, run: RunConfig, record: Record) -> Famil
         return make(train, run, record)  # type: ignore[no-any-return]
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"'{train.family}' can't be made as it was recorded ({error!r}): open the run in "
             "Python, with the family object: metarl.load(RUN, family=...)."
@@ -76,7 +76,10 @@ def recorded_family(train: TrainConfig, run: RunConfig, record: Record) -> Famil
 def texts(record: Record) -> list[str]:
     """All texts among the values that the family is made with, labels of parameters too."""
     parts = [record.get(part, {}) for part in ("fields", "vary", "fixed")]
-    return [text for part in parts for text in _texts(part)]
+    try:
+        return [text for part in parts for text in _texts(part)]
+    except RecursionError:
+        raise UsageError("the record of the family is nested too deeply: restore it.") from None
 
 
 def check_same(train: TrainConfig, family: Family, record: Record) -> None:

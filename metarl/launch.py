@@ -64,7 +64,8 @@ def go_on_together(folder: Path, count: int, more: list[str]) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
     )
-    words = ["-m", "metarl", "train", "--resume", str(folder), *more]
+    # -P: the working folder may be someone else's run, and no place for modules.
+    words = ["-P", "-m", "metarl", "train", "--resume", str(folder), *more]
     for restart in range(RESTARTS + 1):
         try:
             elastic_launch(config, sys.executable)(*words)
