@@ -13,6 +13,8 @@ from metarl.bench.arguments import Bench
 from metarl.bounds import check, number
 from metarl.config import RunConfig, TrainConfig
 
+TRUST = "import what the run's folder names, such as module:Class; only if you trust who made it"
+
 
 @dataclass(frozen=True)
 class Train(RunConfig, TrainConfig):
@@ -75,6 +77,7 @@ class Evaluate:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -117,6 +120,7 @@ class Compare:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -147,6 +151,7 @@ class Export:
         *number("episodes of the variant for each step; by default the run's", 2, 100_000),
     ] = None
     seed: Annotated[int, *number("seed of these episodes", 0)] = 0
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -185,6 +190,7 @@ class Watch:
     ] = None
     window: Annotated[bool, arg(help="show it in a window instead of writing a file")] = False
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
 from metarl.evaluation import Evaluation
+from metarl.files import check_output, read_table
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
 from metarl.pictures import legend_below
@@ -76,10 +76,17 @@ def _curve(path: Path) -> Array:
     """Million environment steps and return of each evaluation during training, (evaluations, 2)."""
     if not path.exists():
         return np.zeros((0, 2))
-    with path.open(newline="", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else ()) if name.startswith("eval/return_step_")]
-    points = [(float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in rows if r.get(names[-1])]
+    header, *rows = read_table(path) or [[]]
+    names = [name for name in header if name.startswith("eval/return_step_")]
+    if not names:
+        return np.zeros((0, 2))
+    named = [dict(zip(header, row, strict=False)) for row in rows]
+    try:
+        points = [
+            (float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in named if r.get(names[-1])
+        ]
+    except (ValueError, KeyError, IndexError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}): restore it, or move it away.") from error
     return np.array(points).reshape(-1, 2)
 
 
@@ -141,8 +148,7 @@ def check_figure(flag: str, path: Path | None) -> None:
     """Raise UsageError, before anything is computed, for a figure that can't be written."""
     if path and path.suffix not in FIGURES:
         raise UsageError(f"{flag} {path}: unknown ending; give one of {', '.join(FIGURES)}.")
-    if path and not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: no folder {path.parent}; make it, or give another.")
+    check_output(flag, path)
 
 
 def encode(figure: Figure, ending: str) -> bytes:

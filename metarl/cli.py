@@ -33,7 +33,9 @@ from metarl.machine import keep_memory
 from metarl.presets import preset
 from metarl.terminal import tolerate_lost_readers
 
-MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
+MAY_DIFFER = (
+    *("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json", "trust"),
+)
 # Module and function; a command loads what it needs alone.
 CARRIED_OUT = {
     Train: ("metarl.training", "train"),
@@ -51,8 +53,6 @@ USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is 2 for a user's mistake, 1 for a failure while running."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if "" not in sys.path:
-        sys.path.append("")  # a user's `module:Class` lies in the folder where metarl is started
     # Environments draw their pictures without a screen, and would complain that there is none.
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -105,12 +105,14 @@ def _parse_train(words: list[str]) -> Any:
     if asked.resume is None:
         chosen = preset(asked.family, asked.algo)
         return _tyro("metarl train", Train, words, default=Train(**dataclasses.asdict(chosen)))
-    from metarl.run import read_config
+    from metarl.family_record import texts
+    from metarl.settings_file import read_settings
+    from metarl.trust import typed
 
     if asked.run is not None:
         raise UsageError(f"--run {asked.run}: leave it out with --resume, which names the folder.")
-    train, run = read_config(asked.resume)
-    saved = Train(**dataclasses.asdict(train), **dataclasses.asdict(run))
+    found = read_settings(asked.resume)
+    saved = Train(**dataclasses.asdict(found.train), **dataclasses.asdict(found.run))
     got = _tyro("metarl train", Train, words, default=saved)
     for field in dataclasses.fields(Train):
         was, now = getattr(saved, field.name), getattr(got, field.name)
@@ -120,7 +122,8 @@ def _parse_train(words: list[str]) -> Any:
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."
             )
-    return got
+    known = typed(asked, found.train, texts(found.family))
+    return dataclasses.replace(got, trust=got.trust or known)
 
 
 def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.learner import check_spaces
 from agents.memory import AnyAgent, MemoryAgent
 from agents.rollout import check_finite
 from agents.streams import stream
@@ -152,7 +153,9 @@ def evaluate(
         watch: called with the agent that has adapted to each chunk.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
+        UsageError: the family has other spaces than the agent.
     """
+    check_spaces(agent, family)
     device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)

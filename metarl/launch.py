@@ -109,7 +109,8 @@ def go_on_together(folder: Path, count: int, more: list[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    words = ["-m", "metarl", "train", "--resume", str(folder), *more]
+    # -P: the working folder may be someone else's run, and no place for modules.
+    words = ["-P", "-m", "metarl", "train", "--resume", str(folder), *more]
     for restart in range(RESTARTS + 1):
         try:
             with _meeting_place() as place:

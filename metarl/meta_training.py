@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from agents.compiling import compiling
+from agents.learner import check_spaces
 from agents.normalise import Moments, merge, moments
 from agents.returns import discounted_sum
 from agents.rollout import check_finite
@@ -19,6 +20,7 @@ from agents.value import value_loss
 from envs import Family, RunError, sample_tasks
 from metarl.adam import adam
 from metarl.config import TrainConfig
+from metarl.family_record import check_belongs
 from metarl.first_agent import new_agent as new_agent  # for `from metarl.meta_training import`
 from metarl.first_state import first_state
 from metarl.measure import measure
@@ -49,8 +51,11 @@ def meta_train(
     Raises:
         RunError: the family gave a NaN or infinity, or the meta-gradient wasn't finite several
             times in a row; the last state yielded is good.
+        UsageError: the settings are another family's, or the state's agent has other spaces.
     """
+    check_belongs(cfg, family)
     state = state or first_state(cfg, family)
+    check_spaces(state.agent, family)
     while state.iteration < cfg.iterations:
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ from envs import RunError, UsageError, can_be_filmed, parameters, unseen
 from metarl.about import command as command_of
 from metarl.checkpoint import checkpoints
 from metarl.config import RunConfig, TrainConfig
+from metarl.family_record import recorded_family, texts
 from metarl.json_output import print_json, real_stdout
 from metarl.launch import (
     by_torchrun,
@@ -33,9 +34,10 @@ from metarl.meta_training import why_skipped
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.run_folder import FolderTaken, hold, numbered, where_is
+from metarl.settings_file import read_settings
 from metarl.state import TrainState, moved
 from metarl.tables import show_returns
-from metarl.vary import build_family
+from metarl.trust import typed
 
 if TYPE_CHECKING:
     from metarl.arguments import Train
@@ -64,6 +66,8 @@ def _train_together(command: Train) -> int:
     more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
+    if job.reopening:  # this process has been told to trust the folder
+        more.append("--trust")
     with real_stdout():
         return go_on_together(folder, command.processes, more)
 
@@ -76,7 +80,7 @@ def _train(command: Train) -> int:
         _say_who_goes_on(console, folder, job)
         _say_what_validates(console, job)
         unlike = from_first(lambda: _unlike_its_start(folder, job))
-        where = _Where(folder, job.train.iterations, unlike)
+        where = _Where(folder, job.train.iterations, job.reopening, unlike)
         try:
             with _progress(console, job.train.iterations, job.state.iteration) as watch:
                 state = train_in(folder, job, watch, say=console.print)
@@ -105,6 +109,7 @@ class _Where:
 
     folder: Path
     iterations: int
+    trust: str  # ` --trust`, where the folder names code
     flags: list[str]  # of a run that was made longer, which its folder doesn't know of
 
     def __str__(self) -> str:
@@ -112,7 +117,7 @@ class _Where:
         found = checkpoints(place / "checkpoints") if place else []
         if not (place and found):
             return "nothing is saved."
-        again = " ".join([f"metarl train --resume {quote(str(place))}", *self.flags])
+        again = " ".join([f"metarl train --resume {quote(str(place))}{self.trust}", *self.flags])
         saved = int(found[-1].stem.removeprefix("step-"))
         return f"iteration {saved} of {self.iterations} is saved; go on with: {again}"
 
@@ -155,6 +160,7 @@ def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:
     console.print("Next:")
     known = parameters(job.family)
     outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    name += job.reopening
     film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
     look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
     for line in (
@@ -179,16 +185,16 @@ def _open_together(command: Train, held: ExitStack) -> tuple[Path, Loaded]:
     """The first rank makes or finds the run, the others get its settings and its state."""
     own = []
 
-    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState]:
+    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState, Mapping[str, Any]]:
         folder, job = _open(command, held)
         own.append(job)
-        return folder, job.train, job.run, job.state
+        return folder, job.train, job.run, job.state, job.record
 
-    folder, train, run, state = from_first(opened)
+    folder, train, run, state, record = from_first(opened)
     if own:
         return folder, own[0]
     there = moved(state, choose_device(command.device))
-    return folder, Loaded(train, run, build_family(train, run), there)
+    return folder, Loaded(train, run, recorded_family(train, run, record), there, record)
 
 
 def _open(command: Train, held: ExitStack) -> tuple[Path, Loaded]:
@@ -209,7 +215,8 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Loaded]:
         held.enter_context(hold(folder))
         return folder, job
     held.enter_context(hold(folder))
-    job = open_run(folder, command.device, begin=True)
+    trust = command.trust or (again and _names_it(command, folder))
+    job = open_run(folder, command.device, begin=True, trust=trust, advice="give --trust")
     if command.iterations < job.state.iteration:
         raise UsageError(
             f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
@@ -232,6 +239,12 @@ def _start(folder: Path, train: TrainConfig, run: RunConfig, rename: bool) -> tu
         with suppress(FolderTaken):
             return name, start(name, train, run)
     return folder, start(folder, train, run)
+
+
+def _names_it(command: Train, folder: Path) -> bool:
+    """Whether a command that was started once more names all that its folder would import."""
+    found = read_settings(folder)
+    return typed(command, found.train, texts(found.family))
 
 
 def _default_folder(command: Train) -> Path:

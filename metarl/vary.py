@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import math
 import re
 from collections import defaultdict
@@ -16,6 +15,7 @@ import gymnasium
 from envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
 from envs.family import parameters
 from envs.knobs import Setter
+from envs.own_code import import_own
 from envs.parameter import Parameter
 from envs.specs import environment_class
 from metarl.config import RunConfig, TrainConfig
@@ -203,9 +203,10 @@ def _value(word: str) -> Any:
 def _function(name: str) -> Setter:
     module, _, attribute = name.partition(":")
     try:
-        function: Setter = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        function: Setter = getattr(import_own(module), attribute)
+    except (Exception, SystemExit) as error:  # whatever a user's module raises
         raise UsageError(
-            f"--vary {name}: {error}: give module:function, called with (env, value)."
+            f"--vary {name}: {type(error).__name__}: {error}: give module:function, called "
+            "with (env, value)."
         ) from error
     return function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
-from metarl.checkpoint import write_atomically
+from metarl.files import check_output, write_atomically
 from metarl.own_errors import own_errors_told
 from metarl.pictures import PAUSE, Picture, after, film, gif, side_by_side
 from metarl.run import open_run
@@ -27,7 +28,7 @@ def watch(command: Watch) -> int:
     """`metarl watch RUN`: adapt to one variant, and film an episode before and one after."""
     out = command.out or command.run / "watch.gif"
     _check_out(out)
-    job = open_run(command.run, command.device)
+    job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):
@@ -97,8 +98,7 @@ def _check_out(out: Path) -> None:
     """Raise UsageError for a film that can't be written, before anything is played."""
     if out.suffix not in (".gif", ".mp4"):
         raise UsageError(f"--out {out}: unknown ending; give a file that ends in .gif or .mp4.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: no folder {out.parent}; make it, or give another.")
+    check_output("--out", out)
 
 
 def save(frames: list[Picture], out: Path) -> Path:
@@ -127,10 +127,13 @@ def _mp4(frames: list[Picture], out: Path) -> None:
     import imageio_ffmpeg
 
     height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec takes even sizes
-    writer = imageio_ffmpeg.write_frames(
-        str(out), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
-    )
-    writer.send(None)
-    for frame in [*frames, *frames[-1:] * (PAUSE // MILLISECONDS)]:
-        writer.send(frame[:height, :width].tobytes())
-    writer.close()
+    with tempfile.TemporaryDirectory() as folder:  # ffmpeg would follow a link at `out`
+        made = Path(folder) / "film.mp4"
+        writer = imageio_ffmpeg.write_frames(
+            str(made), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
+        )
+        writer.send(None)
+        for frame in [*frames, *frames[-1:] * (PAUSE // MILLISECONDS)]:
+            writer.send(frame[:height, :width].tobytes())
+        writer.close()
+        write_atomically(out, made.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ def shipped_trackers(folder: Path, job: Loaded) -> list[Tracker]:
     from metarl.board import TensorBoardTracker  # what isn't used isn't loaded
 
     board = TensorBoardTracker(folder, state.env_steps)
-    board.introduce(job.train, run, header, unseen(job.family, "validation"), state.env_steps)
+    train = dataclasses.replace(job.train, **job.started_from)
+    board.introduce(train, run, header, unseen(job.family, "validation"), state.env_steps)
     return [csv, board]
 
 
