@@ -277,7 +277,8 @@ def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, during, final):
     assert final in said
     warned = "none are held out for validation (--validation NAME=VALUES)" in said
     assert warned == ("unseen" not in during)
-    code, out, _ = metarl("evaluate", tmp_path / "run", "--split validation --episodes 2 --tasks 3")
+    words = "--trust --split validation --episodes 2 --tasks 3"
+    code, out, _ = metarl("evaluate", tmp_path / "run", words)
     assert code == 0
     assert during in " ".join(out.split())
 

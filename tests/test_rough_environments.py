@@ -207,7 +207,7 @@ class TestOutput:
         run = tmp_path / "run"
         for command in (
             f"train rough_environments:Chatter-v0 --vary pull=-1:1 {words} --json --run {run}",
-            f"evaluate {run} --tasks 2 --episodes 2 --steps 1 --json -",
+            f"evaluate {run} --trust --tasks 2 --episodes 2 --steps 1 --json -",
         ):
             got = subprocess.run(
                 [sys.executable, "-m", "metarl", *command.split()],

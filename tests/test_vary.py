@@ -185,7 +185,7 @@ def test_a_run_goes_on_with_its_own_variants_and_ends_as_if_never_stopped(tmp_pa
     words = f"train {COUNTER} {GAIN} --hold-out gain=1.5:1.7 --workers 1 --quiet {TINY}"
     assert metarl(words, "--iterations 2 --run", tmp_path / "whole")[0] == 0
     assert metarl(words, "--iterations 1 --run", tmp_path / "parts")[0] == 0
-    code, _, err = metarl("train --quiet --resume", tmp_path / "parts", "--iterations 2")
+    code, _, err = metarl("train --quiet --trust --resume", tmp_path / "parts", "--iterations 2")
     assert (code, err) == (0, "")
     last = "checkpoints/step-000002.safetensors"
     assert files(tmp_path / "whole")[last] == files(tmp_path / "parts")[last]
@@ -205,10 +205,10 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
     assert metarl(words, "--iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
     parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "last good state")
-    refused("train --quiet --resume", run, "--iterations 5", code=1, parts=parts)
+    refused("train --quiet --trust --resume", run, "--iterations 5", code=1, parts=parts)
     assert (run / "checkpoints" / "step-000001.json").exists()
     (tmp_path / "go").unlink()
-    assert metarl("train --quiet --resume", run, "--iterations 2")[0] == 0
+    assert metarl("train --quiet --trust --resume", run, "--iterations 2")[0] == 0
 
 
 def test_success_of_an_environment_is_reported(tmp_path):
@@ -230,7 +230,7 @@ def test_a_step_that_hangs_ends_the_run_with_its_state_saved(tmp_path):
     assert metarl(words, "--step-timeout 1 --workers 1 --iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
     parts = ("took longer than 1 s", "step 2 of episode", "seed ", "last good state")
-    refused("train --quiet --resume", run, "--iterations 2", code=1, parts=parts)
+    refused("train --quiet --trust --resume", run, "--iterations 2", code=1, parts=parts)
 
 
 def test_episodes_that_diverge_are_counted_and_told(tmp_path):
