@@ -187,6 +187,10 @@ _MEMORY_SETTINGS: dict[str, dict[str, Any]] = {
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{(f, algo): settings for f, settings in _ADAM_SETTINGS.items() for algo in _ADAM},
     **{(f, algo): settings for f, settings in _TRUST_SETTINGS.items() for algo in _TRUST},
+    # Curvature is steep: with longer steps the proximal point is far, or none is there.
+    ("half-cheetah-dir", "imaml"): {**_ADAM_SETTINGS["half-cheetah-dir"], "inner_lr": 0.03},
+    # An iteration costs several of maml's.
+    ("point-navigation", "imaml"): {**_ADAM_SETTINGS["point-navigation"], "iterations": 60},
     # A context moves the policy less than all weights do.
     ("forager", "cavia"): {**_TRUST_SETTINGS["forager"], "inner_lr": 10.0},
     ("point-navigation", "cavia"): {**_TRUST_SETTINGS["point-navigation"], "inner_lr": 1.0},
