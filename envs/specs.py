@@ -43,6 +43,11 @@ COMPANIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("LunarLander", "turbulence_power"): {"enable_wind": True},
 }
 
+ONLY_VECTOR = (
+    "is a vector environment only, of which no single one can be made: write a family with "
+    "simulate(), see docs/extending.md."
+)
+
 
 def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec, dict[str, Any]]:
     """The registered environment, and the settings that its parameters need beside.
@@ -51,6 +56,8 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
         UsageError: unknown, or its package isn't installed.
     """
     spec = environment if isinstance(environment, EnvSpec) else _registered(environment)
+    if spec.entry_point is None:
+        raise UsageError(f"{spec.id} {ONLY_VECTOR}")
     needs = [COMPANIONS.get((spec.name, name), {}) for name in vary]
     return spec, {k: v for need in needs for k, v in need.items()}
 
@@ -62,6 +69,8 @@ def environment_class(name: str) -> EnvSpec | None:
         cls = getattr(importlib.import_module(module), attribute)
     except Exception:  # told where the family is made
         return None
+    if isinstance(cls, type) and issubclass(cls, gymnasium.vector.VectorEnv):
+        raise UsageError(f"{name} {ONLY_VECTOR}")
     if not (isinstance(cls, type) and issubclass(cls, gymnasium.Env)):
         return None
     return EnvSpec(f"{attribute}-v0", entry_point=f"{module}:{attribute}")

@@ -39,9 +39,9 @@ class Evaluate:
     """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
     steps: Annotated[int, *number("inner steps", 0, 100)] = 3
@@ -85,9 +85,9 @@ class Compare:
     """Set runs side by side on the same unseen tasks; seeds of the same settings are one row."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of the runs", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
         int | None,
@@ -165,9 +165,9 @@ class Watch:
             help="value of a parameter, once for each; the others are those of --task",
         ),
     ] = ()
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks that are drawn, as by `evaluate`", 1, 10_000)] = 40
     task: Annotated[int, *number("number of the one to watch, from 0", 0)] = 0
     steps: Annotated[

@@ -15,6 +15,7 @@ from envs.parameter import Parameter
 from metarl.evaluation import Evaluation
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
+from metarl.pictures import legend_below
 from metarl.statistics import Array
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     adapting.set_xlabel("episodes of adaptation to a task")
     adapting.set_ylabel(f"return on {record['tasks']} {record['split']} tasks")
     _count_steps(adapting, next(iter(runs.values())).family.horizon)
-    adapting.legend(frameon=False)
+    legend_below(figure, adapting)
     for axes in training:
         _learning(axes, curves)
     figure.suptitle(f"{record['family']}: mean and 95 % interval over seeds and tasks")
@@ -117,9 +118,9 @@ def _against(axes: Axes, result: Evaluation, name: str, parameter: Parameter) ->
         beside = np.array([np.sum(rank[:i] == r) / np.sum(rank == r) for i, r in enumerate(rank)])
         _before_and_after(axes, result, rank + 0.7 * beside - 0.35)
         every = slice(None, None, -(-len(distinct) // MAX_LABELS))
-        axes.set_xticks(
-            np.arange(len(distinct))[every], [parameter.show(v) for v in distinct[every]]
-        )
+        shown = [parameter.show(v) for v in distinct[every]]
+        crowded = max(map(len, shown)) * len(shown) > 40
+        axes.set_xticks(np.arange(len(distinct))[every], shown, rotation=90 if crowded else 0)
     else:
         _before_and_after(axes, result, values)
         axes.set_xscale("log" if parameter.log else "linear")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import io
 import os
@@ -26,8 +27,11 @@ from metarl.arguments import (
     Train,
     Watch,
 )
+from metarl.interrupts import stop_on_signals
+from metarl.json_output import only_json
 from metarl.machine import keep_memory
 from metarl.presets import preset
+from metarl.terminal import tolerate_lost_readers
 
 MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
 # Module and function; a command loads what it needs alone.
@@ -53,13 +57,16 @@ def main(argv: list[str] | None = None) -> int:
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if sys.platform == "linux" and "DISPLAY" not in os.environ and "MUJOCO_GL" not in os.environ:
+        with contextlib.suppress(OSError):  # MuJoCo must be told before it is imported
+            ctypes.CDLL("libEGL.so.1")
+            os.environ["MUJOCO_GL"] = "egl"
+    tolerate_lost_readers()
     try:
-        return run(parse(words))
+        with stop_on_signals():
+            return run(parse(words))
     except UsageError as error:
         return _complain(error, USAGE)
-    except BrokenPipeError:  # who reads has seen enough, as in `metarl families | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (RunError, OSError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt as stop:
@@ -70,7 +77,9 @@ def run(command: Any) -> int:
     """Carry out a parsed command."""
     keep_memory()
     module, function = CARRIED_OUT[type(command)]
-    code: int = getattr(import_module(module), function)(command)
+    where = getattr(command, "json", None)
+    with only_json(where is True or str(where) == "-"):
+        code: int = getattr(import_module(module), function)(command)
     return code
 
 

@@ -15,6 +15,8 @@ from metarl.charts import check_figure, encode, per_task
 from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
 from metarl.evaluation import evaluate as judge
+from metarl.json_output import print_json
+from metarl.own_errors import own_errors_told
 from metarl.run import open_run
 from metarl.tables import show_returns
 from metarl.worst import show_worst
@@ -28,18 +30,19 @@ def evaluate(command: Evaluate) -> int:
     check_figure("--plot", command.plot)
     job = open_run(command.run, command.device)
     torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    result = judge(
-        job.state.agent,
-        job.family,
-        command.split,
-        command.tasks,
-        command.episodes,
-        command.steps,
-        command.seed,
-        job.train.task_chunk,
-    )
+    with own_errors_told(job.family):
+        result = judge(
+            job.state.agent,
+            job.family,
+            command.split,
+            command.tasks,
+            command.episodes,
+            command.steps,
+            command.seed,
+            job.train.task_chunk,
+        )
     record = result.to_json(job.train.algo, job.state.env_steps)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
@@ -65,7 +68,7 @@ def evaluate(command: Evaluate) -> int:
 def write_json(where: Path | None, record: dict[str, Any]) -> None:
     """The record in a file, or with `-` on stdout."""
     if str(where) == "-":
-        print(json.dumps(record))
+        print_json(record)
     elif where:
         try:
             where.write_text(json.dumps(record, indent=1) + "\n")

@@ -27,6 +27,7 @@ from metarl.grouping import (
     labels,
     trained,
 )
+from metarl.own_errors import own_errors_told
 from metarl.report import check_outputs, show, write
 from metarl.run import Loaded, open_run, read_config
 from metarl.statistics import (
@@ -88,7 +89,7 @@ def compare_runs(command: Compare) -> int:
     check_distinct(runs)
     if not command.force:
         check_fair(runs, command.episodes)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     results = judge(runs, command, console)
     rows = rows_of(runs, results, command.episodes)
     record = record_of(rows, results[0])
@@ -145,16 +146,17 @@ def _judge(folder: Path, job: Loaded, family: Family, command: Compare, steps: i
     if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
         return own.until(steps)
     torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    return evaluate(
-        job.state.agent,
-        family,
-        command.split,
-        command.tasks,
-        episodes,
-        steps,
-        command.seed,
-        job.train.task_chunk,
-    )
+    with own_errors_told(family):
+        return evaluate(
+            job.state.agent,
+            family,
+            command.split,
+            command.tasks,
+            episodes,
+            steps,
+            command.seed,
+            job.train.task_chunk,
+        )
 
 
 def check_spaces(folder: Path, job: Loaded, family: Family) -> None:

@@ -35,6 +35,15 @@ class TrainConfig(Origin):
             help="values that training never sees and test tasks have: NAME=LOW:HIGH or NAME=A,B",
         ),
     ] = ()
+    validation: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=RANGE",
+            help="values that only validation tasks have, those of the evaluations in training; "
+            "without them these have values of training, never of --hold-out",
+        ),
+    ] = ()
     extrapolate: Annotated[
         tuple[str, ...],
         UseAppendAction,
@@ -242,7 +251,9 @@ class RunConfig:
         ),
     ] = "float32"
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
-    eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
+    eval_every: Annotated[int, *number("iterations between evaluations on validation tasks", 1)] = (
+        25
+    )
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
     track: Annotated[
         Literal["tensorboard", "csv", "none"],
@@ -261,6 +272,13 @@ class RunConfig:
     step_timeout: Annotated[
         float, *number("seconds after which a step of an environment counts as hung", 0.1, 1e6)
     ] = 60.0
+    exact_replay: Annotated[
+        bool,
+        arg(
+            help="demand that a Gymnasium environment repeats itself; without, as for hardware, "
+            "training can't be resumed exactly"
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
         check(self)

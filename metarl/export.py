@@ -10,6 +10,7 @@ from rich.console import Console
 
 from agents.streams import stream
 from envs import UsageError, describe, task_values
+from metarl.own_errors import own_errors_told
 from metarl.run import Loaded, open_run
 from metarl.sb3 import save_sb3, to_sb3
 from metarl.variant import parse_variant
@@ -34,7 +35,7 @@ def export(command: Export) -> int:
     model = to_sb3(agent, job.family, job.train.gamma, job.train.gae_lambda)
     path: Path = command.out or command.run / name
     save_sb3(model, path)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"{path}: {what}", soft_wrap=True, highlight=False)
     console.print(
         f'Load it with stable_baselines3.PPO.load("{path}")', soft_wrap=True, highlight=False
@@ -49,9 +50,10 @@ def _adapted(command: Export, job: Loaded) -> tuple[Any, str]:
     episodes = command.episodes or job.train.episodes
     gen = stream(command.seed, "export")
     agent: Any = job.state.agent
-    before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
-    agent = agent.adapt(job.family, task, steps, episodes, gen)
-    after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+    with own_errors_told(job.family):
+        before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+        agent = agent.adapt(job.family, task, steps, episodes, gen)
+        after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
     return agent, (
         f"adapted to {describe(job.family, task_values(task)[0])} in {steps} steps of {episodes} "
         f"episodes; mean return {before:.1f} -> {after:.1f}"

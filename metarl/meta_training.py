@@ -65,6 +65,8 @@ def meta_train(
             kept = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
             update = update._replace(weights=kept)
         skipped, state = state.skipped, _advance(state, family, update)
+        rates = {f"train/{name}": getattr(now, name) for name in ("meta_lr", "meta_lr_of_steps")}
+        state = dataclasses.replace(state, metrics={**state.metrics, **rates})
         if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
             state = _look_back(cfg, state, update)
         del update  # else what was played would be there while the next iteration plays

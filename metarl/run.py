@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 
 from agents.memory import AnyAgent
 from envs import Family, UsageError, can_be_filmed
-from metarl.adaptation import how_it_adapts
 from metarl.checkpoint import (
     FORMAT,
     checkpoints,
@@ -28,11 +26,14 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.evaluation import Evaluation, evaluate
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
+from metarl.interrupts import finish_first
 from metarl.machine import choose_device, git_commit, set_matmul, versions
 from metarl.meta_training import meta_train, new_agent
+from metarl.own_errors import each_told, own_errors_told
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
-from metarl.ranks import first
+from metarl.ranks import first, first_alone, wait_for_first
+from metarl.run_folder import FolderInUse, FolderTaken, HeldFolder, hold, new_folder
 from metarl.state import TrainState
 from metarl.tracking import Tracker, Trackers
 from metarl.vary import build_family
@@ -62,11 +63,6 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     family = family or build_family(train, run)
     device = choose_device(run.device)
     state = first_state(train, family, device)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} exists already: go on with `metarl train --resume {quote(str(folder))}`, "
-            "or give another --run."
-        )
     run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
     record = {
         "format": FORMAT,
@@ -76,8 +72,15 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
         "git_commit": git_commit(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+        with new_folder(folder):
+            write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+    except FolderInUse:
+        raise
+    except FolderTaken as error:
+        raise FolderTaken(
+            f"{error}: go on with `metarl train --resume {quote(str(folder))}`, "
+            "or give another --run."
+        ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
@@ -157,7 +160,8 @@ def train_in(
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        say: called with lines for a person: how long compiling took, or why it isn't done.
+        say: called with lines for a person: how long compiling took, or why it isn't done; that
+            a run can't be resumed exactly.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
@@ -165,22 +169,37 @@ def train_in(
     train, run, state = job.train, job.run, job.state
     torch.set_num_threads(run.threads)
     set_matmul(run.matmul)
+    if not getattr(job.family, "exact_replay", True):
+        say(
+            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
+            "never stopped, and no parameter was checked for having an effect"
+        )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
-    states = meta_train(train, job.family, state, compiled=compiled)
+    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
     if not first():  # of several processes: the first one records and saves
-        return (deque(states, maxlen=1) or [state])[0]
-    if state.iteration == 0:
-        save_checkpoint(folder / "checkpoints", train.family, state)
-    tracking = Trackers([*shipped_trackers(folder, job), *trackers])
-    try:
-        return _keep(folder, job, states, tracking, watch)
-    finally:
-        tracking.close()
+        return _follow(job, states)
+    with hold(folder) as held:
+        if state.iteration == 0:
+            save_checkpoint(folder / "checkpoints", train.family, state)
+        tracking = Trackers([*shipped_trackers(folder, job), *trackers])
+        try:
+            return _keep(held, job, states, tracking, watch)
+        finally:
+            tracking.close()
+
+
+def _follow(job: Loaded, states: Iterator[TrainState]) -> TrainState:
+    """Train along with rank 0, which evaluates and saves; the last state."""
+    state = job.state
+    for state in states:
+        if state.iteration % job.run.eval_every == 0:
+            wait_for_first(f"evaluation {state.iteration}")
+    return state
 
 
 def _keep(
-    folder: Path, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
+    held: HeldFolder, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
 ) -> TrainState:
     """Record each state, and save one now and then; the last."""
     train, run, state = job.train, job.run, job.state
@@ -193,19 +212,23 @@ def _keep(
                 "time/seconds": now - began,
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
+            held.check()
             _record(tracking, job, nxt, speed)
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                tracking.sync()
-                save_checkpoint(folder / "checkpoints", train.family, state)
-                saved = state.iteration
+                with finish_first():
+                    tracking.sync()
+                    save_checkpoint(held.path / "checkpoints", train.family, state)
+                    saved = state.iteration
             watch(state)
             clock = time.perf_counter()
-    except OSError:  # of the disk itself
+    except OSError:  # of the disk itself; a family's own comes as a RunError
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
-        if saved < state.iteration:
-            save_checkpoint(folder / "checkpoints", train.family, state)
+        place = held.place()
+        if place and saved < state.iteration:
+            with finish_first():
+                save_checkpoint(place / "checkpoints", train.family, state)
         raise
     return state
 
@@ -214,7 +237,8 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        judged, distributions = judge(job, state)
+        with first_alone(f"evaluation {state.iteration}"), own_errors_told(job.family):
+            judged, distributions = judge(job, state)
         metrics |= judged
         tracking.histograms(state.env_steps, distributions)
     tracking.write(state.iteration, state.env_steps, metrics)
@@ -223,15 +247,14 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    adapted: list[AnyAgent] = []
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=run.eval_steps,
-        episodes=train.episodes,
-        chunk=train.task_chunk,
-        watch=adapted.append,
-    )
+    with own_errors_told(job.family):
+        result = evaluate(
+            state.agent,
+            job.family,
+            steps=run.eval_steps,
+            episodes=train.episodes,
+            chunk=train.task_chunk,
+        )
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)
@@ -239,20 +262,24 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     write_atomically(folder / "gain.png", png(gains))
     frames = []
     if can_be_filmed(job.family):
-        frames = before_and_after(
-            state.agent, job.family, run.eval_steps, train.episodes, train.seed
-        )
+        with own_errors_told(job.family):
+            frames = before_and_after(
+                state.agent, job.family, run.eval_steps, train.episodes, train.seed
+            )
         write_atomically(folder / "episode.gif", gif(frames))
     if run.track == "tensorboard":
         from metarl.board import TensorBoardTracker
 
         board = TensorBoardTracker(folder, state.env_steps)
-        board.figure("eval/adaptation_curve", curve, state.env_steps)
-        board.figure("eval/gain_map", gains, state.env_steps)
+        board.figure("pictures/adaptation_curve", curve, state.env_steps)
+        board.figure("pictures/gain_map", gains, state.env_steps)
         if frames:
-            board.film("eval/episode_before_and_after", frames, state.env_steps)
-        if state.iteration % run.eval_every:  # else there are some of this iteration
-            board.histograms(state.env_steps, how_it_adapts(train, state.agent, adapted)[1])
+            board.film("pictures/episode_before_and_after", frames, state.env_steps)
+        if state.iteration % run.eval_every:  # else its curves have this iteration already
+            with own_errors_told(job.family):
+                metrics, distributions = judge(job, state)
+            board.scalars(state.env_steps, metrics)
+            board.histograms(state.env_steps, distributions)
         board.conclude(state.env_steps, result)
         board.close()
     return result

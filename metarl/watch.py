@@ -12,7 +12,8 @@ from rich.console import Console
 from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
 from metarl.checkpoint import write_atomically
-from metarl.pictures import Picture, film, gif, side_by_side
+from metarl.own_errors import own_errors_told
+from metarl.pictures import PAUSE, Picture, after, film, gif, side_by_side
 from metarl.run import open_run
 from metarl.variant import named_values
 
@@ -30,22 +31,20 @@ def watch(command: Watch) -> int:
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):
-        raise UsageError(
-            f"{family.name} has no pictures: judge its runs with `metarl evaluate`, or give the "
-            "family a frame(state, task)."
-        )
-    console = Console()
+        raise UsageError(_why_no_pictures(family))
+    console = Console(markup=False)
     told = describe(family, task_values(task)[0])
     console.print(f"{family.name}: {told}", soft_wrap=True, highlight=False, markup=False)
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes
     luck = stream(command.seed, "watch", 0, agent.device)
-    adapted = agent.adapt(family, task, steps, episodes, luck)
-    films = [film(a, family, task, command.seed) for a in (agent, adapted)]
-    names = ("before", f"after {steps} {agent.step_name}")
+    with own_errors_told(family):
+        adapted = agent.adapt(family, task, steps, episodes, luck)
+        films = [film(a, family, task, command.seed) for a in (agent, adapted)]
+    names = ("before", after(steps, agent.step_name))
     for name, shown in zip(names, films, strict=True):
         console.print(f"{name}: return {shown.returns[-1]:.2f} in {len(shown.returns) - 1} steps")
-    frames = side_by_side(films, names)
+    frames = side_by_side(films, names, f"{family.name}: {told}")
     if command.window:
         from metarl.window import play
 
@@ -61,6 +60,19 @@ def watch(command: Watch) -> int:
         )
     console.print(f"Film: {written}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _why_no_pictures(family: Family) -> str:
+    if hasattr(family, "simulate") and importlib.util.find_spec("mujoco"):
+        return (
+            f"{family.name} can't be drawn here: if it is of MuJoCo, it needs OpenGL: set "
+            "MUJOCO_GL=egl or MUJOCO_GL=osmesa, whichever is installed; an environment needs the "
+            "render mode rgb_array."
+        )
+    return (
+        f"{family.name} has no pictures: look at its runs with `metarl evaluate --plot`, or give "
+        "the family a frame(state, task)."
+    )
 
 
 def choose_task(command: Watch, family: Family, device: torch.device) -> Any:
@@ -119,6 +131,6 @@ def _mp4(frames: list[Picture], out: Path) -> None:
         str(out), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
     )
     writer.send(None)
-    for frame in frames:
+    for frame in [*frames, *frames[-1:] * (PAUSE // MILLISECONDS)]:
         writer.send(frame[:height, :width].tobytes())
     writer.close()

@@ -215,6 +215,7 @@ def test_families_lists_all_with_what_is_hidden_and_where_from():
             continue
         family = make_family(record["name"])
         assert (record["source"], record["unseen"]) == (family.source, unseen(family))
+        assert record["validation"] == unseen(family, "validation")
         assert family.source.split()[0] in out
         assert list(record["parameters"]) == list(parameters(family))
 
@@ -252,11 +253,47 @@ def test_bench_prints_phases_and_writes_its_record(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vary", "words"),
-    [("gain=1,2", "seen in training: there are no others"), ("gain=1:2", "unseen in training")],
+    ("vary", "during", "final"),
+    [
+        (
+            "gain=1,2",
+            "seen in training: there are no others",
+            "seen in training: there are no others",
+        ),
+        (
+            "gain=1,2,3 --hold-out gain=3",
+            "of training: none are held out for validation",
+            "unseen in",
+        ),
+        ("gain=1:2", "of validation, unseen in training", "tasks unseen in training"),
+    ],
 )
-def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, words):
+def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, during, final):
+    """For the final evaluation, and for those during training."""
     run = f"train gym_worlds:Counter-v0 --vary {vary} --workers 1 {TINY} --run"
     code, out, err = metarl(run, tmp_path / "run")
     assert (code, err) == (0, "")
-    assert words in " ".join(out.split())
+    said = " ".join(out.split())
+    assert final in said
+    warned = "none are held out for validation (--validation NAME=VALUES)" in said
+    assert warned == ("unseen" not in during)
+    code, out, _ = metarl("evaluate", tmp_path / "run", "--split validation --episodes 2 --tasks 3")
+    assert code == 0
+    assert during in " ".join(out.split())
+
+
+def test_what_installs_a_missing_package_is_shown_in_full(monkeypatch):
+    """A bracket is no markup."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, _ = metarl("families")
+    assert code == 0
+    assert 'pip install "metarl-toolkit[mujoco]"' in " ".join(out.split())
+
+
+def test_a_gymnasium_id_is_told_what_could_vary():
+    code, out, err = metarl("families CartPole-v1")
+    assert (code, err) == (0, "")
+    for part in ("sutton_barto_reward=False", "gravity=9.8", "masspole=0.1", "--vary gravity="):
+        assert part in out
+    code, out, err = metarl("families Nothing-v9")
+    assert (code, out, err.count("\n")) == (2, "", 1)

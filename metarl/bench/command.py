@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def bench(command: Bench) -> int:
     """Measure, then show; the record alone where `--json -` asks for it."""
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     if command.workload == "sim":
         names = command.families or tuple(usable())
         record = bench_simulation(
