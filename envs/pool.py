@@ -81,6 +81,7 @@ class Pool:
         memory = SharedMemory(sum(map(size_of, self._fields.values())))
         self._memory.append(memory)
         self.shared = arrays(memory.buf, self._fields)
+        self.shared["progress"][:] = -1  # in no slot
         for i in self._attach(range(self.count)):
             self.restart(i)
 
