@@ -12,9 +12,7 @@ from metarl.pictures import Picture
 from metarl.verdict import Scale
 
 
-def budget_curve(
-    rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str, seed: int = 0
-) -> Picture:
+def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Picture:
     """Mean return, with its 95 % interval over tasks, against episodes and environment steps.
 
     Args:
@@ -28,7 +26,7 @@ def budget_curve(
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for i, (name, row) in enumerate(rows.items()):
-        mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns, seed).T
+        mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns).T
         for axes, x in (
             (left, episodes * np.arange(len(mean))),
             (right, row.env_steps.mean(axis=0)),
