@@ -60,14 +60,14 @@ def set_beside(
     rows = {f"{job.train.algo}, meta-trained": agent, **scratch, **found}
     scale = Scale(float(chance.mean()), float(oracle.mean()))
     words = verdict(result, {"multi-task PPO, fine-tuned,": found["multi-task PPO"]}, scale)
-    _show(console, rows, scale)
+    _show(console, rows, scale, result.seed)
     console.print(words, soft_wrap=True, highlight=False)
     picture = command.run / f"baselines-{result.split}.png"
     title = f"{result.family}: {len(result.params)} {result.split} tasks"
-    curve = budget_curve(rows, contest.budget, scale, title)
+    curve = budget_curve(rows, contest.budget, scale, title, result.seed)
     write_atomically(picture, png(curve))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
-    return _record(rows, scale, words)
+    return _record(rows, scale, words, result.seed)
 
 
 def _play(contest: Contest, folder: Path, console: Console) -> dict[str, Baseline]:
@@ -98,7 +98,7 @@ def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
     return Baseline(scratch.returns, scratch.env_steps)
 
 
-def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
+def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
     """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
@@ -124,7 +124,7 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
     console.print(table)
 
 
-def _record(rows: Mapping[str, Baseline], scale: Scale, words: str) -> dict[str, Any]:
+def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -> dict[str, Any]:
     """Lists run over updates 0 ... K."""
     found = {
         name: {

@@ -12,7 +12,9 @@ from metarl.pictures import Picture
 from metarl.verdict import Scale
 
 
-def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Picture:
+def budget_curve(
+    rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str, seed: int = 0
+) -> Picture:
     """Mean return, with its 95 % interval over tasks, against episodes and environment steps.
 
     Args:

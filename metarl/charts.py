@@ -15,7 +15,7 @@ from envs.parameter import Parameter
 from metarl.evaluation import Evaluation
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
-from metarl.statistics import Array
+from metarl.statistics import FEW_SEEDS, Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,15 +7,13 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from envs import UsageError
 from metarl.charts import check_figure, encode, per_task
 from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
-from metarl.evaluation import evaluate as judge
-from metarl.run import open_run
+from metarl.run import evaluate_run, open_run
 from metarl.tables import show_returns
 from metarl.worst import show_worst
 
@@ -27,17 +25,8 @@ def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     check_figure("--plot", command.plot)
     job = open_run(command.run, command.device)
-    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    result = judge(
-        job.state.agent,
-        job.family,
-        command.split,
-        command.tasks,
-        command.episodes,
-        command.steps,
-        command.seed,
-        job.train.task_chunk,
-    )
+    names = ("split", "tasks", "episodes", "steps", "seed")
+    result = evaluate_run(job, **{name: getattr(command, name) for name in names})
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:

@@ -10,13 +10,12 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from envs import Family, UsageError
 from metarl.commands import write_json
-from metarl.evaluation import Evaluation, evaluate
+from metarl.evaluation import Evaluation
 from metarl.grouping import (
     WORLD,
     Runs,
@@ -28,7 +27,7 @@ from metarl.grouping import (
     trained,
 )
 from metarl.report import check_outputs, show, write
-from metarl.run import Loaded, open_run, read_config
+from metarl.run import Loaded, evaluate_run, open_run, read_config
 from metarl.statistics import (
     Array,
     difference_interval,
@@ -127,7 +126,7 @@ def compare_runs(command: Compare) -> int:
     return 0
 
 
-def open_runs(folders: Sequence[Path], device: str) -> dict[Path, Loaded]:
+def open_runs(folders: Sequence[Path], device: str | None) -> dict[Path, Loaded]:
     """The runs; those of one world share a family, and its worker processes.
 
     Raises:
@@ -172,17 +171,8 @@ def _judge(folder: Path, job: Loaded, family: Family, command: Compare, steps: i
     own = saved(folder, job.state.env_steps) if job.family is family else None
     if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
         return own.until(steps)
-    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    return evaluate(
-        job.state.agent,
-        family,
-        command.split,
-        command.tasks,
-        episodes,
-        steps,
-        command.seed,
-        job.train.task_chunk,
-    )
+    names = ("split", "tasks", "episodes", "seed")
+    return evaluate_run(job, family, steps=steps, **{k: getattr(command, k) for k in names})
 
 
 def check_spaces(folder: Path, job: Loaded, family: Family) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from agents.streams import stream
 from envs import UsageError, describe, task_values
-from metarl.run import Loaded, open_run
+from metarl.run import Loaded, open_run, set_up
 from metarl.sb3 import save_sb3, to_sb3
 from metarl.variant import parse_variant
 
@@ -24,7 +23,7 @@ def export(command: Export) -> int:
     if not command.variant and (left := [k for k, v in asked.items() if v is not None]):
         raise UsageError(f"{left[0]}: slow weights adapt to nothing: give --variant NAME=VALUE.")
     job = open_run(command.run, "cpu")
-    torch.set_num_threads(job.run.threads)
+    set_up(job.run)
     agent: Any = job.state.agent
     to_sb3(agent, job.family)  # what can't be exported is refused before any episode
     what, name = "slow weights, as before any adaptation", "sb3.zip"

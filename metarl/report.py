@@ -17,9 +17,9 @@ from envs import UsageError
 from metarl.charts import FIGURES, comparison, encode
 from metarl.checkpoint import write_atomically
 from metarl.grouping import Runs
+from metarl.statistics import FEW_SEEDS
 
 ALL = (".csv", ".json", ".tex", ".png", ".svg")  # what a stem without an ending gets
-FEW_SEEDS = 5  # below which each is shown
 COLUMNS = (
     "algorithm", "seeds", "env_steps_trained", "episodes", "adaptation_env_steps",
     "intervals", "return", "return_low", "return_high", "return_by_seed",
@@ -138,7 +138,7 @@ def as_latex(record: dict[str, Any]) -> str:
     steps = len(record["rows"][0]["episodes"])
     after = " & ".join(f"return after {k}" for k in range(steps))
     lines = [f"% algorithm & seeds & million environment steps & {after} & P(better) \\\\"]
-    lines += [f"% 95 % intervals{line}" for line in _intervals(record["rows"])]
+    lines[0] += f" 95 % intervals{';'.join(_intervals(record['rows']))}"
     for row in record["rows"]:
         name = row["algorithm"].replace("_", r"\_").replace("%", r"\%")
         cells = [name, str(len(row["seeds"])), f"{row['env_steps_trained'] / 1e6:.3g}"]

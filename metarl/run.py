@@ -163,8 +163,7 @@ def train_in(
         KeyboardInterrupt: after saving.
     """
     train, run, state = job.train, job.run, job.state
-    torch.set_num_threads(run.threads)
-    set_matmul(run.matmul)
+    set_up(run)
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
     states = meta_train(train, job.family, state, compiled=compiled)
@@ -220,18 +219,31 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     tracking.write(state.iteration, state.env_steps, metrics)
 
 
+def evaluate_run(job: Loaded, family: Family | None = None, **asked: Any) -> Evaluation:
+    """The evaluation that training ends with, or one that differs in what is asked for.
+
+    Args:
+        family: to take the tasks from, instead of the run's own.
+        asked: arguments of `evaluate`; None is as if not given.
+    """
+    set_up(job.run)
+    own = {"episodes": job.train.episodes, "steps": job.run.eval_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chunk = job.train.task_chunk
+    return evaluate(job.state.agent, family or job.family, chunk=chunk, **{**own, **given})
+
+
+def set_up(run: RunConfig) -> None:
+    """Threads and matrix products as in the run, on which the last digits depend."""
+    torch.set_num_threads(run.threads)
+    set_matmul(run.matmul)
+
+
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
     adapted: list[AnyAgent] = []
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=run.eval_steps,
-        episodes=train.episodes,
-        chunk=train.task_chunk,
-        watch=adapted.append,
-    )
+    result = evaluate_run(dataclasses.replace(job, state=state), watch=adapted.append)
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)

@@ -9,8 +9,9 @@ Medicine 27, 1693). One run is no sample of seeds: its interval is about this ru
 
 The interval of a sample is Student's, joined with Hall's for skewed samples (1992, Journal of the
 Royal Statistical Society B 54, 221). Where at least half of the values are the same highest (or
-lowest) one, as near a ceiling, a sample may by chance hold none of the rare failures. There it
-reaches as far as that of Learned-Miller and Thomas for a bounded variable (arXiv:1905.06208).
+lowest) one, as near a ceiling, a sample may by chance hold none of the rare failures. There it is
+that of Learned-Miller and Thomas for a bounded variable (arXiv:1905.06208), which for shares of
+successes is Clopper and Pearson's.
 
 Agarwal et al. 2021 (arXiv:2108.13264), section 4, say which numbers to report.
 """
@@ -27,7 +28,7 @@ Ends = tuple[float, float]
 Reach = tuple[float, float]  # of an interval below and above the mean, both at least 0
 
 TAIL = 0.025  # on either side of an interval
-DRAWS = 1000  # of an interval that is drawn
+FEW_SEEDS = 5  # below which each is shown
 
 
 def interval(
@@ -48,8 +49,8 @@ def interval(
     """
     x = np.atleast_2d(x)
     parts = _parts(x, task, over_episodes)
-    if task is None:
-        parts.append(_unseen(x, bounds))
+    if task is None and (bounded := _bounded(x, bounds)):
+        parts[-1] = bounded
     return _ends(float(x.mean()), parts)
 
 
@@ -76,9 +77,14 @@ def iqm(x: Array) -> float:
 
     Whole values only are left out, one in four, rounded down.
     """
-    from scipy.stats import trim_mean  # type: ignore[import-untyped]  # slow to load
+    return float(_middle(x.ravel()))
 
-    return float(trim_mean(x, 0.25, axis=None))
+
+def _middle(x: Array) -> Array:
+    """Over the last axis."""
+    n, cut = x.shape[-1], x.shape[-1] // 4
+    middle: Array = np.partition(x, (cut, n - 1 - cut))[..., cut : n - cut].mean(axis=-1)
+    return middle
 
 
 def iqm_interval(x: Array, task: Array | None = None) -> Ends:
@@ -124,10 +130,10 @@ def probability_of_improvement(
     for share in (np.append(share, 0.5) for share in of_seeds):
         reach, shift = _student(share), mean - float(share.mean())
         parts.append((reach + shift, reach - shift))
-    if task is None or not of_seeds:
-        parts += _over_tasks(per_task, task, None)
     if task is None:
-        parts.append(_unseen(per_task[None], (0.0, 1.0)))
+        parts.append(_bounded(per_task[None], (0.0, 1.0)) or _of_sample(per_task))
+    elif not of_seeds:
+        parts += _over_tasks(per_task, task, None)
     low, high = _ends(mean, parts)
     return mean, max(low, 0.0), min(high, 1.0)
 
@@ -197,35 +203,36 @@ def half_width(standard_error: Any, n: int) -> Any:
 def _bootstrapped(x: Array) -> Reach:
     """Of the interquartile mean of (S, M), over tasks."""
     from scipy.special import ndtr
-    from scipy.stats import trim_mean
 
     tasks = x.shape[1]
     if tasks == 1:
         return 0.0, 0.0
     tail = float(ndtr(-half_width((tasks / (tasks - 1)) ** 0.5, tasks)))
-    index = np.random.default_rng(0).integers(tasks, size=(_draws(x.size), tasks))
+    index = np.random.default_rng(0).integers(tasks, size=(_draws(1000, x.size), tasks))
     tables = np.moveaxis(x[:, index], 0, 1).reshape(len(index), -1)  # (draws, S M)
-    low, high = np.quantile(trim_mean(tables, 0.25, axis=1), (tail, 1 - tail))
+    low, high = np.quantile(_middle(tables), (tail, 1 - tail))
     return iqm(x) - float(low), float(high) - iqm(x)
 
 
-def _draws(n: int) -> int:
+def _draws(most: int, n: int) -> int:
     """Of n numbers each; fewer of large samples, which bounds memory."""
-    return min(DRAWS, 5_000_000 // n)
+    return min(most, 5_000_000 // n)
+
+
+def _bounded(x: Array, bounds: Ends | None) -> Reach | None:
+    """Over tasks, of the mean of (S, M) near a ceiling or a floor; elsewhere None."""
+    x = x.mean(axis=0)
+    mean, low, high = float(x.mean()), float(x.min()), float(x.max())
+    if len(x) == 1 or max(np.mean(x == low), np.mean(x == high)) < 0.5:
+        return None
+    a, b = bounds or (0.0, 0.0)
+    return mean + _upper(-x, -min(a, low)), _upper(x, max(b, high)) - mean
 
 
 def _unseen(x: Array, bounds: Ends | None) -> Reach:
-    """What the interval near a ceiling or floor has more than that of the sample, (S, M)."""
-    x = x.mean(axis=0)
-    low, high = float(x.min()), float(x.max())
-    if len(x) == 1 or max(np.mean(x == low), np.mean(x == high)) < 0.5:
-        return 0.0, 0.0
-    a, b = bounds or (0.0, 0.0)
-    mean = float(x.mean())
-    reach = mean + _upper(-x, -min(a, low)), _upper(x, max(b, high)) - mean
-    below, above = (
-        max(far**2 - near**2, 0.0) ** 0.5 for far, near in zip(reach, _of_sample(x), strict=True)
-    )
+    """How much further the interval near a ceiling or a floor reaches than that of the sample."""
+    both = zip(_bounded(x, bounds) or (0.0, 0.0), _of_sample(x.mean(axis=0)), strict=True)
+    below, above = (max(far**2 - near**2, 0.0) ** 0.5 for far, near in both)
     return below, above
 
 
@@ -238,4 +245,4 @@ def _upper(x: Array, bound: float) -> float:
 @lru_cache(maxsize=2)
 def _uniform(n: int) -> Array:
     """Ordered samples of n uniform numbers, (draws, n)."""
-    return np.sort(np.random.default_rng(0).random((_draws(n), n)), axis=1)
+    return np.sort(np.random.default_rng(0).random((_draws(20_000, n), n)), axis=1)

@@ -13,7 +13,7 @@ from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
 from metarl.checkpoint import write_atomically
 from metarl.pictures import Picture, film, gif, side_by_side
-from metarl.run import open_run
+from metarl.run import open_run, set_up
 from metarl.variant import named_values
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def watch(command: Watch) -> int:
     out = command.out or command.run / "watch.gif"
     _check_out(out)
     job = open_run(command.run, command.device)
+    set_up(job.run)
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):

@@ -120,7 +120,7 @@ def coverage(mixture, seeds, sets, rng):
     for _ in range(sets):
         (x, effect), (y, _) = mixture.draw(rng, seeds, tables=2)
         mean = mixture.mean + own_effect(mixture, effect)
-        before = rng.normal(START, 10.0, x.shape)
+        before = rng.normal(START, 1.0, x.shape)
         gain = difference_interval(x, before, mixture.bounds)
         better = probability_of_improvement(x, y)[1:]
         ends = interval(x, mixture.bounds), gain, better
