@@ -56,7 +56,7 @@ def show(console: Console, record: dict[str, Any]) -> None:
         p, low, high = row["probability_of_improvement"][-1]
         console.print(
             f"{row['algorithm']} gets more than {first} on a task with probability {p:.2f} "
-            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes.",
+            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes.{_single(rows[0], row)}",
             soft_wrap=True,
             highlight=False,
         )
@@ -71,6 +71,12 @@ def _intervals(rows: list[dict[str, Any]]) -> list[str]:
         f" of {', '.join(row['algorithm'] for row in rows if row['intervals'] == kind)}: {kind}"
         for kind in kinds
     ]
+
+
+def _single(*rows: dict[str, Any]) -> str:
+    """Of which rows a comparison knows one run only."""
+    names = [row["algorithm"] for row in rows if len(row["seeds"]) == 1]
+    return f" Of {' and '.join(names)}: this run, over tasks." if names else ""
 
 
 def _show_seeds(console: Console, rows: list[dict[str, Any]]) -> None:
