@@ -111,7 +111,7 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: in
     largest = max(abs(row.returns.mean(axis=0)).max() for row in rows.values())
     digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # fits on eighty columns
     for name, row in rows.items():
-        low, high = interval(row.returns[:, -1], seed)
+        low, high = interval(row.returns[:, -1])
         share = scale.share(row.returns[:, -1])
         table.add_row(
             name,
@@ -130,7 +130,7 @@ def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -
     found = {
         name: {
             "return_mean": row.returns.mean(axis=0).tolist(),
-            "return_ci95": [interval(column, seed) for column in row.returns.T],
+            "return_ci95": [interval(column) for column in row.returns.T],
             "adaptation_env_steps": row.env_steps.mean(axis=0).tolist(),
             "share_of_oracle": scale.share(row.returns[:, -1]),
             "per_task": row.returns.tolist(),

@@ -28,7 +28,7 @@ def budget_curve(
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for i, (name, row) in enumerate(rows.items()):
-        mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns, seed).T
+        mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns).T
         for axes, x in (
             (left, episodes * np.arange(len(mean))),
             (right, row.env_steps.mean(axis=0)),

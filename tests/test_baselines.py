@@ -92,7 +92,7 @@ def test_the_command_sets_all_side_by_side_and_keeps_what_it_trained(run):
     assert all(np.array(row["per_task"]).shape == (6, 2) for row in rows.values())
     assert rows["promp, meta-trained"]["return_mean"] == record["return_mean"]
     assert rows["PPO from scratch"]["adaptation_env_steps"][1] == record["adaptation_env_steps"][1]
-    assert record["verdict"].startswith(("adapts: ", "does not adapt: "))
+    assert record["verdict"].startswith(("adapts: ", "no significant gain: ", "adaptation harms: "))
     assert record["random_mean"] < record["oracle_mean"]
     assert (run / "baselines-test.png").stat().st_size > 10_000
 
