@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from agents.streams import stream
 from envs import Family, Split, sample_tasks, task_values
+from metarl import tuning
 from metarl.config import RunConfig, TrainConfig
 from metarl.machine import versions
 from metarl.ppo_model import PPOSettings
 from metarl.presets import preset
 from metarl.statistics import Array
-from metarl.tuning import ROUNDS
 from metarl.vary import build_family
 
 FORMAT = 2  # of the cache: what another one wrote is not read
@@ -113,7 +113,7 @@ class BaselineSpec:
     def tuning(self) -> BaselineSpec:
         """The same on training variants, drawn from a stream that nothing else uses."""
         gen = stream(TUNING_SEED, "variants of training")
-        chosen = task_values(sample_tasks(self.family(), max(ROUNDS), gen, "train"))
+        chosen = task_values(sample_tasks(self.family(), max(tuning.ROUNDS), gen, "train"))
         return replace(self, params=tuple(chosen), seed=TUNING_SEED, split="train")
 
 

@@ -40,11 +40,11 @@ def baselines(
     home = folder / f"{spec.train.family.replace('/', '.')}-{digest(spec.key)[:10]}"
     write_record(home / "about.json", spec.key)
     with JobPool(report) as jobs:
-        return _Player(spec, home, jobs).everything()
+        return Player(spec, home, jobs).everything()
 
 
 @dataclass
-class _Player:
+class Player:
     """Starts long jobs as early as what they need is known, and none whose result is there."""
 
     spec: BaselineSpec
@@ -73,7 +73,7 @@ class _Player:
             others.append(self.jobs.submit(job.train_told, spec, told))
         found = {"PPO from scratch": self._adapted("scratch", scratch)}
         if spec.oracle_steps:
-            found["oracle"] = self._oracle()
+            found["oracle"] = self.oracle()
         _wait(going)
         finalists = [c for c in scores if len(scores[c]) == max(tuning.ROUNDS)]
         further = [*finalists, *tuning.from_snapshots(late, scratch)]
@@ -184,7 +184,7 @@ class _Player:
         about = {"trained_env_steps": self.spec.told_steps, "entropy": TOLD_ENTROPY}
         return _one_column(record["returns"], 0, about)
 
-    def _oracle(self) -> Baseline:
+    def oracle(self) -> Baseline:
         """PPO trained on each variant for itself; the same variant once."""
         spec = self.spec
 

@@ -39,13 +39,13 @@ class LongTraining:
     def variants(self) -> int:
         """Side by side, one environment each; few where the budget is small."""
         episodes = self.env_steps // self.family.horizon  # if all are as long as they can be
-        return max(min(max(episodes // ROLLOUTS, FEWEST), MOST, episodes), 2)
+        return max(min(max(episodes // ROLLOUTS, FEWEST), MOST, episodes // 10), 2)
 
     @property
     def chunk(self) -> int:
         """Environment steps on the same variants."""
         rollout = self.family.horizon * self.variants
-        return rollout * min(max(self.env_steps // rollout, 1), REDRAW)
+        return rollout * min(max(self.env_steps // (20 * rollout), 1), REDRAW)
 
     @property
     def chunks(self) -> int:

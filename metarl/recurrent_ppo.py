@@ -16,16 +16,20 @@ from metarl.meta_training import meta_train, new_agent
 from metarl.state import TrainState
 from metarl.statistics import Array
 
+FEWEST = 10  # iterations
+
 
 def train_recurrent(cfg: TrainConfig, family: Family, env_steps: int) -> TrainState:
     """The settings' own algorithm for so many steps, whatever their `iterations` say.
 
     How many iterations these are shows as episodes get shorter or longer, and the step size falls
-    with the share of steps that is done.
+    with the share of steps that is done. A small budget has fewer tasks in an iteration.
     Source: Duan et al. 2016 (arXiv:1611.02779).
     """
-    longest = cfg.tasks * cfg.episodes * cfg.trial * family.horizon  # of an iteration
-    total = max(round(env_steps / longest), 1)
+    trials = cfg.episodes * cfg.trial * family.horizon  # steps of a task in an iteration, at most
+    fitting = max(env_steps // (FEWEST * trials), 1)
+    cfg = dataclasses.replace(cfg, tasks=min(cfg.tasks, fitting))
+    total = max(round(env_steps / (cfg.tasks * trials)), 1)
     state = first_state(cfg, family)
     while state.env_steps < env_steps:
         if state.iteration:

@@ -23,7 +23,7 @@ from metarl.ppo_model import PPOSettings
 ROUNDS = (2, 4, 8)  # training variants that a candidate has played by the end of each round
 GOES_ON = 1 / 3  # of the candidates, two at least
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-PASSES = ((10, 4), (20, 4), (10, 16))  # epochs and minibatches
+PASSES = ((10, 4), (10, 16))  # epochs and minibatches
 ENTROPIES = (0.0, 0.02)  # nats, of adapting
 LONG_ENTROPIES = (0.0, 0.05)  # of training over variants, which must not end saturated
 SHARES = (0.03, 0.1, 0.3, 1.0)  # of that training, after which its weights are a start
