@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from envs import make_task
+from metarl import recurrent_ppo
 from metarl.baseline_cache import read_tensors, write_tensors
+from metarl.checkpoint import save_checkpoint
 from metarl.machine import cores
 from metarl.ppo import adapt_to_variant, play, train_on_variant, train_over_variants
 from metarl.ppo_model import new_ppo, ppo_env, weights_of, with_weights
-from metarl.recurrent_ppo import keep_recurrent
 from metarl.statistics import Array
 from metarl.tuning import Candidate, Snapshot
 
@@ -127,8 +128,10 @@ def play_told(spec: BaselineSpec, stem: Path) -> list[float]:
 
 
 def train_recurrent(spec: BaselineSpec, folder: Path) -> None:
-    """A policy with a memory."""
-    keep_recurrent(spec.recurrent(), spec.family(), spec.env_steps, folder)
+    """A policy with a memory; its last checkpoint stays in the folder."""
+    family = spec.family()
+    state = recurrent_ppo.train_recurrent(spec.recurrent(), family, spec.env_steps)
+    save_checkpoint(folder, family.name, state)
 
 
 def train_alone(spec: BaselineSpec, values: dict[str, float]) -> float:

@@ -31,7 +31,7 @@ def budget_curve(
 
     adapts = {name: row for name, row in rows.items() if row.returns.shape[1] > 1}
     spent = {name: row.env_steps.mean(axis=0) for name, row in adapts.items()}
-    played = {name: episodes * np.arange(len(x)) for name, x in spent.items()}
+    played = {name: episodes * np.arange(len(x), dtype=float) for name, x in spent.items()}
     panels = [(played, "episodes")]
     if not _proportional(played, spent):
         panels.append((spent, "environment steps"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from envs import Family, Split
-from metarl.checkpoint import load_checkpoint, save_checkpoint
+from metarl.checkpoint import load_checkpoint
 from metarl.config import TrainConfig
 from metarl.evaluation import Evaluation, evaluate
 from metarl.first_state import first_state
@@ -39,11 +39,6 @@ def train_recurrent(cfg: TrainConfig, family: Family, env_steps: int) -> TrainSt
     return state
 
 
-def keep_recurrent(cfg: TrainConfig, family: Family, env_steps: int, folder: Path) -> None:
-    """Train one, and leave its checkpoint in the folder."""
-    save_checkpoint(folder, family.name, train_recurrent(cfg, family, env_steps))
-
-
 def evaluate_recurrent(
     cfg: TrainConfig,
     family: Family,
@@ -56,8 +51,7 @@ def evaluate_recurrent(
     """Return in each episode of a trial, of `episodes` trials of each task."""
     blank = TrainState(new_agent(cfg, family))
     agent = load_checkpoint(folder, family.name, blank).agent
-    chunk = max(cfg.task_chunk, 1)
-    return evaluate(agent, family, split, tasks, episodes, cfg.trial - 1, seed, chunk)
+    return evaluate(agent, family, split, tasks, episodes, cfg.trial - 1, seed, cfg.task_chunk)
 
 
 def columns(trial: int, budget: int, steps: int) -> Array:

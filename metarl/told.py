@@ -25,7 +25,7 @@ from envs.parameter import Parameter, Range
 
 Array = np.ndarray[Any, Any]
 FEW = 64  # values of a `Choice` that get an input each
-EMBEDDING = 64  # hidden units between parameters and modulation
+EMBEDDING = 32  # hidden units between parameters and modulation
 
 
 def task_numbers(known: Mapping[str, Parameter], task: Any) -> Array:

@@ -29,7 +29,7 @@ LONG_ENTROPIES = (0.0, 0.05)  # of training over variants, which must not end sa
 SHARES = (0.03, 0.1, 0.3, 1.0)  # of that training, after which its weights are a start
 BOTH_UNTIL = 0.1  # the share to which it goes with each entropy; the better one goes on
 HEADS = (1.0, 0.1, 0.02)  # factors of the last layer
-SLOWER = (1.0, 0.3, 0.1)  # step sizes from a trained start, as a part of that from scratch
+SLOWER = (1.0, 0.3)  # step sizes from a trained start, as a part of that from scratch
 
 
 class Snapshot(NamedTuple):

@@ -10,14 +10,10 @@ from lookup import ITEMS, Lookup
 from small import small
 
 from envs import Choice, Range, make_family, sample_tasks
+from metarl.checkpoint import save_checkpoint
 from metarl.ppo import play, train_over_variants
 from metarl.ppo_model import PPOSettings, new_ppo, ppo_env, weights_of, with_weights
-from metarl.recurrent_ppo import (
-    columns,
-    evaluate_recurrent,
-    keep_recurrent,
-    train_recurrent,
-)
+from metarl.recurrent_ppo import columns, evaluate_recurrent, train_recurrent
 from metarl.told import task_numbers
 
 CFG = PPOSettings(gamma=0.0, gae_lambda=0.0, hidden=(32, 32), lr=3e-3, minibatches=4, epochs=4)
@@ -25,7 +21,7 @@ CFG = PPOSettings(gamma=0.0, gae_lambda=0.0, hidden=(32, 32), lr=3e-3, minibatch
 
 def learned(cfg, family):
     """Mean return on tasks that training didn't draw."""
-    model = train_over_variants(cfg, family, 20_000)
+    model = train_over_variants(cfg, family, 16_000)
     env = ppo_env(cfg, family, sample_tasks(family, 40, torch.Generator().manual_seed(3)))
     env.seed(0)
     same = with_weights(new_ppo(cfg, env, 2), weights_of(model))
@@ -105,12 +101,11 @@ def test_a_memory_shows_the_last_episode_that_it_was_trained_to_reach(trial, bud
 
 def test_a_memory_is_trained_for_the_steps_of_the_run_and_read_back(tmp_path):
     family = make_family("cartpole")  # whose episodes are of any length
-    cfg = small("cartpole", "rl2", trial=2, tasks=4, episodes=2, lr_decay=True, iterations=1)
-    budget = 3000
-    state = train_recurrent(cfg, family, budget)
+    cfg = small("cartpole", "rl2", trial=2, tasks=4, episodes=2, epochs=1, lr_decay=True)
+    state = train_recurrent(cfg, family, 800)
     an_iteration = state.env_steps / state.iteration
-    assert budget <= state.env_steps < budget + 3 * an_iteration
+    assert 800 <= state.env_steps < 800 + 3 * an_iteration
     assert state.iteration > 3
-    keep_recurrent(cfg, family, budget, tmp_path)
+    save_checkpoint(tmp_path, family.name, state)
     result = evaluate_recurrent(cfg, family, tmp_path, "test", 3, 4, seed=1)
     assert result.returns.shape == (3, 2)

@@ -34,7 +34,7 @@ def bandit(best):
 def test_a_saturated_policy_learns_again_when_its_head_is_scaled_down():
     family, task = bandit(0)
     model = new_ppo(CFG, ppo_env(CFG, family, task, 50), family.horizon)
-    model.learn(20 * 50 * family.horizon)
+    model.learn(8 * 50 * family.horizon)
     scale_head(model, 50.0)
     start, other = weights_of(model), bandit(4)[1]
     stuck, _ = adapt_to_variant(CFG, family, other, 50, 20, 3, start)
@@ -66,7 +66,7 @@ def test_an_entropy_bonus_keeps_a_policy_from_saturating():
     for entropy in (0.0, 1.0):
         cfg = replace(CFG, entropy=entropy)
         env = ppo_env(cfg, family, task, 50)
-        model = new_ppo(cfg, env, family.horizon).learn(20 * 50 * family.horizon)
+        model = new_ppo(cfg, env, family.horizon).learn(8 * 50 * family.horizon)
         obs, _ = model.policy.obs_to_tensor(env.reset())
         nats.append(model.policy.get_distribution(obs).entropy().mean().item())
     assert nats[0] < 0.2
