@@ -9,16 +9,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from envs import UsageError
-from metarl.checkpoint import write_atomically
+from metarl.files import DAMAGED, RECORD, read_json, read_limited, write_atomically
+from metarl.statistics import Array
 
 Record = dict[str, Any]
+T = TypeVar("T")
 
 
 def digest(what: Any) -> str:
@@ -26,11 +29,28 @@ def digest(what: Any) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def kept(path: Path, make: Callable[[], Record]) -> Record:
-    """The record in this file, made if it isn't there."""
+def kept(path: Path, make: Callable[[], Record], parse: Callable[[Record], T]) -> T:
+    """What `parse` makes of the record in this file, which is made if it isn't there.
+
+    Raises:
+        UsageError: damaged, or something that can't be parsed.
+    """
     if not path.exists():
         write_record(path, make())
-    return read_record(path)
+    try:
+        return parse(read_record(path))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is damaged: delete it, and it is made again.") from error
+
+
+def numbers(rows: Any, *shape: int) -> Array:
+    """A table of this shape from JSON; ValueError for anything else, or what isn't finite."""
+    table = np.array(rows, dtype=np.float64)
+    if table.shape != shape or not np.isfinite(table).all():
+        raise ValueError(f"{table.shape} instead of {shape}")
+    return table
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -46,10 +66,10 @@ def read_record(path: Path) -> Record:
         UsageError: damaged.
     """
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path, RECORD)
         record: Record = found["record"]
         whole = found["sha256"] == digest(record)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (*DAMAGED, KeyError, TypeError):
         whole = False
     if not whole:
         raise UsageError(f"{path} is damaged: delete it, and it is made again.")
@@ -79,7 +99,7 @@ def read_tensors(stem: Path) -> dict[str, Tensor]:
     path, about = _files(stem)
     record = read_record(about)
     try:
-        blob = path.read_bytes()
+        blob = read_limited(path, RECORD)
         if hashlib.sha256(blob).hexdigest() == record["tensors_sha256"]:
             tensors: dict[str, Tensor] = load(blob)
             if all(x.isfinite().all() for x in tensors.values()):

@@ -129,9 +129,9 @@ def play_told(spec: BaselineSpec, stem: Path) -> list[float]:
 
 def train_recurrent(spec: BaselineSpec, folder: Path) -> None:
     """A policy with a memory; its last checkpoint stays in the folder."""
-    family = spec.family()
-    state = recurrent_ppo.train_recurrent(spec.recurrent(), family, spec.env_steps)
-    save_checkpoint(folder, family.name, state)
+    cfg = spec.recurrent()
+    state = recurrent_ppo.train_recurrent(cfg, spec.family(), spec.env_steps)
+    save_checkpoint(folder, cfg.family, state)
 
 
 def train_alone(spec: BaselineSpec, values: dict[str, float]) -> float:

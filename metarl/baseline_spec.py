@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +15,11 @@ from agents.streams import stream
 from envs import Family, Split, sample_tasks, task_values
 from metarl import tuning
 from metarl.config import RunConfig, TrainConfig
+from metarl.family_record import recorded_family
 from metarl.machine import versions
 from metarl.ppo_model import PPOSettings
 from metarl.presets import preset
 from metarl.statistics import Array
-from metarl.vary import build_family
 
 FORMAT = 2  # of the cache: what another one wrote is not read
 LONG = {"lr": 1e-3, "epochs": 2, "minibatches": 16}  # over many variants: episodes are plenty
@@ -53,6 +53,7 @@ class BaselineSpec:
         env_steps: of each training over the training variants.
         told_steps: likewise, of the policy that is told the task.
         oracle_steps: of PPO on each variant where the family knows no best play; 0 for none.
+        record: of the family's fields, as the run has it.
     """
 
     train: TrainConfig
@@ -66,10 +67,11 @@ class BaselineSpec:
     env_steps: int
     told_steps: int
     oracle_steps: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def family(self) -> Family:
-        """The family; each process has to build its own."""
-        return build_family(self.train, self.run)
+        """The family that the run was started on; each process has to build its own."""
+        return recorded_family(self.train, self.run, self.record)
 
     def ppo(self) -> PPOSettings:
         """Discount, credit and network as the family ships with, or as the run was told."""
@@ -101,6 +103,7 @@ class BaselineSpec:
         return {
             "format": FORMAT,
             "recurrent": asdict(self.recurrent()),  # has the family's settings
+            "record": self.record,
             "long": asdict(self.long_ppo()),
             "told": asdict(self.told_ppo()),
             "alone": asdict(self.alone_ppo()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from metarl import baseline_jobs as job
 from metarl import tuning
-from metarl.baseline_cache import Record, digest, has_tensors, kept, write_record
+from metarl.baseline_cache import Record, digest, has_tensors, kept, numbers, write_record
 from metarl.baseline_jobs import JobPool
 from metarl.baseline_spec import TOLD_ENTROPY, BaselineSpec
 from metarl.baseline_spec import Baseline as Baseline  # for `from metarl.baselines import`
@@ -106,18 +107,29 @@ class Player:
         def play(candidate: Candidate, first: int, last: int) -> Future[list[float]]:
             return self.jobs.submit(job.adapted_return, trial, candidate, first, last, self.home)
 
-        return self._chosen(name, scores, lambda: tuning.halving(candidates, scores, play))
+        choose = partial(tuning.halving, candidates, scores, play)
+        return self._chosen(name, candidates, scores, choose)
 
     def _chosen(
-        self, name: str, scores: dict[Candidate, list[float]], choose: Callable[[], Candidate]
+        self,
+        name: str,
+        candidates: list[Candidate],
+        scores: dict[Candidate, list[float]],
+        choose: Callable[[], Candidate],
     ) -> Candidate:
         """What was chosen before with the same settings, or is now."""
         spec = self.spec
         key = digest([tuning.tuning_key(), spec.episodes, spec.budget, spec.steps])[:10]
         path = self.home / f"tuned-{key}" / f"{name}.json"
-        record = kept(path, lambda: tuning.to_json(choose(), scores))
-        scores |= tuning.scores_of(record)
-        return Candidate.from_json(record["chosen"])
+
+        def parse(record: Record) -> Candidate:
+            scores.update(tuning.scores_of(record))
+            found = Candidate.from_json(record["chosen"])
+            if found not in candidates:
+                raise ValueError(f"{found} was no candidate")
+            return found
+
+        return kept(path, lambda: tuning.to_json(choose(), scores), parse)
 
     def _place(self) -> Path:
         spec = self.spec
@@ -136,23 +148,24 @@ class Player:
             return {"params": spec.params, "returns": returns, "env_steps": spent}
 
         key = digest([asdict(candidate), spec.episodes, spec.budget, spec.steps])[:10]
-        record = kept(self._place() / f"{name}-{key}.json", make)
+        path, shape = self._place() / f"{name}-{key}.json", (total, spec.steps + 1)
         about = _about(candidate, self.plan.chunk)
-        return Baseline(np.array(record["returns"]), np.array(record["env_steps"]), about)
+        return kept(path, make, partial(_row, shape=shape, about=about))
 
     def _zero_shot(self, snapshots: list[Snapshot]) -> Baseline:
         """The snapshot that is best without adapting, on training variants."""
         trial = replace(self.spec.tuning, steps=0)
+        tried = [Candidate(lr=0.0, start=s) for s in snapshots]
         scores: dict[Candidate, list[float]] = {}
 
         def choose() -> Candidate:
             args = 0, len(trial.params), self.home
-            tried = [Candidate(lr=0.0, start=s) for s in snapshots]
             jobs = {c: self.jobs.submit(job.adapted_return, trial, c, *args) for c in tried}
             scores.update({c: each.result() for c, each in jobs.items()})
             return max(tried, key=lambda c: np.mean(scores[c]))
 
-        return self._adapted("zero-shot", self._chosen("zero-shot", scores, choose), steps=0)
+        found = self._chosen("zero-shot", tried, scores, choose)
+        return self._adapted("zero-shot", found, steps=0)
 
     def _recurrent(self, folder: Path) -> Baseline:
         """Column k is the return in the last episode that k updates' episodes allow, of a trial."""
@@ -164,25 +177,26 @@ class Player:
             returns, spent = result.returns.tolist(), result.env_steps.tolist()
             return {"params": result.params, "returns": returns, "env_steps": spent}
 
-        record = kept(self._place() / f"recurrent-{spec.episodes}.json", make)
+        path = self._place() / f"recurrent-{spec.episodes}.json"
         which = columns(cfg.trial, spec.budget, spec.steps)
-        returns, spent = np.array(record["returns"]), np.array(record["env_steps"])
         about = {
             "algo": cfg.algo,
             "trained_env_steps": spec.env_steps,
             "episodes_of_a_trial": cfg.trial,
             "remembered_episodes": which.tolist(),
         }
-        return Baseline(returns[:, which], spent[:, which], about)
+        shape = len(spec.params), cfg.trial
+        row = kept(path, make, partial(_row, shape=shape, about=about))
+        return row._replace(returns=row.returns[:, which], env_steps=row.env_steps[:, which])
 
     def _told(self, stem: Path) -> Baseline:
         def make() -> Record:
             returns = self.jobs.submit(job.play_told, self.spec, stem).result()
             return {"params": self.spec.params, "returns": returns}
 
-        record = kept(self._place() / f"{stem.name}-{self.spec.episodes}.json", make)
+        path = self._place() / f"{stem.name}-{self.spec.episodes}.json"
         about = {"trained_env_steps": self.spec.told_steps, "entropy": TOLD_ENTROPY}
-        return _one_column(record["returns"], 0, about)
+        return kept(path, make, partial(_one_column, self.spec, 0, about))
 
     def oracle(self) -> Baseline:
         """PPO trained on each variant for itself; the same variant once."""
@@ -195,12 +209,17 @@ class Player:
             return {"params": spec.params, "returns": returns}
 
         name = f"oracle-{spec.oracle_steps}-{spec.episodes}.json"
-        record = kept(self._place() / name, make)
-        return _one_column(record["returns"], spec.oracle_steps, {})
+        return kept(self._place() / name, make, partial(_one_column, spec, spec.oracle_steps, {}))
 
 
-def _one_column(returns: list[float], spent: int, about: Mapping[str, Any]) -> Baseline:
-    column = np.array(returns)[:, None]
+def _row(record: Record, shape: tuple[int, int], about: Mapping[str, Any]) -> Baseline:
+    return Baseline(numbers(record["returns"], *shape), numbers(record["env_steps"], *shape), about)
+
+
+def _one_column(
+    spec: BaselineSpec, spent: int, about: Mapping[str, Any], record: Record
+) -> Baseline:
+    column = numbers(record["returns"], len(spec.params))[:, None]
     return Baseline(column, np.full_like(column, spent), about)
 
 

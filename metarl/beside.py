@@ -17,8 +17,8 @@ from envs import sample_tasks
 from metarl.baseline_spec import BaselineSpec
 from metarl.baselines import TOLD, Baseline, baselines
 from metarl.budget_curve import budget_curve
-from metarl.checkpoint import write_atomically
 from metarl.evaluation import Evaluation, evaluate
+from metarl.files import write_atomically
 from metarl.meta_training import new_agent
 from metarl.pictures import png
 from metarl.run import Loaded
@@ -51,6 +51,7 @@ def set_beside(
         env_steps=env_steps,
         told_steps=command.told_steps or env_steps,
         oracle_steps=command.oracle_steps if result.oracle is None else 0,
+        record=job.record,
     )
     found = _play(spec, command.run.absolute().parent / "baselines", console)
     oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from envs import Family, parameters
+from envs import Family, UsageError, parameters
 from metarl.sb3 import to_vec_env
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def with_weights(model: PPO, tensors: dict[str, Tensor], optimizer: bool = False
     Args:
         optimizer: with its optimizer too; else that begins anew.
     Raises:
-        RuntimeError: other names or shapes.
+        UsageError: other names, shapes or types.
     """
+    _check(model, tensors)
     own = {k: x for k, x in tensors.items() if not k.startswith(OPTIMIZER)}
     model.policy.load_state_dict(own)
     if optimizer:
@@ -116,6 +117,20 @@ def with_weights(model: PPO, tensors: dict[str, Tensor], optimizer: bool = False
                 state["state"].setdefault(int(index), {})[key] = x.clone()
         model.policy.optimizer.load_state_dict(state)
     return model
+
+
+def _check(model: PPO, tensors: dict[str, Tensor]) -> None:
+    """Before torch sees them: moments of another shape would be read past their end."""
+    wanted = {k: x.shape for k, x in model.policy.state_dict().items()}
+    for i, weight in enumerate(model.policy.parameters()):
+        shapes = {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
+        wanted |= {f"{OPTIMIZER}{i}/{k}": shape for k, shape in shapes.items()}
+    found = {k: x.shape for k, x in tensors.items() if x.dtype == torch.float32}
+    if found != wanted or len(found) != len(tensors):
+        raise UsageError(
+            "weights of a baseline are of another network: delete the folder baselines/ next to "
+            "the run, and they are trained again."
+        )
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def evaluate_recurrent(
 ) -> Evaluation:
     """Return in each episode of a trial, of `episodes` trials of each task."""
     blank = TrainState(new_agent(cfg, family))
-    agent = load_checkpoint(folder, family.name, blank).agent
+    agent = load_checkpoint(folder, cfg, family, blank).agent
     return evaluate(agent, family, split, tasks, episodes, cfg.trial - 1, seed, cfg.task_chunk)
 
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from envs import Family, unseen
+from envs import Family, Split, unseen
 from metarl.evaluation import Evaluation
 
 BAR = 7  # characters of the longest bar
@@ -16,15 +16,8 @@ BAR = 7  # characters of the longest bar
 
 def show_returns(console: Console, result: Evaluation, family: Family) -> None:
     """Return after each step of adaptation, its interval, and the gain."""
-    kind = {
-        "train": "as in training",
-        "test": "seen in training: there are no others"
-        if unseen(family).startswith("none")
-        else "unseen in training",
-        "extrapolate": "out of the training range",
-    }
     title = (
-        f"{result.family}: {len(result.params)} tasks {kind[result.split]}, "
+        f"{result.family}: {len(result.params)} tasks {_kind(family, result.split)}, "
         f"{result.episodes} episodes a step"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -50,6 +43,18 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
         best = result.oracle.mean()
         table.add_row("oracle", f"{best:.2f}", "", "", *("" for _ in success), "", bar(best))
     console.print(table)
+
+
+def _kind(family: Family, split: Split) -> str:
+    """What tasks of a split have to do with training."""
+    if split in ("train", "extrapolate"):
+        return "as in training" if split == "train" else "out of the training range"
+    found = unseen(family, split)
+    if not found.startswith("none"):
+        return "unseen in training" if split == "test" else "of validation, unseen in training"
+    if found == "none: training sees every task":
+        return "seen in training: there are no others"
+    return f"of training: none are held out for {split}"
 
 
 def show_simulation(console: Console, record: dict[str, Any]) -> None:

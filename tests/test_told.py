@@ -106,6 +106,6 @@ def test_a_memory_is_trained_for_the_steps_of_the_run_and_read_back(tmp_path):
     an_iteration = state.env_steps / state.iteration
     assert 800 <= state.env_steps < 800 + 3 * an_iteration
     assert state.iteration > 3
-    save_checkpoint(tmp_path, family.name, state)
+    save_checkpoint(tmp_path, cfg.family, state)
     result = evaluate_recurrent(cfg, family, tmp_path, "test", 3, 4, seed=1)
     assert result.returns.shape == (3, 2)
