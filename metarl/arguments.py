@@ -59,11 +59,23 @@ class Evaluate:
     ] = False
     baselines: Annotated[
         bool,
-        arg(help="set it beside random play, PPO from scratch, and PPO over all training variants"),
+        arg(
+            help="compare with random play and with PPO: from scratch, over all training variants, "
+            "with a memory, and told the task"
+        ),
     ] = False
     baseline_steps: Annotated[
-        int, *number("environment steps of PPO over all training variants", 1, 10**12)
-    ] = 3_000_000
+        int | None,
+        *number(
+            "environment steps of each baseline that is trained; by default the run's own",
+            1,
+            10**12,
+        ),
+    ] = None
+    told_steps: Annotated[
+        int | None,
+        *number("of the policy that is told the task; by default --baseline-steps", 1, 10**12),
+    ] = None
     oracle_steps: Annotated[
         int,
         *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
