@@ -56,7 +56,8 @@ def show(console: Console, record: dict[str, Any]) -> None:
         p, low, high = row["probability_of_improvement"][-1]
         console.print(
             f"{row['algorithm']} gets more than {first} on a task with probability {p:.2f} "
-            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes.{_single(rows[0], row)}",
+            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes."
+            + _single(rows[0], row),
             soft_wrap=True,
             highlight=False,
         )
