@@ -14,12 +14,15 @@ SEEDS = (0, 1, 2)
 FEW = 16  # values of a set; of more, only those that are needed to see a difference are tried
 
 
-def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) -> dict[str, Any]:
+def explore(
+    stage: Stage, usual: Settings, trials: dict[str, list[Settings]], exact: bool = True
+) -> dict[str, Any]:
     """Spaces, time limit and whether success is told, once every parameter proved to be live.
 
     Args:
         usual: a variant to start from.
         trials: for each parameter, variants that differ in it alone.
+        exact: refuse an environment that doesn't repeat itself.
     Raises:
         UsageError: a parameter that isn't found or changes nothing; an environment that plays
             differently for the same seed, or can't be made in a variant.
@@ -27,10 +30,11 @@ def explore(stage: Stage, usual: Settings, trials: dict[str, list[Settings]]) ->
     stage.knobs, stage.encoding, limit = find_knobs(stage.recipe, usual)
     first, success = _play(stage, usual, SEEDS[0])
     again, _ = _play(stage, usual, SEEDS[0])
-    if not _same(first, again):
+    if exact and not _same(first, again):
         raise UsageError(
             "the same seed and actions don't give the same episode twice: draw all randomness from "
-            "self.np_random, and set everything anew in reset."
+            "self.np_random, and set everything anew in reset; or give up exact resume with "
+            "--no-exact-replay (exact_replay=False in Python)."
         )
     for name, settings in trials.items():
         if not any(_live(stage, settings, seed) for seed in SEEDS):

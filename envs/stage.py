@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.shared_memory import SharedMemory
+from mmap import mmap
+from numbers import Real
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -17,6 +21,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.encoding import Encoding, encode
 from envs.errors import UsageError
 from envs.knobs import Knob, Setter, find, keywords
+from envs.shared_memory import release
 
 Settings = dict[str, Any]  # name of a parameter -> what the environment gets
 
@@ -37,11 +42,11 @@ class Field(NamedTuple):
     dtype: str
 
 
-def arrays(memory: SharedMemory, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, Any]]:
+def arrays(memory: mmap, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, Any]]:
     """Views of the shared memory, one after the other."""
     out, offset = {}, 0
     for name, (shape, dtype) in fields.items():
-        out[name] = np.ndarray(shape, dtype, memory.buf, offset)
+        out[name] = np.ndarray(shape, dtype, memory, offset)
         offset += size_of(Field(shape, dtype))
     return out
 
@@ -59,9 +64,16 @@ class Failure(Exception):
         self.slot = slot
 
 
-def raised(what: str, error: Exception) -> str:
+def raised(what: str, error: BaseException) -> str:
     """`step raised ValueError: ...`, on one line."""
     return f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def close(env: gymnasium.Env[Any, Any]) -> None:
+    """Close an environment that nobody uses any more."""
+    # Many fail in it, such as on a window that never opened; no episode depends on that.
+    with suppress(Exception):
+        env.close()
 
 
 @dataclass
@@ -98,16 +110,21 @@ class Stage:
         self.idle: OrderedDict[Any, list[Made]] = OrderedDict()
         self.knobs: dict[str, Knob] = {}
         self.encoding: Encoding
-        self.memory: SharedMemory | None = None
+        self.memory: mmap | None = None
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
 
-    def attach(self, name: str, fields: dict[str, Field]) -> None:
+    def attach(self, memory: mmap, fields: dict[str, Field]) -> None:
         """Use this shared memory from now on."""
         self.shared = {}
         if self.memory:
-            self.memory.close()
-        self.memory = SharedMemory(name)
-        self.shared = arrays(self.memory, fields)
+            release(self.memory)
+        self.memory = memory
+        self.shared = arrays(memory, fields)
+
+    def close(self) -> None:
+        """Close all environments, with whatever they have started."""
+        for made in (*self.playing.values(), *(m for group in self.idle.values() for m in group)):
+            close(made.env)
 
     def reset(
         self, slots: Sequence[int], settings: list[Settings], seeds: list[int], render: bool
@@ -124,7 +141,7 @@ class Stage:
                 self.playing[slot] = self.take(setting, 2 * len(slots), render)
             except UsageError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("make", error)) from error
         self.again(slots, settings, seeds)
 
@@ -137,7 +154,7 @@ class Stage:
                 self.shared["obs"][slot] = self.encoding.observe(obs)
             except UsageError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("reset", error)) from error
             self.shared["success"][slot] = 0
 
@@ -150,13 +167,13 @@ class Stage:
         """An environment made with these keywords, an idle one where there is one."""
         every = {**self.recipe.fixed, **setting}
         made_by = {k: every[k] for k, knob in self.knobs.items() if knob.kind == "keyword"}
-        key = (render, *made_by.items())
+        key = pickle.dumps((render, made_by))  # values may be lists
         if self.idle.get(key):
             return self.idle[key].pop()
         while sum(map(len, self.idle.values())) >= most:
             _, oldest = self.idle.popitem(last=False)
             for made in oldest:
-                made.env.close()
+                close(made.env)
         env = build(self.recipe, made_by, render)
         self._check_spaces(env)
         bound = {k: knob.bind(env) for k, knob in self.knobs.items() if knob.bind}
@@ -184,7 +201,7 @@ class Stage:
                 env = self.playing[slot].env
                 obs, rew, terminated, truncated, info = env.step(encoding.act(shared["act"][slot]))
                 shared["obs"][slot] = encoding.observe(obs)
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("step", error)) from error
             shared["rew"][slot] = rew
             shared["terminated"][slot] = terminated
@@ -214,14 +231,36 @@ def find_knobs(recipe: Recipe, setting: Settings) -> tuple[dict[str, Knob], Enco
     every = {**recipe.fixed, **setting}
     known = keywords(recipe.spec)[0] | {"max_episode_steps"}
     made_by = {k: v for k, v in every.items() if k in known and k not in recipe.functions}
+    check_limit(made_by.get("max_episode_steps"))
     env = build(recipe, made_by)
-    knobs = {
-        k: Knob("keyword", k) if k in made_by else find(env, k, recipe.functions.get(k))
-        for k in every
-    }
-    limit = env.spec.max_episode_steps if env.spec else None
-    limit = limit or getattr(env.unwrapped, "max_steps", None)  # MiniGrid has one of its own
     try:
-        return knobs, encode(env.observation_space, env.action_space), limit
+        knobs = {
+            k: Knob("keyword", k) if k in made_by else find(env, k, recipe.functions.get(k))
+            for k in every
+        }
+        return knobs, encode(env.observation_space, env.action_space), time_limit(env)
     finally:
-        env.close()
+        close(env)
+
+
+def check_limit(steps: Any) -> None:
+    """Raise UsageError unless gymnasium takes this as `max_episode_steps`; -1 is no limit."""
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if steps is not None and not (whole and (steps >= 1 or steps == -1)):
+        raise UsageError(
+            f"max_episode_steps={steps}: give the steps after which an episode ends, a whole "
+            "number of 1 or more."
+        )
+
+
+def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    """Steps after which an episode is over at the latest; None where there is no saying.
+
+    An environment's own `max_steps`, as in MiniGrid, counts where it is a number before the first
+    reset: BabyAI's is another for each level, and is 0 until then.
+    """
+    limit: Any = env.spec.max_episode_steps if env.spec else None
+    if limit is None or limit < 0:  # gymnasium's -1: no limit
+        limit = getattr(env.unwrapped, "max_steps", None)
+    real = isinstance(limit, Real) and not isinstance(limit, bool) and math.isfinite(limit)
+    return int(limit) if real and limit >= 1 else None

@@ -13,6 +13,8 @@ from metarl.bench.arguments import Bench
 from metarl.bounds import check, number
 from metarl.config import RunConfig, TrainConfig
 
+TRUST = "import what the run's folder names, such as module:Class; only if you trust who made it"
+
 
 @dataclass(frozen=True)
 class Train(RunConfig, TrainConfig):
@@ -25,7 +27,7 @@ class Train(RunConfig, TrainConfig):
         Path | None,
         arg(
             help="go on with the run in this folder; only --iterations, --device, --processes and "
-            "--rank-timeout may differ"
+            "--rank-timeout may differ; with --lr-decay, more iterations need --no-lr-decay too"
         ),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
@@ -39,9 +41,9 @@ class Evaluate:
     """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
         int | None,
@@ -82,6 +84,7 @@ class Evaluate:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -92,9 +95,9 @@ class Compare:
     """Set runs side by side on the same unseen tasks; seeds of the same settings are one row."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of the runs", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
         int | None,
@@ -126,6 +129,7 @@ class Compare:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -156,6 +160,7 @@ class Export:
         *number("episodes of the variant for each step; by default the run's", 2, 100_000),
     ] = None
     seed: Annotated[int, *number("seed of these episodes", 0)] = 0
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -174,9 +179,9 @@ class Watch:
             help="value of a parameter, once for each; the others are those of --task",
         ),
     ] = ()
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks that are drawn, as by `evaluate`", 1, 10_000)] = 40
     task: Annotated[int, *number("number of the one to watch, from 0", 0)] = 0
     steps: Annotated[
@@ -196,6 +201,7 @@ class Watch:
     device: Annotated[
         str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
     ] = None
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from agents.streams import stream
 from envs import Family, Split, make_task, sample_tasks, task_values
 from metarl.checkpoint import write_atomically
 from metarl.config import RunConfig, TrainConfig
+from metarl.family_record import recorded_family
 from metarl.machine import cores
 from metarl.ppo import (
     PPOSettings,
@@ -28,7 +29,6 @@ from metarl.ppo import (
 )
 from metarl.presets import preset
 from metarl.statistics import Array
-from metarl.vary import build_family
 
 FORMAT = 1  # of the cache: what another one wrote is not read
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # step sizes of PPO, of which the best on training variants counts
@@ -57,6 +57,7 @@ class Contest:
         params: M variants.
         env_steps: of multi-task PPO over the training variants.
         oracle_steps: of PPO on each variant where the family knows no best play; 0 for none.
+        record: of the family's fields, as the run has it.
     """
 
     train: TrainConfig
@@ -69,10 +70,11 @@ class Contest:
     params: Params
     env_steps: int
     oracle_steps: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def family(self) -> Family:
-        """The family; each process has to build its own."""
-        return build_family(self.train, self.run)
+        """The family that the run was started on; each process has to build its own."""
+        return recorded_family(self.train, self.run, self.record)
 
     def ppo(self, lr: float) -> PPOSettings:
         """Discount, credit and network as the family's own agents have them."""
@@ -87,7 +89,12 @@ class Contest:
     def world(self) -> dict[str, Any]:
         """What a model of PPO depends on."""
         named = {k: getattr(self.train, k) for k in ("vary", "hold_out", "extrapolate", "set")}
-        about = {"family": self.train.family, **named, **asdict(self.long_ppo())}
+        about = {
+            "family": self.train.family,
+            **named,
+            "record": self.record,
+            **asdict(self.long_ppo()),
+        }
         return {"format": FORMAT, **about, "env_steps": self.env_steps}
 
 

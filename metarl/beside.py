@@ -16,8 +16,8 @@ from agents.streams import stream
 from envs import sample_tasks
 from metarl.baselines import Baseline, Contest, baselines
 from metarl.budget_curve import budget_curve
-from metarl.checkpoint import write_atomically
 from metarl.evaluation import Evaluation, evaluate
+from metarl.files import write_atomically
 from metarl.meta_training import new_agent
 from metarl.pictures import png
 from metarl.run import Loaded
@@ -48,6 +48,7 @@ def set_beside(
         params=tuple(result.params),
         env_steps=command.baseline_steps,
         oracle_steps=command.oracle_steps if result.oracle is None else 0,
+        record=job.record,
     )
     found = _play(contest, command.run.absolute().parent / "baselines", console)
     oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
 from metarl.evaluation import Evaluation
+from metarl.files import check_output, read_table
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
+from metarl.pictures import legend_below
 from metarl.statistics import FEW_SEEDS, Array
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     adapting.set_xlabel("episodes of adaptation to a task")
     adapting.set_ylabel(f"return on {record['tasks']} {record['split']} tasks")
     _count_steps(adapting, next(iter(runs.values())).family.horizon)
-    adapting.legend(frameon=False)
+    legend_below(figure, adapting)
     for axes in training:
         _learning(axes, curves)
     figure.suptitle(f"{record['family']}: mean and 95 % interval")
@@ -78,10 +79,17 @@ def _curve(path: Path) -> Array:
     """Million environment steps and return of each evaluation during training, (evaluations, 2)."""
     if not path.exists():
         return np.zeros((0, 2))
-    with path.open(newline="", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else ()) if name.startswith("eval/return_step_")]
-    points = [(float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in rows if r.get(names[-1])]
+    header, *rows = read_table(path) or [[]]
+    names = [name for name in header if name.startswith("eval/return_step_")]
+    if not names:
+        return np.zeros((0, 2))
+    named = [dict(zip(header, row, strict=False)) for row in rows]
+    try:
+        points = [
+            (float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in named if r.get(names[-1])
+        ]
+    except (ValueError, KeyError, IndexError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}): restore it, or move it away.") from error
     return np.array(points).reshape(-1, 2)
 
 
@@ -120,9 +128,9 @@ def _against(axes: Axes, result: Evaluation, name: str, parameter: Parameter) ->
         beside = np.array([np.sum(rank[:i] == r) / np.sum(rank == r) for i, r in enumerate(rank)])
         _before_and_after(axes, result, rank + 0.7 * beside - 0.35)
         every = slice(None, None, -(-len(distinct) // MAX_LABELS))
-        axes.set_xticks(
-            np.arange(len(distinct))[every], [parameter.show(v) for v in distinct[every]]
-        )
+        shown = [parameter.show(v) for v in distinct[every]]
+        crowded = max(map(len, shown)) * len(shown) > 40
+        axes.set_xticks(np.arange(len(distinct))[every], shown, rotation=90 if crowded else 0)
     else:
         _before_and_after(axes, result, values)
         axes.set_xscale("log" if parameter.log else "linear")
@@ -143,8 +151,7 @@ def check_figure(flag: str, path: Path | None) -> None:
     """Raise UsageError, before anything is computed, for a figure that can't be written."""
     if path and path.suffix not in FIGURES:
         raise UsageError(f"{flag} {path}: unknown ending; give one of {', '.join(FIGURES)}.")
-    if path and not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: no folder {path.parent}; make it, or give another.")
+    check_output(flag, path)
 
 
 def encode(figure: Figure, ending: str) -> bytes:

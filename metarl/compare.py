@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from envs import Family, UsageError
-from metarl.commands import write_json
+from metarl.commands import check_json, write_json
 from metarl.evaluation import Evaluation
+from metarl.files import DAMAGED, RECORD, read_json
 from metarl.grouping import (
     WORLD,
     Runs,
@@ -27,7 +28,8 @@ from metarl.grouping import (
     trained,
 )
 from metarl.report import check_outputs, show, write
-from metarl.run import Loaded, evaluate_run, open_run, read_config
+from metarl.run import Loaded, evaluate_run, open_run
+from metarl.settings_file import read_settings
 from metarl.statistics import (
     Array,
     difference_interval,
@@ -111,11 +113,12 @@ def compare_runs(command: Compare) -> int:
     if not command.runs:
         raise UsageError("no run to compare: give the folders of some, such as runs/A runs/B.")
     check_outputs(command.out)
-    runs = open_runs(command.runs, command.device)
+    check_json(command.json)
+    runs = open_runs(command.runs, command.device, command.trust)
     check_distinct(runs)
     if not command.force:
         check_fair(runs, command.episodes)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     results = judge(runs, command, console)
     rows = rows_of(runs, results, command.episodes)
     record = record_of(rows, results[0])
@@ -126,25 +129,28 @@ def compare_runs(command: Compare) -> int:
     return 0
 
 
-def open_runs(folders: Sequence[Path], device: str | None) -> dict[Path, Loaded]:
+def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[Path, Loaded]:
     """The runs; those of one world share a family, and its worker processes.
 
     Raises:
         UsageError: a folder that is no run, given twice, or not trained at all.
     """
     runs: dict[Path, Loaded] = {}
-    families: dict[tuple[Any, ...], Family] = {}
+    families: dict[str, Family] = {}
     for folder in folders:
         if folder in runs:
             raise UsageError(f"{folder} is given twice: leave out one.")
-        settings, _ = read_config(folder)
-        world = tuple(getattr(settings, name) for name in WORLD)
-        runs[folder] = open_run(folder, device, families.get(world))
+        found = read_settings(folder)
+        named = {name: getattr(found.train, name) for name in WORLD}
+        world = json.dumps({**named, "record": found.family}, sort_keys=True)
+        runs[folder] = open_run(
+            folder, device, families.get(world), trust=trust, advice="give --trust"
+        )
         families[world] = runs[folder].family
         if runs[folder].state.iteration == 0:
             raise UsageError(
                 f"{folder} has not been trained: start with `metarl train --resume "
-                f"{quote(str(folder))}`, or leave it out."
+                f"{quote(str(folder))}{runs[folder].reopening}`, or leave it out."
             )
     return runs
 
@@ -189,11 +195,24 @@ def check_spaces(folder: Path, job: Loaded, family: Family) -> None:
 def saved(folder: Path, env_steps: int) -> Evaluation | None:
     """The run's `evaluation.json`, unless it has been trained further since; None where none is."""
     try:
-        record = json.loads((folder / "evaluation.json").read_text())
+        record = read_json(folder / "evaluation.json", RECORD)
         found = Evaluation.from_json(record)
-        return found if record["env_steps_trained"] == env_steps else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        whole = record["env_steps_trained"] == env_steps and _is_whole(found)
+        return found if whole else None
+    except (*DAMAGED, KeyError, TypeError, IndexError, AttributeError):
         return None  # or one that an older metarl wrote, or damaged: it can be made anew
+
+
+def _is_whole(found: Evaluation) -> bool:
+    """Whether its tables are numbers, of the same tasks and steps; it may be anyone's."""
+    tables = [found.returns, found.env_steps]
+    tables += [x for x in (found.success,) if x is not None]
+    shapes = {x.shape for x in tables}
+    if found.oracle is not None:
+        tables.append(found.oracle)
+    numbers = all(x.dtype.kind in "if" and np.isfinite(x).all() for x in tables)
+    rows = len(found.params) == len(found.returns) == len(tables[-1])
+    return numbers and rows and len(shapes) == 1 and found.returns.ndim == 2
 
 
 def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> list[Row]:

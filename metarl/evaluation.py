@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.learner import check_spaces
 from agents.memory import AnyAgent, MemoryAgent
 from agents.rollout import check_finite
 from agents.streams import stream
@@ -203,11 +204,15 @@ def evaluate(
         watch: called with the agent that has adapted to each chunk.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
+        UsageError: the family has other spaces than the agent.
     """
+    check_spaces(agent, family)
     device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)
-    gens = [stream(seed, "evaluate episodes", step, device) for step in range(steps + 1)]
+    # What is tuned on validation must not know the starts and the chance events of the final test.
+    kind = "validation " if split == "validation" else ""
+    gens = [stream(seed, f"evaluate {kind}episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
     adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
     returns, spent, success, error = zip(*adapted, strict=True)
@@ -219,7 +224,7 @@ def evaluate(
         task_values(task),
         np.concatenate(returns),
         np.concatenate(spent),
-        oracle_return(family, task, episodes, stream(seed, "oracle", 0, device)),
+        oracle_return(family, task, episodes, stream(seed, f"{kind}oracle", 0, device)),
         np.concatenate(success) if success[0] is not None else None,
         agent.step_name,
         np.concatenate(error) if episodes > 1 else None,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from envs import UsageError
 from metarl.charts import FIGURES, comparison, encode
-from metarl.checkpoint import write_atomically
+from metarl.files import check_output, write_atomically
 from metarl.grouping import Runs
 from metarl.statistics import FEW_SEEDS
 
@@ -185,8 +185,7 @@ def check_outputs(out: tuple[Path, ...]) -> None:
         if path.suffix not in (*TEXTS, *FIGURES):
             known = ", ".join((*TEXTS, *FIGURES))
             raise UsageError(f"--out {path}: unknown ending {path.suffix}; give one of {known}.")
-        if not path.parent.is_dir():
-            raise UsageError(f"--out {path}: no folder {path.parent}; make it, or give another.")
+        check_output("--out", path)
 
 
 def write(out: tuple[Path, ...], record: dict[str, Any], runs: Runs) -> list[Path]:

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from envs import Family, unseen
+from envs import Family, Split, unseen
 from metarl.evaluation import Evaluation
 
 BAR = 7  # characters of the longest bar, beside the one that marks 0
@@ -40,15 +40,8 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
 
 
 def _title(result: Evaluation, family: Family) -> str:
-    kind = {
-        "train": "as in training",
-        "test": "seen in training: there are no others"
-        if unseen(family).startswith("none")
-        else "unseen in training",
-        "extrapolate": "out of the training range",
-    }
     return (
-        f"{result.family}: {len(result.params)} tasks {kind[result.split]}, "
+        f"{result.family}: {len(result.params)} tasks {_kind(family, result.split)}, "
         f"{result.episodes} episodes a step\nintervals: {result.intervals}"
     )
 
@@ -66,6 +59,18 @@ def bar(ends: tuple[float, float], axis: tuple[float, float]) -> str:
         solid = zero <= i <= last if ends[0] > 0 else first <= i < zero if ends[1] < 0 else False
         cells.append("░" if inside else "█" if solid else " ")
     return "".join([*cells[:zero], "│", *cells[zero:]]).rstrip()
+
+
+def _kind(family: Family, split: Split) -> str:
+    """What tasks of a split have to do with training."""
+    if split in ("train", "extrapolate"):
+        return "as in training" if split == "train" else "out of the training range"
+    found = unseen(family, split)
+    if not found.startswith("none"):
+        return "unseen in training" if split == "test" else "of validation, unseen in training"
+    if found == "none: training sees every task":
+        return "seen in training: there are no others"
+    return f"of training: none are held out for {split}"
 
 
 def show_simulation(console: Console, record: dict[str, Any]) -> None:
