@@ -261,8 +261,9 @@ def evaluate_run(job: Loaded, family: Family | None = None, **asked: Any) -> Eva
     own = {"episodes": job.train.episodes, "steps": job.run.eval_steps}
     given = {name: value for name, value in asked.items() if value is not None}
     chunk = job.train.task_chunk
-    with own_errors_told(family or job.family):
-        return evaluate(job.state.agent, family or job.family, chunk=chunk, **{**own, **given})
+    family = family or job.family
+    with own_errors_told(family):
+        return evaluate(job.state.agent, family, chunk=chunk, **{**own, **given})
 
 
 def set_up(run: RunConfig) -> None:
