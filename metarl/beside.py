@@ -66,7 +66,7 @@ def set_beside(
     scale = Scale(float(chance.mean()), float(oracle.mean()))
     # What an alternative may know: not the task.
     words = verdict(result, {k: row for k, row in found.items() if k != TOLD}, scale)
-    _show(console, rows, scale, result.seed)
+    _show(console, rows, scale)
     _show_choices(console, found, job.state.env_steps)
     console.print(words, soft_wrap=True, highlight=False)
     picture = command.run / f"baselines-{result.split}.png"
@@ -105,7 +105,7 @@ def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
     return Baseline(scratch.returns, scratch.env_steps)
 
 
-def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
+def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
     """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
