@@ -19,8 +19,9 @@ import cloudpickle
 import numpy as np
 
 from envs import worker
+from envs.bound_env import Recipe
 from envs.errors import UsageError
-from envs.stage import Failure, Field, Recipe, arrays, size_of
+from envs.stage import Failure, Field, arrays, size_of
 
 START_TIMEOUT = 120.0  # s; a process that imports torch on a busy machine
 Question = tuple[str, tuple[Any, ...]]
