@@ -16,9 +16,10 @@ import torch
 from torch.testing import assert_close
 
 from envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
-from envs.liveness import explore
+from envs.bound_env import Recipe, check_limit, close, find_knobs, step_limit
+from envs.liveness import Trial, explore
 from envs.specs import environment_class, find_spec
-from envs.stage import Recipe, Stage, check_limit, close, find_knobs, time_limit
+from envs.stage import Agreed, Stage
 from envs.worker import _answer
 
 PULL = {"pull": Range(-1.0, 1.0)}
@@ -92,13 +93,13 @@ class TestTimeLimits:
         ],
     )
     def test_the_limit_is_a_number_of_steps_or_unknown(self, name, more, steps):
-        assert time_limit(gymnasium.make(f"{name}-v0", **more)) == steps
+        assert step_limit(gymnasium.make(f"{name}-v0", **more)) == steps
 
     @pytest.mark.parametrize("steps", [None, np.inf, 0, -3, True, "many", np.nan, [], 40.0, 40])
     def test_max_steps_of_any_kind_are_read_or_not(self, steps):
         env = gymnasium.make("Own-v0")
         env.unwrapped.max_steps = steps
-        assert time_limit(env) == (40 if steps in (40, 40.0) else None)
+        assert step_limit(env) == (40 if steps in (40, 40.0) else None)
 
     @pytest.mark.parametrize("steps", [0, -5, 2.5, "many", True, np.inf])
     def test_what_is_no_limit_is_refused(self, steps):
@@ -124,7 +125,7 @@ class TestTimeLimits:
         names = [n for n in gymnasium.registry if n.startswith(("MiniGrid-", "BabyAI-"))]
         assert len(names) > 100
         for name in names[::7]:
-            limit = time_limit(gymnasium.make(find_spec(name, ["level"])[0]))
+            limit = step_limit(gymnasium.make(find_spec(name, ["level"])[0]))
             assert limit is None or limit >= 1
             assert (limit is None) <= name.startswith("BabyAI-")
 
