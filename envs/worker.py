@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import signal
 import sys
@@ -83,6 +84,8 @@ def _set_apart(connection: Connection) -> None:
     with suppress(OSError):  # no stderr either
         os.dup2(2, 1)
     sys.stdout = sys.stderr
+    # A process that was spawned spawns, too; environments expect the system's own way.
+    multiprocessing.set_start_method(None, force=True)
     # Else the parent would not see the end of a worker whose forked children live on.
     os.register_at_fork(after_in_child=connection.close)
     _end_with_parent()
@@ -93,11 +96,13 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is None:
         return
-    if hasattr(fcntl, "F_SETSIG"):  # by Linux itself, which needs no thread of a hung interpreter
+    if hasattr(fcntl, "F_SETSIG"):  # by Linux itself: the interpreter of a hung worker may not run
         pipe: Any = parent.sentinel
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        if not wait([pipe], 0):  # it is there still
+            return
 
     def watch() -> None:
         wait([parent.sentinel])

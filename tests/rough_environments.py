@@ -128,10 +128,10 @@ class Forks(Line):
     def __init__(self, pull=0.0, folder=None):
         super().__init__(pull)
         self.pipe, theirs = multiprocessing.Pipe()
-        context = multiprocessing.get_context("fork")
-        forked = context.Process(target=wait_for_numbers, args=(theirs,), daemon=True)
+        forked = multiprocessing.Process(target=wait_for_numbers, args=(theirs,), daemon=True)
         forked.start()
         program = subprocess.Popen(["sleep", "600"])
+        assert multiprocessing.get_start_method() == multiprocessing.get_all_start_methods()[0]
         if folder:
             for pid in (forked.pid, program.pid):
                 (Path(folder) / str(pid)).touch()
