@@ -16,6 +16,7 @@ from envs.errors import UsageError
 from envs.knobs import Knob
 from envs.shared_memory import release
 
+
 class Agreed(NamedTuple):
     """What was found out of a family once, for the workers to go by."""
 

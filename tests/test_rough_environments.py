@@ -23,6 +23,8 @@ from envs.stage import Agreed, Stage
 from envs.worker import _answer
 
 PULL = {"pull": Range(-1.0, 1.0)}
+USUAL, ENDS = {"pull": 0.0}, [{"pull": -1.0}, {"pull": 1.0}]
+TRIALS = {"pull": Trial(ENDS, ENDS, [], [], False)}
 
 
 @pytest.fixture
@@ -131,12 +133,10 @@ class TestTimeLimits:
 
 
 class TestExactReplay:
-    USUAL, TRIALS = {"pull": 0.0}, {"pull": [{"pull": -1.0}, {"pull": 1.0}]}
-
     def test_the_refusal_names_the_switch_and_the_switch_works(self):
         with pytest.raises(UsageError, match="--no-exact-replay"):
-            explore(stage("Noisy"), self.USUAL, self.TRIALS)
-        assert explore(stage("Noisy"), self.USUAL, self.TRIALS, exact=False)["limit"] == 6
+            explore(stage("Noisy"), USUAL, TRIALS)
+        assert explore(stage("Noisy"), USUAL, TRIALS, exact=False)["limit"] == 6
 
     def test_a_worker_lost_within_an_episode_ends_the_rollout(self, family):
         noisy = family("Noisy", exact_replay=False)
@@ -226,10 +226,10 @@ class TestOutput:
 class TestFailures:
     def test_a_close_that_raises_is_no_failure(self):
         close(gymnasium.make("Fails-v0", where="close"))
-        knobs, *_ = find_knobs(recipe("Fails", where="close"), {"pull": 0.0})
+        knobs = find_knobs(recipe("Fails", where="close"), USUAL)
         assert knobs["pull"].kind == "keyword"
         small = stage("Fails", where="close")
-        explore(small, {"pull": 0.0}, {"pull": [{"pull": -1.0}, {"pull": 1.0}]})
+        explore(small, USUAL, TRIALS)
         for pull in range(9):  # older ones are closed
             small.put_by(small.take({"pull": float(pull)}))
         small.close()
@@ -248,7 +248,9 @@ class TestFailures:
     def test_whatever_is_raised_is_an_answer(self, where, what):
         here = stage("Fails")
         settings = [{"pull": 0.0}]
-        start = ("reset", ([0], settings, [2000], False))
+        form = here.take(USUAL).encoding.form
+        agreed = Agreed(find_knobs(here.recipe, USUAL), form, 6)
+        start = ("reset", ([0], settings, [2000], agreed, False))
         if where != "make":
             assert _answer(here, None, *start)[0] == "done"
             here.playing[0].env.unwrapped.where = where
@@ -275,7 +277,7 @@ def test_values_may_be_lists():
     family = GymnasiumFamily("rough_environments:Line-v0", {"pull": lists})
     assert family.settings({"pull": 1.0}) == {"pull": [3, 4]}
     here = stage("Line")
-    here.knobs, here.encoding, _ = find_knobs(here.recipe, {"pull": [1, 2]})
+    here.knobs = find_knobs(here.recipe, {"pull": [1, 2]})
     first = here.take({"pull": [1, 2]})
     here.put_by(first)
     assert here.take({"pull": [1, 2]}) is first
