@@ -15,7 +15,6 @@ class Counter(gymnasium.Env):
 
     def __init__(self, gain=1.0, folder=None, trouble=None, at=3, scale=1.0):
         self.gain, self.bonus, self.doubled = gain, 0.5, 1.0
-        self.doubled = 2 * self.bonus
         self.folder, self.trouble, self.at, self.scale = folder, trouble, at, scale
         self.observation_space = Box(-np.inf, np.inf, (1,), np.float64)
         self.action_space = Box(-2.0, 4.0, (1,), np.float32)
