@@ -58,12 +58,13 @@ def _answer(what: Callable[[], Any], send: Any, parent: int) -> None:
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
             if os.getppid() != parent:  # it ended before that
                 return
+        answer: tuple[str, Any]
         try:
             answer = "done", what()
         except UsageError as error:
-            answer = "refused", str(error)  # type: ignore[assignment]
+            answer = "refused", str(error)
         except Exception as error:
-            answer = "failed", str(error)  # type: ignore[assignment]
+            answer = "failed", str(error)
         for child in multiprocessing.active_children():
             child.kill()
         send.send_bytes(cloudpickle.dumps(answer))

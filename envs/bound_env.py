@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.wrappers import TimeLimit
 
-from envs.contract import Malformed, read_reset, read_step, success_of
+from envs.contract import STEP_GIVES, Malformed, read_reset, read_step, success_of
 from envs.derived import Forced, forced
 from envs.encoding import Image, encode
 from envs.errors import UsageError
@@ -102,7 +102,13 @@ class BoundEnv:
         Raises:
             Malformed: step gave something else.
         """
-        obs, rew, terminated, truncated, info = read_step(self.env.step(self.encoding.act(act)))
+        try:
+            result = self.env.step(self.encoding.act(act))
+        except (TypeError, ValueError) as error:
+            if "unpack" in str(error):  # of a wrapper of Gymnasium's, which is first to see it
+                raise Malformed(f"{STEP_GIVES}, if that is what failed: {error}") from error
+            raise
+        obs, rew, terminated, truncated, info = read_step(result)
         self._steps += 1
         truncated = truncated or (self.limit is not None and self._steps >= self.limit)
         self._note(info)
@@ -118,7 +124,7 @@ class BoundEnv:
         """Spaces and time limit, which are of this variant alone."""
         spaces = Tuple((self.env.observation_space, self.env.action_space))
         if self._spaces is None or not _same(spaces, self._spaces):
-            self.encoding = encode(*spaces, self.image)
+            self.encoding = encode(spaces[0], spaces[1], self.image)
             self._spaces = copy.deepcopy(spaces)
         self.limit = step_limit(self.env)
 
@@ -128,7 +134,8 @@ class BoundEnv:
 
 def step_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     """Steps in the longest episode: the least limit of `make` and wrappers, else `max_steps`."""
-    limits, own = [], []
+    limits: list[Any] = []
+    own: list[Any] = []
     layer: Any = env
     while True:
         if isinstance(layer, TimeLimit):
@@ -137,7 +144,7 @@ def step_limit(env: gymnasium.Env[Any, Any]) -> int | None:
         if not isinstance(layer, gymnasium.Wrapper):
             break
         layer = layer.env
-    of_spec = [layer.spec.max_episode_steps if layer.spec else None]
+    of_spec: list[Any] = [layer.spec.max_episode_steps if layer.spec else None]
     for known in (limits, own, of_spec):
         if whole := [int(x) for x in known if _is_whole(x)]:
             return min(whole)
@@ -145,7 +152,8 @@ def step_limit(env: gymnasium.Env[Any, Any]) -> int | None:
 
 
 def _is_whole(x: Any) -> bool:
-    return isinstance(x, int | float | np.number) and x is not True and x > 0 and x == x // 1 < 2**31
+    is_number = isinstance(x, int | float | np.number) and not isinstance(x, bool)
+    return is_number and bool(0 < x < 2**31 and x == int(x))
 
 
 def _has_mask(env: gymnasium.Env[Any, Any]) -> bool:
@@ -204,9 +212,7 @@ def find_knobs(recipe: Recipe, setting: Settings) -> dict[str, Knob]:
     """
     every = {**recipe.fixed, **setting}
     known = keywords(recipe.spec)[0] | {"max_episode_steps"}
-    by_keyword = {
-        k: Knob("keyword", k) for k in every if k in known and k not in recipe.functions
-    }
+    by_keyword = {k: Knob("keyword", k) for k in every if k in known and k not in recipe.functions}
     check_limit(every.get("max_episode_steps"))
     env = build(recipe, by_keyword, {k: every[k] for k in by_keyword})
     try:

@@ -10,6 +10,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 Info = dict[str, Any]
+STEP_GIVES = "step must return (observation, reward, terminated, truncated, info)"
 
 
 class Malformed(Exception):
@@ -38,10 +39,7 @@ def read_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
         Malformed: one of them is something else.
     """
     if not (isinstance(result, tuple | list) and len(result) == 5):
-        raise Malformed(
-            "step must return (observation, reward, terminated, truncated, info); it gave "
-            + _show(result)
-        )
+        raise Malformed(f"{STEP_GIVES}; it gave {_show(result)}")
     obs, rew, terminated, truncated, info = result
     if not isinstance(info, dict):
         raise Malformed(f"step gave {_show(info)} as info: give a dict")

@@ -81,7 +81,7 @@ class Forced:
         if not isinstance(env, self.cls):
             trouble = f"some variants are of {type(env).__name__}, others of {self.cls.__name__}"
         elif self._default is not ABSENT:
-            trouble = trouble or trouble_in_classes(type(env), self.name)
+            trouble = trouble or trouble_in_classes(type(env), self.name)  # type: ignore[arg-type]
             if not self._places:
                 vars(env)[self.name] = self._wanted(self._default)
         elif not self._places:

@@ -113,7 +113,7 @@ def _form(space: Any) -> str:
         return f"MultiDiscrete({space.nvec.tolist()})"
     if isinstance(space, MultiBinary):
         return f"MultiBinary{space.shape}"
-    return f"Box{space.shape}" + " uint8" * (space.dtype == np.uint8)
+    return f"Box{space.shape}{' uint8' if space.dtype == np.uint8 else ''}"
 
 
 def _picture_axes(space: Box, image: Image) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -131,7 +132,7 @@ class GymnasiumFamily:
             if count:
                 lines.append(
                     f"{self.name}: {count} of {tried} held-out values of {name} play exactly as a "
-                    "training value does: they are not unseen."
+                    "training value does, as far as random play tells: they are not unseen."
                 )
         return lines
 
@@ -221,9 +222,7 @@ class GymnasiumFamily:
         if not self._found:
             usual = {k: p.usual for k, p in self.parameters.items()}
             trials = {
-                self._raw[k]: trial(
-                    p, lambda v, k=k: self.settings({**usual, k: v}), self._raw[k] in self.live
-                )
+                self._raw[k]: trial(p, partial(self._variant, usual, k), self._raw[k] in self.live)
                 for k, p in self.parameters.items()
             }
             pool = self._workers()
@@ -243,6 +242,10 @@ class GymnasiumFamily:
                 )
             self._found = found
         return self._found
+
+    def _variant(self, usual: Mapping[str, float], name: str, value: float) -> Settings:
+        """The usual variant, but for one parameter."""
+        return self.settings({**usual, name: value})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pool": None}

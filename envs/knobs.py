@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,12 +50,22 @@ class Knob:
 
 def keywords(spec: EnvSpec) -> tuple[set[str], bool]:
     """The keywords that `make` takes for an environment, and whether it takes any other."""
-    creator: Any = spec.entry_point
-    creator = load_env_creator(creator) if isinstance(creator, str) else creator
-    kinds = {k: p.kind for k, p in inspect.signature(creator).parameters.items()}
+    taken = _signature(spec)
+    kinds = {k: p.kind for k, p in taken.items()}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = {k for k, kind in kinds.items() if kind in by_name} | set(spec.kwargs)
     return named - {"render_mode", "self"}, inspect.Parameter.VAR_KEYWORD in kinds.values()
+
+
+def keyword_defaults(spec: EnvSpec) -> dict[str, Any]:
+    """What the keywords of `make` are if nothing is said."""
+    return {k: p.default for k, p in _signature(spec).items()} | spec.kwargs
+
+
+def _signature(spec: EnvSpec) -> Mapping[str, inspect.Parameter]:
+    creator: Any = spec.entry_point
+    creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    return inspect.signature(creator).parameters
 
 
 def find(env: Any, name: str, function: Setter | None = None) -> Knob:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
@@ -16,20 +17,26 @@ FEW, MANY = 40, 200  # steps that tell most levels apart, and all that are given
 SEEDS = (0, 1, 2)
 
 
-class Alike(NamedTuple):
-    """Of `tried` held-out values, `count` play as a training value does."""
+def count_alike(
+    stage: Stage, held_out: Sequence[Settings], train: Sequence[Settings]
+) -> tuple[int, int]:
+    """How many held-out variants play, at random, as one in training; and of how many."""
+    beginning = partial(_digest, stage, steps=FEW, seeds=SEEDS[:1])
+    known = defaultdict(list)  # training variants by how they begin
+    for setting in train:
+        known[beginning(setting)].append(setting)
+    whole: dict[str, bytes] = {}
 
-    count: int
-    tried: int
+    def plays(setting: Settings) -> bytes:
+        key = repr(setting)
+        if key not in whole:
+            whole[key] = _digest(stage, setting, MANY, SEEDS)
+        return whole[key]
 
-
-def count_alike(stage: Stage, held_out: Sequence[Settings], train: Sequence[Settings]) -> Alike:
-    """Compare the random play of each held-out variant with that of each in training."""
-    known = {_digest(stage, s, FEW, SEEDS[:1]) for s in train}
-    near = [s for s in held_out if _digest(stage, s, FEW, SEEDS[:1]) in known]
-    whole = {_digest(stage, s, MANY, SEEDS) for s in train} if near else set()
-    count = sum(_digest(stage, s, MANY, SEEDS) in whole for s in near)
-    return Alike(count, len(held_out))
+    count = 0
+    for setting in held_out:
+        count += any(plays(setting) == plays(other) for other in known.get(beginning(setting), ()))
+    return count, len(held_out)
 
 
 def _digest(stage: Stage, setting: Settings, steps: int, seeds: Sequence[int]) -> bytes:

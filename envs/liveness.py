@@ -6,19 +6,18 @@ it is; together with others, as in training, it must be the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from envs.alone import alone
-from envs.bound_env import BoundEnv, Settings, close, find_knobs
-from envs.contract import Malformed
+from envs.bound_env import Settings, find_knobs
 from envs.errors import UsageError
 from envs.levels import count_alike
-from envs.stage import Agreed, Failure, Stage, check_form, raised
+from envs.playing import Facts, Play, facts_of, play_alone, show, take, telling
+from envs.stage import Agreed, Stage, check_form
 from envs.trace import Trace, difference, random_play
 
 STEPS = 200  # of random play in which a parameter has to show itself
@@ -44,27 +43,6 @@ class Trial(NamedTuple):
     is_known: bool
 
 
-class Play(NamedTuple):
-    """A variant, the seed of its first episode, and what it gave."""
-
-    setting: Settings
-    seed: int
-    trace: Trace
-
-
-class Facts(NamedTuple):
-    """What a play told of an environment."""
-
-    trace: Trace
-    observation_space: Box
-    action_space: Any
-    form: tuple[str, str]
-    about: tuple[str, str]
-    limit: int | None
-    has_mask: bool
-    seeded: bool  # whether the seed given to reset reached gymnasium.Env.reset
-
-
 def explore(
     stage: Stage, usual: Settings, trials: Mapping[str, Trial], exact: bool = True
 ) -> dict[str, Any]:
@@ -81,11 +59,14 @@ def explore(
     """
     stage.knobs = alone(lambda: find_knobs(stage.recipe, usual))
     facts = play_alone(stage, usual, SEEDS[0], STEPS)
+    stage.agreed = Agreed(stage.knobs, facts.form, NEVER)
     _check_finite(facts.trace, usual)
     if exact:
         check_repeats(stage, usual, facts)
     pairs = {
-        name: check_effect(stage, name, trial) for name, trial in trials.items() if not trial.is_known
+        name: check_effect(stage, name, trial)
+        for name, trial in trials.items()
+        if not trial.is_known
     }
     if exact:
         other = play_alone(stage, usual, SEEDS[1], STEPS)
@@ -93,7 +74,6 @@ def explore(
         check_together(stage, None, pair)
         for name, pair in pairs.items():
             check_together(stage, name, pair)
-    stage.agreed = Agreed(stage.knobs, facts.form, NEVER)
     variants = [s for trial in trials.values() for s in trial.all_kinds]
     made = [facts, *(_made(stage, setting) for setting in variants)]
     made += [_made(stage, setting) for setting in longest(usual, trials, made[1:])]
@@ -127,79 +107,12 @@ def draws(stage: Stage, usual: Settings, agreed: Agreed) -> bool:
         stage.put_by(made)
 
 
-def play_alone(stage: Stage, setting: Settings, seed: int, steps: int) -> Facts:
-    """A play in a process of its own, whose environment is the first that was made there."""
-
-    def play() -> Facts:
-        made = take(stage, setting)
-        try:
-            trace: Trace = []
-            with _telling(made, setting):
-                for events in random_play(made, setting, seed, steps):
-                    stage.show_progress(-1)
-                    trace += events
-            return _facts(made, trace, seed)
-        finally:
-            close(made.env)
-
-    return alone(play)
-
-
-def take(stage: Stage, setting: Settings, most: int = 1) -> BoundEnv:
-    """An environment for these settings.
-
-    Raises:
-        Failure: it can't be made.
-    """
-    try:
-        return stage.take(setting, most)
-    except UsageError:
-        raise
-    except Exception as error:
-        raise Failure(-1, raised(f"making it with {_show(setting)}", error)) from error
-
-
-@contextmanager
-def _telling(made: BoundEnv, setting: Settings) -> Iterator[None]:
-    """Say what an environment did wrong, and in which variant."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Malformed as error:
-        raise UsageError(f"{error} (with {_show(setting)}).") from error
-    except Exception as error:
-        hint = ""
-        if made.has_mask:
-            hint = (
-                " (it says which actions are legal, which metarl ignores: wrap it so that others do "
-                "something harmless)"
-            )
-        what = raised(f"playing with {_show(setting)}", error)
-        raise Failure(-1, what + hint) from error
-
-
-def _facts(made: BoundEnv, trace: Trace, seed: int) -> Facts:
-    episode = trace[-1].episode if trace else 1
-    code = made.encoding
-    return Facts(
-        trace,
-        code.observation_space,
-        code.action_space,
-        code.form,
-        code.about,
-        made.limit,
-        made.has_mask,
-        getattr(made.env.unwrapped, "_np_random_seed", None) == seed + episode - 1,
-    )
-
-
 def _check_finite(trace: Trace, usual: Settings) -> None:
     for event in trace:
         if event.what in ("observation", "reward") and not np.isfinite(event.value).all():
             raise UsageError(
                 f"{event.what} isn't finite after step {event.step} of random play with "
-                f"{_show(usual)}: make it finite, or narrow the ranges."
+                f"{show(usual)}: make it finite, or narrow the ranges."
             )
 
 
@@ -227,7 +140,9 @@ def check_effect(stage: Stage, name: str, trial: Trial) -> list[Play]:
     for seed in SEEDS:
         plays = []
         for setting in trial.telling:
-            plays.append(Play(setting, seed, play_alone(stage, setting, seed, STEPS).trace))
+            facts = play_alone(stage, setting, seed, STEPS)
+            check_form(facts.form, stage.agreed.form)
+            plays.append(Play(setting, seed, facts.trace))
             if difference(plays[0].trace, plays[-1].trace):
                 return [plays[0], plays[-1]]
     kind = stage.knobs[name].kind
@@ -275,34 +190,34 @@ def _first_difference(variants: Sequence[Play]) -> int:
 
 
 def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, again: bool) -> str:
-    what = f"'{name}' ({stage.knobs[name].kind})" if name else "it"
+    what = f"'{name}' ({stage.knobs[name].kind}): " if name else ""
     if again:
+        functions = [k for k, knob in stage.knobs.items() if knob.kind == "function"]
+        by = f" (or {', '.join(functions)} adds to it)" if functions else ""
         return (
-            f"{what}: an environment that played another episode before isn't as a new one with "
-            f"{_show(setting)}: {told}: set everything anew in reset, and let no value depend on "
-            "what was set before."
+            f"{what}something survives reset{by}: an environment that played before isn't as a new "
+            f"one with {show(setting)}: {told}: set everything anew in reset, and let no value depend "
+            "on what was set before."
         )
     return (
-        f"{what}: variants that are played in turns in one process disturb each other, with "
-        f"{_show(setting)}: {told}: what they share, such as a constant of a module or class, or a "
-        "random stream of the process, must be kept in the environment itself."
+        f"{what}episodes that are played in turns in one process disturb each other, with "
+        f"{show(setting)}: {told}: keep in the environment itself what they share, such as a "
+        "constant of a module or class, or a random stream of the process."
     )
 
 
 def _made(stage: Stage, setting: Settings) -> Facts:
     """A variant that can be made, looks and acts as the others, and starts."""
     made = take(stage, setting)
-    with _telling(made, setting):
+    with telling(made, setting):
         stage.show_progress(-1)
         trace = [e for events in random_play(made, setting, SEEDS[0], 1) for e in events]
-    check_form(made, stage.agreed)
+    check_form(made.encoding.form, stage.agreed.form)
     stage.put_by(made)
-    return _facts(made, trace, SEEDS[0])
+    return facts_of(made, trace, SEEDS[0])
 
 
-def longest(
-    usual: Settings, trials: Mapping[str, Trial], made: Sequence[Facts]
-) -> list[Settings]:
+def longest(usual: Settings, trials: Mapping[str, Trial], made: Sequence[Facts]) -> list[Settings]:
     """The variant of those values that each make for the longest episodes, if they are several."""
     together, several, done = dict(usual), 0, 0
     for name, trial in trials.items():
@@ -319,8 +234,4 @@ def _union(spaces: Sequence[Box]) -> Box:
     first = spaces[0]
     low = np.min([space.low for space in spaces], axis=0)
     high = np.max([space.high for space in spaces], axis=0)
-    return Box(low, high, dtype=first.dtype.type)  # type: ignore[arg-type]
-
-
-def _show(setting: Settings) -> str:
-    return ", ".join(f"{k}={v}" for k, v in setting.items())
+    return Box(low, high, dtype=first.dtype.type)

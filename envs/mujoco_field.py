@@ -96,11 +96,13 @@ def model_field(model: Any, name: str, relative: bool) -> Callable[[Any], None]:
     field = name.split("[")[0]
     if field in COPIED or field.endswith(("adr", "num", "id")):
         why = COPIED.get(field, "it holds the model together")
-        raise UsageError(f"'{name}': {why}: give module:function, which is called with (env, value).")
+        raise UsageError(
+            f"'{name}': {why}: give module:function, which is called with (env, value)."
+        )
     is_number = isinstance(index, str)
     original = getattr(owner, index) if is_number else owner[index].copy()
     if not relative and np.size(original) > 1:
-        raise UsageError(_several(model, name, getattr(owner, field), original))
+        raise UsageError(_several(model, name, owner, original))
 
     def assign(value: Any) -> None:
         wanted = original * value if relative else value
@@ -119,24 +121,22 @@ def model_field(model: Any, name: str, relative: bool) -> Callable[[Any], None]:
 def _several(model: Any, name: str, whole: Any, part: Any) -> str:
     """Why one value can't be set in many places, and what can be written instead."""
     field, _, inside = name.partition("[")
-    inside = inside.rstrip("]")
-    kind = _kind(field.split("_")[0])
+    inside, kind = inside.rstrip("]"), _kind(field.split("_")[0])
     names = []
-    if len(whole) == getattr(model, f"n{kind}", -1):
-        names = [getattr(model, kind)(i).name for i in range(len(whole))]
     if field.startswith("dof"):
         names = [model.joint(i).name for i in range(model.njnt) if model.jnt_type[i] >= 2]
-    names = [n for n in names if n]
+    elif len(whole) == getattr(model, f"n{kind}", -1):
+        names = [getattr(model, kind)(i).name for i in range(len(whole))]
+    names = [n for n in names if n not in ("", "world")]
     about = f" ({', '.join(names[:12])}{', ...' if len(names) > 12 else ''})" if names else ""
-    columns = f" ({ELEMENTS[field]})" if field in ELEMENTS else ""
-    first = inside or (names[0] if names else "0")
+    about += f" ({ELEMENTS[field]})" if field in ELEMENTS else ""
     if field.startswith("dof") and inside:
-        found = find_field(model, name)
-        first = str(int(found[1][0][0])) if found else "0"
-    elif inside or (whole.ndim > 1 and whole.shape[-1] > 1):
-        first += ",0"
-    here = f"{field}[{inside}] of it has {part.shape}" if inside else f"it has shape {whole.shape}"
+        one = str(int(find_field(model, name)[1][0][0]))  # type: ignore[index]
+    elif whole.ndim > 1:
+        one = f"{inside or (names or ['0'])[0]},0"
+    else:
+        one = names[0] if names else str(len(whole) - 1)
     return (
-        f"'{name}' means {part.size} numbers, {here}{about}{columns}: give one of them, such as "
-        f"{field}[{first}], or {name}* to scale all."
+        f"'{name}' means {part.size} numbers of a field of shape {whole.shape}{about}: give one of "
+        f"them, such as {field}[{one}], or {name}* to scale them all."
     )

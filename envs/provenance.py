@@ -8,6 +8,7 @@ import sys
 from functools import lru_cache
 
 MATHEMATICS = ("np", "numpy", "math", "float", "int")
+ELSEWHERE = "takes it from other values, which may count elsewhere too"
 CONSTANT = (
     ast.Constant | ast.UnaryOp | ast.BinOp | ast.Call | ast.Attribute | ast.Name
     | ast.operator | ast.unaryop | ast.expr_context
@@ -33,17 +34,14 @@ def trouble_at(file: str, line: int, name: str) -> str:
     value = _assigned(statement, name)
     if value is None or not _is_constant(value):
         shown = ast.unparse(statement).splitlines()[0]
-        return f"{shown!r} takes it from what others may read too"
+        return f"{shown!r} {ELSEWHERE}"
     return ""
 
 
 def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
     """The expression that `self.name = ...`, alone or in a tuple, gives it."""
-    if isinstance(statement, ast.AnnAssign):
-        target, value = statement.target, statement.value
-    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    else:
+    target, value = _sides(statement)
+    if target is None:
         return None
     if isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List):
         pairs = list(zip(target.elts, value.elts, strict=False))
@@ -92,9 +90,9 @@ def _uses(tree: ast.Module, name: str, classes: set[str]) -> str:
             return f"{ast.unparse(node)!r} reads it"
         if isinstance(node, ast.Constant) and node.value == name:
             return f"{name!r} is spelled out, as for getattr"
-        if isinstance(node, ast.ClassDef) and node.name in classes:
-            if trouble := _uses_in_body(node, name):
-                return trouble
+        mine = isinstance(node, ast.ClassDef) and node.name in classes
+        if mine and (trouble := _uses_in_body(node, name)):  # type: ignore[arg-type]
+            return trouble
     return ""
 
 
@@ -109,7 +107,7 @@ def _uses_in_body(cls: ast.ClassDef, name: str) -> str:
         if any(n.id == name and isinstance(n.ctx, ast.Load) for n in names):
             return f"{ast.unparse(outside[0]).splitlines()[0]!r} in the class reads it"
         if any(n.id == name for n in names) and not _sets_constant(statement, name):
-            return f"{ast.unparse(statement)!r} takes it from what others may read too"
+            return f"{ast.unparse(statement)!r} {ELSEWHERE}"
         for node in ast.walk(statement):
             if _looks_into_classes(node):
                 return f"{ast.unparse(node)!r} may read it"
@@ -117,14 +115,18 @@ def _uses_in_body(cls: ast.ClassDef, name: str) -> str:
 
 
 def _sets_constant(statement: ast.stmt, name: str) -> bool:
-    if isinstance(statement, ast.AnnAssign):
-        target, value = statement.target, statement.value
-    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    else:
-        return False
+    target, value = _sides(statement)
     alone = isinstance(target, ast.Name) and target.id == name
     return alone and value is not None and _is_constant(value)
+
+
+def _sides(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr | None]:
+    """The one target of an assignment, and its value; None for anything else."""
+    if isinstance(statement, ast.AnnAssign):
+        return statement.target, statement.value
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return statement.targets[0], statement.value
+    return None, None
 
 
 def _looks_into_classes(node: ast.AST) -> bool:

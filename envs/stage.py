@@ -121,7 +121,7 @@ class Stage:
                 raise Failure(slot, str(error)) from error
             except BaseException as error:
                 raise Failure(slot, raised("reset", error)) from error
-            check_form(made, self.agreed)
+            check_form(made.encoding.form, self.agreed.form)
             check_limit(made, self.agreed)
             self.shared["obs"][slot] = obs
             self.shared["success"][slot] = 0
@@ -179,11 +179,9 @@ class Stage:
         shown[1] += 1
 
 
-def check_form(made: BoundEnv, agreed: Agreed) -> None:
+def check_form(form: tuple[str, str], agreed: tuple[str, str]) -> None:
     """Raise UsageError if a variant looks or acts unlike the others."""
-    for kind, one, other in zip(
-        ("observations", "actions"), agreed.form, made.encoding.form, strict=True
-    ):
+    for kind, one, other in zip(("observations", "actions"), agreed, form, strict=True):
         if one != other:
             raise UsageError(
                 f"some variants have {kind} of {one}, others of {other}: give variants that are "

@@ -64,6 +64,7 @@ def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
     return GymnasiumFamily(
         environment,
         {"level": Choice(levels, held_out=levels[-(len(levels) // 5) :])},
+        live=("level",),  # all were built, and differ in more than random play may find
         name=name,
         source="MiniGrid; Chevalier-Boisvert et al. 2023 (arXiv:2306.13831)",
         about=about,

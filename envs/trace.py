@@ -67,16 +67,21 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _describe(a: Event, b: Event) -> str:
     what, one, other = a.what, a.value, b.value
-    if isinstance(one, np.ndarray) and one.shape == other.shape:
+    if a[:3] != b[:3]:
+        return f"{_where(a)} in one play, {_where(b)} in the other"
+    if isinstance(one, np.ndarray) and one.ndim and one.shape == other.shape:
         at = tuple(int(i) for i in np.argwhere(~np.isclose(one, other, 0, 0, equal_nan=True))[0])
         what += f"[{', '.join(map(str, at))}]"
         one, other = one[at], other[at]
-    where = f"after step {a.step}" if a.step else "after reset"
-    where += f" of episode {a.episode}" if a.episode > 1 else ""
     apart = ""
-    if a.what in ("observation", "reward"):
+    if np.ndim(one) == np.ndim(other) == 0 and a.what in ("observation", "reward"):
         apart = f", {abs(float(one) - float(other)):.3g} apart"
-    return f"{what} {where} is {_short(one)} and {_short(other)}{apart}"
+    return f"{what} {_where(a)} is {_short(one)} and {_short(other)}{apart}"
+
+
+def _where(event: Event) -> str:
+    where = f"after step {event.step}" if event.step else "after reset"
+    return where + (f" of episode {event.episode}" if event.episode > 1 else "")
 
 
 def _short(x: Any) -> str:

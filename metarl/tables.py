@@ -18,9 +18,7 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
     """Return after each step of adaptation, its interval, and the gain."""
     kind = {
         "train": "as in training",
-        "test": "seen in training: there are no others"
-        if unseen(family).startswith("none")
-        else "unseen in training",
+        "test": _how_new(family),
         "extrapolate": "out of the training range",
     }
     title = (
@@ -50,6 +48,18 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
         best = result.oracle.mean()
         table.add_row("oracle", f"{best:.2f}", "", "", *("" for _ in success), "", bar(best))
     console.print(table)
+
+
+def _how_new(family: Family) -> str:
+    """What test tasks are to an agent."""
+    if unseen(family).startswith("none"):
+        return "seen in training: there are no others"
+    if alike := getattr(family, "alike", {}):
+        return "held out, but " + ", ".join(
+            f"{count} of {tried} values of {name} play as in training"
+            for name, (count, tried) in alike.items()
+        )
+    return "unseen in training"
 
 
 def show_simulation(console: Console, record: dict[str, Any]) -> None:

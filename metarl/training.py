@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def _train(command: Train) -> int:
     console = Console(quiet=command.quiet or command.json or not first())
     folder, job = _open_together(command)
     _say_who_goes_on(console, folder, job)
+    _say_how_it_is_read(console, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = quote(str(folder))
     again = f"go on with: metarl train --resume {name}"
@@ -91,6 +93,15 @@ def _say_who_goes_on(console: Console, folder: Path, job: Loaded) -> None:
             f"{ours().count}: its episodes are drawn from other streams from here on.",
             soft_wrap=True,
         )
+
+
+def _say_how_it_is_read(console: Console, job: Loaded) -> None:
+    """Of a Gymnasium environment: how its spaces were understood, and what is ignored of it."""
+    for line in getattr(job.family, "notes", ()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if first():
+        for line in getattr(job.family, "warnings", ()):  # also with --quiet
+            print(f"metarl: {line}", file=sys.stderr)
 
 
 def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:
