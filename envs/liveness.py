@@ -195,9 +195,9 @@ def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, aga
         functions = [k for k, knob in stage.knobs.items() if knob.kind == "function"]
         by = f" (or {', '.join(functions)} adds to it)" if functions else ""
         return (
-            f"{what}something survives reset{by}: an environment that played before isn't as a new "
-            f"one with {show(setting)}: {told}: set everything anew in reset, and let no value depend "
-            "on what was set before."
+            f"{what}something survives reset{by}: with {show(setting)}, an environment that played "
+            f"before isn't as a new one: {told}: set everything anew in reset, and let no value "
+            "depend on what was set before."
         )
     return (
         f"{what}episodes that are played in turns in one process disturb each other, with "

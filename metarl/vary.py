@@ -74,7 +74,7 @@ def _as_words(
     defaults = keyword_defaults(find_spec(environment, ())[0])
     said = dict(_pair("--set", words) for words in given)
     return {
-        k: said[k] if isinstance(defaults.get(k), str) and v in (None, True, False) else v
+        k: said[k] if isinstance(defaults.get(k), str) and isinstance(v, bool | None) else v
         for k, v in fixed.items()
     }
 
