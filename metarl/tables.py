@@ -66,6 +66,12 @@ def _kind(family: Family, split: Split) -> str:
     if split in ("train", "extrapolate"):
         return "as in training" if split == "train" else "out of the training range"
     found = unseen(family, split)
+    alike = getattr(family, "alike", {}) if split == "test" else {}
+    if alike and not found.startswith("none"):
+        return "held out, but " + ", ".join(
+            f"{count} of {tried} values of {name} play as in training"
+            for name, (count, tried) in alike.items()
+        )
     if not found.startswith("none"):
         return "unseen in training" if split == "test" else "of validation, unseen in training"
     if found == "none: training sees every task":
