@@ -77,6 +77,7 @@ class GymnasiumFamily:
             raise UsageError(f"{self.name}: {', '.join(vary)}: give names that differ in letters.")
         self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
+        self.image = image
         self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}), image)
         self.vary, self.live = dict(vary), tuple(live)
         if unknown := [k for k in self.live if k not in vary]:
