@@ -34,14 +34,14 @@ def test_the_page_states_the_bound_and_how_it_is_known(family):
 def test_no_attack_beats_the_bound_and_a_best_found_is_that_of_the_attack_named(family):
     bound, kind = BOUNDS[family]
     rows = [r for r in ROWS if r["family"] == family]
-    assert rows
+    assert rows or kind == "proven"
     assert all((float(r["bound"]), r["kind"]) == (bound, kind) for r in rows)
     assert all(int(r["steps"]) >= 3_000_000 for r in rows)
-    best = max(rows, key=lambda r: float(r["return"]))
-    assert float(best["return"]) - float(best["half_width_95"]) <= bound
+    assert all(float(r["return"]) - float(r["half_width_95"]) <= bound for r in rows)
     named = re.findall(r"`(\w+)`", stated(family)[1])
     assert named or kind == "proven" or family == "acrobot"
     if named:
+        best = max(rows, key=lambda r: float(r["return"]))
         assert named == [best["attack"]]
         assert float(best["return"]) == pytest.approx(bound, rel=0.01, abs=0.05)
 
