@@ -66,12 +66,12 @@ def set_beside(
     scale = Scale(float(chance.mean()), float(oracle.mean()))
     # What an alternative may know: not the task.
     words = verdict(result, {k: row for k, row in found.items() if k != TOLD}, scale)
-    _show(console, rows, scale, result.seed)
+    _show(console, rows, scale)
     _show_choices(console, found, job.state.env_steps)
     console.print(words, soft_wrap=True, highlight=False)
     picture = command.run / f"baselines-{result.split}.png"
     title = f"{result.family}: {len(result.params)} {result.split} tasks"
-    curve = budget_curve(rows, spec.budget, scale, title, result.seed)
+    curve = budget_curve(rows, spec.budget, scale, title)
     write_atomically(picture, png(curve))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
     return {**_record(rows, scale, words, result.seed), "baseline_env_steps": env_steps}
@@ -105,7 +105,7 @@ def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
     return Baseline(scratch.returns, scratch.env_steps)
 
 
-def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
+def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
     """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
@@ -117,7 +117,7 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: in
     largest = max(abs(row.returns.mean(axis=0)).max() for row in rows.values())
     digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # fits on eighty columns
     for name, row in rows.items():
-        low, high = interval(row.returns[:, -1], seed)
+        low, high = interval(row.returns[:, -1])
         share = scale.share(row.returns[:, -1])
         means = [f"{mean:.{digits}f}" for mean in row.returns.mean(axis=0)]
         table.add_row(
@@ -158,7 +158,7 @@ def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -
     found = {
         name: {
             "return_mean": row.returns.mean(axis=0).tolist(),
-            "return_ci95": [interval(column, seed) for column in row.returns.T],
+            "return_ci95": [interval(column) for column in row.returns.T],
             "adaptation_env_steps": row.env_steps.mean(axis=0).tolist(),
             "share_of_oracle": scale.share(row.returns[:, -1]),
             "per_task": row.returns.tolist(),

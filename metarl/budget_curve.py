@@ -14,9 +14,7 @@ from metarl.statistics import Array
 from metarl.verdict import Scale
 
 
-def budget_curve(
-    rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str, seed: int = 0
-) -> Picture:
+def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Picture:
     """Mean return, with its 95 % interval over tasks, against episodes and environment steps.
 
     One panel where all episodes have the same length, since two would be alike. Rows that don't
@@ -40,7 +38,7 @@ def budget_curve(
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, (x, what) in zip(axes, panels, strict=True):
         for i, (name, row) in enumerate(rows.items()):
-            _draw(panel, x.get(name), row, name, f"C{i}", seed)
+            _draw(panel, x.get(name), row, name, f"C{i}")
         for value, name, style in (
             (scale.oracle, "oracle", "--"),
             (scale.random, "random actions", ":"),
@@ -63,9 +61,9 @@ def _proportional(episodes: Mapping[str, Array], env_steps: Mapping[str, Array])
     return bool(np.allclose(each, each[0]))
 
 
-def _draw(panel: Any, x: Array | None, row: Baseline, name: str, color: str, seed: int) -> None:
+def _draw(panel: Any, x: Array | None, row: Baseline, name: str, color: str) -> None:
     """A curve with its interval; across the panel for a row that doesn't adapt."""
-    mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns, seed).T
+    mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns).T
     if x is None:
         panel.axhline(mean[0], color=color, linestyle="-.", linewidth=1.2, label=name)
         panel.axhspan(low[0], high[0], color=color, alpha=0.12, linewidth=0)

@@ -21,7 +21,7 @@ PARAMETERS = {"Range": Range, "Choice": Choice}
 PLAIN = (bool, int, float, str)
 # Arguments of `GymnasiumFamily` that are kept as they are. Not kept are `workers` and
 # `step_timeout`, which a run's settings give.
-KEPT = ("live", "name", "source", "about", "exact_replay")
+KEPT = ("live", "image", "name", "source", "about", "exact_replay")
 
 
 class Unrecordable(Exception):

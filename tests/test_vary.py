@@ -101,6 +101,12 @@ def test_constants_of_an_environment():
     assert family.recipe.fixed == {"max_episode_steps": 9, "scale": 0.5, "folder": "x"}
 
 
+def test_words_for_a_keyword_that_is_a_word():
+    """`none` is nothing, but where the environment has a word by default it is one."""
+    family, _ = built("checked_worlds:Gives", ["gain=1:2"], set=["wrong=none", "after=none"])
+    assert family.recipe.fixed == {"wrong": "none", "after": None}
+
+
 def test_names_that_no_tuple_can_have():
     vary = ["gravity[2]=-12:-8", "body_mass[torso]*=0.5:2", "gym_worlds:set_bonus=0:5"]
     family, known = built(COUNTER, vary)
@@ -167,6 +173,10 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "no number")),
         (f"{COUNTER} --vary at=a,b --hold-out at=c", ("at=c", "some of {a, b}")),
         (f"{COUNTER} {GAIN} --set scale", ("--set scale", "NAME=VALUE")),
+        (f"{COUNTER} {GAIN} --live scale", ("--live scale", "give one of gain")),
+        (f"{COUNTER} {GAIN} --image channels-last", ("--image channels-last", "Box(1,)")),
+        ("cartpole --live length", ("--live length", "cartpole is no Gymnasium id")),
+        ("cartpole --image vector", ("--image vector", "cartpole is no Gymnasium id")),
         (f"{COUNTER} {GAIN} --set nothing=1", ("no parameter 'nothing'", "scale")),
         ("cartpole --vary mass=1:2", ("--vary mass", "masspole")),
         ("cartpole --set horizon=ten", ("--set horizon=ten", "give int, such as 200")),
