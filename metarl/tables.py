@@ -18,7 +18,7 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
     """Return after each step of adaptation, its interval, and the gain."""
     kind = {
         "train": "as in training",
-        "test": _how_new(family),
+        "test": how_new(family),
         "extrapolate": "out of the training range",
     }
     title = (
@@ -50,7 +50,7 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
     console.print(table)
 
 
-def _how_new(family: Family) -> str:
+def how_new(family: Family) -> str:
     """What test tasks are to an agent."""
     if unseen(family).startswith("none"):
         return "seen in training: there are no others"
