@@ -214,7 +214,12 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
     run = tmp_path / "run"
     assert metarl(words, "--iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
-    parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "Iteration 1 of 5 is saved")
+    parts = (
+        "Counter-v0: step 2 of episode",
+        "gain=1.",
+        "no such thing",
+        "Iteration 1 of 5 is saved",
+    )
     refused("train --quiet --trust --resume", run, "--iterations 5", code=1, parts=parts)
     assert (run / "checkpoints" / "step-000001.json").exists()
     (tmp_path / "go").unlink()
