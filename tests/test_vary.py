@@ -214,7 +214,12 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
     run = tmp_path / "run"
     assert metarl(words, "--iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
-    parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "last good state")
+    parts = (
+        "Counter-v0: step 2 of episode",
+        "gain=1.",
+        "no such thing",
+        "Iteration 1 of 5 is saved",
+    )
     refused("train --quiet --trust --resume", run, "--iterations 5", code=1, parts=parts)
     assert (run / "checkpoints" / "step-000001.json").exists()
     (tmp_path / "go").unlink()
@@ -239,7 +244,7 @@ def test_a_step_that_hangs_ends_the_run_with_its_state_saved(tmp_path):
     run = tmp_path / "run"
     assert metarl(words, "--step-timeout 1 --workers 1 --iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
-    parts = ("took longer than 1 s", "step 2 of episode", "seed ", "last good state")
+    parts = ("took longer than 1 s", "step 2 of episode", "seed ", "Iteration 1 of 2 is saved")
     refused("train --quiet --trust --resume", run, "--iterations 2", code=1, parts=parts)
 
 
