@@ -23,6 +23,7 @@ from envs.trace import Trace, difference, random_play
 STEPS = 200  # of random play in which a parameter has to show itself
 SEEDS = (0, 1, 2)
 AFTER = 20  # steps to go on, together, after the first in which variants differ
+ANOTHER = 17  # seed of an episode in between
 NEVER = 2**31  # a horizon that no episode exceeds
 
 
@@ -157,9 +158,10 @@ def check_effect(stage: Stage, name: str, trial: Trial) -> list[Play]:
 def check_together(stage: Stage, name: str | None, variants: Sequence[Play]) -> None:
     """Raise UsageError if variants that are played in turns differ from each played alone.
 
-    First in new environments; then in the same ones, of which each gets the other variant.
+    First in new environments; then, after other episodes, in the same ones, of which each gets the
+    other variant where it can.
     """
-    steps = min(_first_difference(variants) + AFTER, STEPS)
+    steps = min(_first_difference(variants) + AFTER, STEPS) if name else STEPS
     stage.drop_idle()
     for again in (False, True):
         made = [take(stage, play.setting, len(variants)) for play in variants]
@@ -172,11 +174,13 @@ def check_together(stage: Stage, name: str | None, variants: Sequence[Play]) -> 
             stage.show_progress(-1)
             for trace, events in zip(traces, turn, strict=True):
                 trace += events
-        for env in made:  # the last that is put by is the first to be taken
-            stage.put_by(env)
         for trace, play in zip(traces, variants, strict=True):
             if told := difference(play.trace[: len(trace)], trace):
                 raise UsageError(_disturbed(stage, name, play.setting, told, again))
+        for env, play in zip(made, variants, strict=True):
+            for _ in random_play(env, play.setting, ANOTHER, AFTER):
+                stage.show_progress(-1)
+            stage.put_by(env)  # the last that is put by is the first to be taken
 
 
 def _first_difference(variants: Sequence[Play]) -> int:

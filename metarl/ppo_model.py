@@ -122,7 +122,8 @@ def with_weights(model: PPO, tensors: dict[str, Tensor], optimizer: bool = False
 def _check(model: PPO, tensors: dict[str, Tensor]) -> None:
     """Before torch sees them: moments of another shape would be read past their end."""
     wanted = {k: x.shape for k, x in model.policy.state_dict().items()}
-    for i, weight in enumerate(model.policy.parameters()):
+    learned = any(k.startswith(OPTIMIZER) for k in tensors)
+    for i, weight in enumerate(model.policy.parameters() if learned else ()):
         shapes = {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
         wanted |= {f"{OPTIMIZER}{i}/{k}": shape for k, shape in shapes.items()}
     found = {k: x.shape for k, x in tensors.items() if x.dtype == torch.float32}

@@ -41,7 +41,7 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
 
 def _title(result: Evaluation, family: Family) -> str:
     return (
-        f"{result.family}: {len(result.params)} tasks {_kind(family, result.split)}, "
+        f"{result.family}: {len(result.params)} tasks {how_new(family, result.split)}, "
         f"{result.episodes} episodes a step\nintervals: {result.intervals}"
     )
 
@@ -61,7 +61,7 @@ def bar(ends: tuple[float, float], axis: tuple[float, float]) -> str:
     return "".join([*cells[:zero], "│", *cells[zero:]]).rstrip()
 
 
-def _kind(family: Family, split: Split) -> str:
+def how_new(family: Family, split: Split) -> str:
     """What tasks of a split have to do with training."""
     if split in ("train", "extrapolate"):
         return "as in training" if split == "train" else "out of the training range"
