@@ -42,16 +42,57 @@ def inner_update(
         params: fast weights (N, ...), and slow ones (...), which stay.
         inner_lr: for each fast weight its step size, () or the shape of the slow weight.
         max_norm: bound of the L2 norm of a task's gradient over its fast weights; 0 for none.
-        iterations: with more than one the gradient is taken anew where the last led, always from
-            the same start. If step size times curvature is below 1, that tends to the proximal
-            point, which minimises loss + |new - old|^2 / (2 inner_lr).
+        iterations: gradients taken. More than one lead towards the proximal point, which minimizes
+            loss + |new - old|^2 / (2 inner_lr): see `towards_fixed_point`.
     Source: MAML, Finn et al. 2017 (arXiv:1703.03400), algorithm 3; the proximal point is iMAML's,
         Rajeswaran et al. 2019 (arXiv:1909.04630), equation 4.
     """
-    at = params
-    for _ in range(iterations):
-        at = step_from(loss, params, at, data, inner_lr, first_order, max_norm)
-    return at
+
+    def again(at: Params) -> Params:
+        return step_from(loss, params, at, data, inner_lr, first_order, max_norm)
+
+    return towards_fixed_point(again, params, list(inner_lr), iterations)
+
+
+def towards_fixed_point(
+    step: Callable[[Params], Params], start: Params, names: list[str], evaluations: int
+) -> Params:
+    """Weights near those that a step maps to themselves, in each task.
+
+    Repeating the step itself diverges where it changes more than its argument does, so each task
+    goes only a share of the way there: three times less after an attempt that leads farther from a
+    fixed point, which is taken back, and 1.5 times more, up to the whole, after one that does not.
+    The first attempt is the whole step. One evaluation is that step alone.
+
+    Args:
+        names: of the weights (N, ...) that the step moves.
+        evaluations: of the step; its derivative counts, that of the shares does not.
+    """
+    best, to = start, step(start)
+    if evaluations == 1:
+        return to
+    least = distance(to, best, names)
+    share = torch.ones_like(least)
+    for _ in range(evaluations - 1):
+        at = {**start, **{k: torch.lerp(best[k], to[k], rows(share, to[k])) for k in names}}
+        there = step(at)
+        far = distance(there, at, names)
+        good = far < least
+        best = {**start, **{k: torch.where(rows(good, at[k]), at[k], best[k]) for k in names}}
+        to = {**start, **{k: torch.where(rows(good, at[k]), there[k], to[k]) for k in names}}
+        least = torch.where(good, far, least)
+        share = torch.where(good, (1.5 * share).clamp(max=1.0), share / 3)
+    return {**start, **{k: torch.lerp(best[k], to[k], rows(share, to[k])) for k in names}}
+
+
+def distance(a: Params, b: Params, names: list[str]) -> Tensor:
+    """Square of the L2 distance in each task over the named weights, (N,), a constant."""
+    return torch.stack([(a[k] - b[k]).detach().square().flatten(1).sum(1) for k in names]).sum(0)
+
+
+def rows(x: Tensor, like: Tensor) -> Tensor:
+    """One number for each task, (N,), as (N, 1, ...)."""
+    return x.view(-1, *[1] * (like.dim() - 1))
 
 
 def step_from(
@@ -79,7 +120,7 @@ def clip_each_task(grads: Params, max_norm: float) -> Params:
     # A norm has no second derivative at 0; there, and below the bound, the scale is the constant 1.
     over = square > max_norm**2
     scale = torch.where(over, max_norm * torch.where(over, square, 1.0).rsqrt(), 1.0)
-    return {k: g * scale.view(-1, *[1] * (g.dim() - 1)) for k, g in grads.items()}
+    return {k: g * rows(scale, g) for k, g in grads.items()}
 
 
 def adapt(

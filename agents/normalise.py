@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.policy import Policy, as_input
+from agents.returns import ROUNDING
 
 P = TypeVar("P", bound=Policy)
 EPSILON = 1e-8  # added to variances; what varies less than that is centred, and not scaled
@@ -45,9 +46,14 @@ def merge(one: Moments | None, other: Moments) -> Moments:
     return Moments(steps, one.mean + shift * share, var)
 
 
-def scale(var: Tensor) -> Tensor:
-    """What centred numbers are multiplied by."""
-    return torch.where(var > EPSILON, (var + EPSILON).rsqrt(), 1.0)
+def scale(of: Moments, kind: torch.dtype) -> Tensor:
+    """What centred numbers are multiplied by, of which the policy sees `kind`.
+
+    Those that vary by no more than rounding does, relative to their mean, are not scaled.
+    """
+    rounding = ROUNDING * torch.finfo(kind).eps * of.mean.abs()
+    varied = of.var > EPSILON + rounding.square()
+    return torch.where(varied, (of.var + EPSILON).rsqrt(), 1.0)
 
 
 def with_moments(policy: P, obs: Moments | None, ret: Moments | None = None) -> P:
@@ -58,7 +64,7 @@ def with_moments(policy: P, obs: Moments | None, ret: Moments | None = None) -> 
     new = copy.deepcopy(policy)
     like = next(iter(policy.parameters()))
     if obs:
-        new.obs_mean, new.obs_scale = obs.mean.to(like), scale(obs.var).to(like)
+        new.obs_mean, new.obs_scale = obs.mean.to(like), scale(obs, like.dtype).to(like)
     if ret:
-        new.rew_scale = scale(ret.var).to(like)
+        new.rew_scale = scale(ret, like.dtype).to(like)
     return new

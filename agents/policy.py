@@ -57,6 +57,7 @@ class Policy(nn.Module):
         rank: int = 0,
     ) -> None:
         super().__init__()
+        self.spaces = observation_space, action_space
         self.obs_ndim = len(observation_shape(observation_space))
         scale = absent = None
         if isinstance(action_space, Discrete) and action_space.start == 0:

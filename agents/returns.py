@@ -16,6 +16,7 @@ from agents.policy import as_input
 from agents.rollout import Rollout
 
 RIDGE = 1e-5  # of the baseline's normal equations, which are means over steps
+ROUNDING = 4  # units in the last place by which equal rewards may differ
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, alive -> values (N, T, B)
 
 
@@ -104,11 +105,37 @@ def _image_means(x: Tensor, side: int) -> Tensor:
 
 
 def normalise(adv: Tensor, alive: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over each task's living steps; 0 in the padding."""
+    """Mean 0 and standard deviation 1 over each task's living steps; 0 in the padding.
+
+    Where all are equal they are 0. In units of the largest, so that no square is 0 or infinite.
+    """
     count = alive.sum((1, 2), keepdim=True)
-    centred = (adv - (adv * alive).sum((1, 2), keepdim=True) / count) * alive
-    std = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return centred / (std + 1e-8)
+    mean = (adv * alive).sum((1, 2), keepdim=True) / count
+    centred = torch.where(alive > 0, adv - mean, 0)
+    centred = in_units(centred, centred.abs().amax((1, 2)))
+    return in_units(centred, (centred.square().sum((1, 2)) / count.flatten()).sqrt())
+
+
+def in_units(x: Tensor, unit: Tensor) -> Tensor:
+    """x (N, ...) over each task's unit (N,) or that of all, (); 0 where the unit is 0."""
+    unit = unit.reshape(-1, *[1] * (x.dim() - 1)) if unit.dim() else unit
+    return torch.where(unit == 0, 0, x / torch.where(unit == 0, 1, unit))
+
+
+def same_rewards(rew: Tensor, alive: Tensor) -> Tensor:
+    """Whether nothing that a task's episodes did made a difference to their rewards, (N,) bool.
+
+    That is: at each time all episodes got the same, ended ones counting as 0. Then every return is
+    a function of the time alone, and an advantage is what rounding, or the fit of a baseline, left
+    of 0: to normalise it would be to learn from it. A single episode is compared with itself,
+    over its steps. Rewards are the same if they differ by less than rounding does, relative to
+    their size: `ROUNDING` times the precision of their numbers.
+    """
+    single = rew.shape[2] == 1
+    rew = torch.where(alive > 0, rew, rew[:, :1] if single else 0)
+    over = 1 if single else 2
+    spread = rew.amax(over) - rew.amin(over)
+    return (spread <= ROUNDING * torch.finfo(rew.dtype).eps * rew.abs().amax(over)).all(1)
 
 
 def no_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
@@ -119,6 +146,10 @@ def no_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
 def advantages(
     data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
 ) -> Tensor:
-    """Normalised GAE over a baseline fitted to this very rollout, (N, T, B)."""
+    """Normalised GAE over a baseline fitted to this very rollout, (N, T, B).
+
+    0 in tasks where the episodes show no signal: see `same_rewards`.
+    """
     val = baseline(data.obs, discounted_sum(data.rew, gamma), data.alive)
-    return normalise(gae(data.rew, val, data.alive, gamma, gae_lambda), data.alive)
+    adv = normalise(gae(data.rew, val, data.alive, gamma, gae_lambda), data.alive)
+    return torch.where(same_rewards(data.rew, data.alive).view(-1, 1, 1), 0, adv)

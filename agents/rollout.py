@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,11 @@ from agents.compiling import STEPS, is_compiling, may_compile
 from agents.distributions import Distribution, Gaussian
 from agents.policy import Params, act_dist
 from envs import Family, RunError, describe, simulate, task_values
+from envs.free_memory import free_memory, in_bytes
 
+MOST = 2**25  # random numbers that are drawn at once, where episodes may all end before the horizon
+SOME = 2**20  # else so many at a time
+COPIES = 3  # of what was played, while it is put together
 NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
 
 
@@ -94,12 +98,14 @@ def collect_by(
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
     dist = actor(obs, None)
-    noise = dist.noise(family.horizon, gen=gen)
     alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
-    first, *more = noise.split(STEPS if programs else family.horizon)
-    obs, alive, last, played = some_steps(actor, simulator, obs, dist, alive, first)
+    noise = _draw(dist, family.horizon, gen, hasattr(simulator, "over"), programs)
+    obs, alive, last, played = some_steps(actor, simulator, obs, dist, alive, next(noise))
     parts = [played]
-    for some in more:
+    for some in noise:
+        if getattr(simulator, "over", False):
+            break
+        _check_room(family, parts, len(some))
         obs, alive, last, played = more_steps(actor, simulator, obs, last, alive, some)
         parts.append(played)
     if len(parts) > 1:
@@ -115,6 +121,43 @@ def collect_by(
         whole = Gaussian(numbers, whole.log_std.unsqueeze(1))
     notes = {k: getattr(simulator, k).to(rew.dtype) for k in NOTES if hasattr(simulator, k)}
     return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole, notes)
+
+
+def _draw(
+    dist: Distribution, horizon: int, gen: torch.Generator | None, may_end: bool, programs: bool
+) -> Iterator[Tensor]:
+    """Noise of all steps in turn, several at a time, (S, N, B, ...).
+
+    All of it is drawn in one call. But a time limit that is never reached would take memory for
+    steps that nobody plays: where episodes may end before it and it is large, noise is drawn as
+    they go on.
+    """
+    row = (dist.mean if isinstance(dist, Gaussian) else dist.logits[..., :1]).numel()
+    if may_end and horizon * row > MOST:
+        size = max(SOME // row, 1)
+        for done in range(0, horizon, size):
+            yield dist.noise(min(size, horizon - done), gen=gen)
+    else:
+        yield from dist.noise(horizon, gen=gen).split(STEPS if programs else horizon)
+
+
+def _check_room(family: Family, parts: list[list[Tensor]], more: int) -> None:
+    """Raise RunError if a rollout with some more steps would not fit into memory.
+
+    All episodes are padded to the longest, so that a single one may be what takes the room.
+    """
+    if parts[0][0].device.type != "cpu":  # its own allocator says so
+        return
+    steps = sum(part[0].shape[1] for part in parts)
+    size = sum(x.nbytes for part in parts for x in part)
+    wanted, free = COPIES * size * (steps + more) // steps, free_memory() + size
+    if wanted > free:
+        n, _, b = parts[0][0].shape[:3]
+        raise RunError(
+            f"{family.name}: {n} tasks x {b} episodes, the longest of more than {steps} steps, "
+            f"take {in_bytes(wanted)} of memory, and {in_bytes(free)} are free: give a lower time "
+            "limit (--set max_episode_steps), fewer --episodes, or a smaller --task-chunk."
+        )
 
 
 def some_steps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from gymnasium.wrappers import TimeLimit
 from envs.contract import STEP_GIVES, Malformed, read_reset, read_step, success_of
 from envs.derived import Forced, forced
 from envs.encoding import Image, encode
+from envs.errors import UsageError
 from envs.knobs import Knob, Setter, find, keywords
 
 Settings = dict[str, Any]  # name of a parameter -> what the environment gets
@@ -185,6 +187,23 @@ def build(
     return env
 
 
+def close(env: gymnasium.Env[Any, Any]) -> None:
+    """Close an environment that nobody uses any more."""
+    # Many fail in it, such as on a window that never opened; no episode depends on that.
+    with suppress(Exception):
+        env.close()
+
+
+def check_limit(steps: Any) -> None:
+    """Raise UsageError unless gymnasium takes this as `max_episode_steps`; -1 is no limit."""
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if steps is not None and not (whole and (steps >= 1 or steps == -1)):
+        raise UsageError(
+            f"max_episode_steps={steps}: give the steps after which an episode ends, a whole "
+            "number of 1 or more."
+        )
+
+
 def find_knobs(recipe: Recipe, setting: Settings) -> dict[str, Knob]:
     """How each parameter is set.
 
@@ -194,11 +213,12 @@ def find_knobs(recipe: Recipe, setting: Settings) -> dict[str, Knob]:
     every = {**recipe.fixed, **setting}
     known = keywords(recipe.spec)[0] | {"max_episode_steps"}
     by_keyword = {k: Knob("keyword", k) for k in every if k in known and k not in recipe.functions}
+    check_limit(every.get("max_episode_steps"))
     env = build(recipe, by_keyword, {k: every[k] for k in by_keyword})
     try:
         return {k: by_keyword.get(k) or find(env, k, recipe.functions.get(k)) for k in every}
     finally:
-        env.close()
+        close(env)
 
 
 def _same(one: Space[Any], other: Space[Any]) -> bool:

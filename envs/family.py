@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -14,6 +15,8 @@ from envs.errors import UsageError
 from envs.folding import fold
 from envs.parameter import Choice, Parameter, Range
 from envs.split import Split
+
+FEW = 10_000  # tasks, or fewer: training draws them again and again
 
 
 class Family(Protocol):
@@ -125,7 +128,9 @@ def allowed(parameter: Parameter) -> str:
         every = dataclasses.replace(parameter, values=parameter.values + parameter.beyond)
         return f"{every} {parameter.unit}".strip()
     low, high = parameter.bounds
-    whole = dataclasses.replace(parameter, low=low, high=high, beyond=None, held_out=None)
+    whole = dataclasses.replace(
+        parameter, low=low, high=high, beyond=None, held_out=None, validation=None
+    )
     return f"{whole} {parameter.unit}".strip()
 
 
@@ -140,22 +145,30 @@ def describe(family: Any, values: Mapping[str, float]) -> str:
     return ", ".join([*shown[:10], *more])
 
 
-def unseen(family: Family) -> str:
-    """What sets test tasks apart from training's."""
+def unseen(family: Family, split: Split = "test") -> str:
+    """What sets tasks of `test`, or of `validation`, apart from training's."""
     if hasattr(family, "members"):
-        return "disjoint members"
+        own, train = (set(zip(*_columns(family.members(s)), strict=True)) for s in (split, "train"))
+        return "none: tasks of training" if own & train else "disjoint members"
     known = parameters(family)
-    if kept := [name for name, p in known.items() if p.held_out]:
+    field = "validation" if split == "validation" else "held_out"
+    if kept := [name for name, p in known.items() if getattr(p, field)]:
         return f"held-out {', '.join(kept)}"
-    if all(isinstance(p, Choice) for p in known.values()):
-        return "none: training sees every task"
-    return "an independent stream of draws"
+    sizes = [len(p.values) if isinstance(p, Choice) else p.whole_numbers for p in known.values()]
+    if math.prod(sizes) > FEW:
+        return "an independent stream of draws"
+    if any(p.held_out or p.validation for p in known.values()):
+        return "none: tasks of training"
+    return "none: training sees every task"
 
 
 def task_values(task: Any) -> list[dict[str, float]]:
     """Parameters of each of the N tasks as plain numbers."""
-    columns = [column.flatten().tolist() for column in task]
-    return [dict(zip(task._fields, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(task._fields, row, strict=True)) for row in zip(*_columns(task), strict=True)]
+
+
+def _columns(task: Any) -> list[list[float]]:
+    return [column.flatten().tolist() for column in task]
 
 
 def sample_tasks(
@@ -167,10 +180,11 @@ def sample_tasks(
 ) -> Any:
     """Draw n tasks of a split, fields (n, 1) float32 on `device`.
 
-    Test tasks have held-out values wherever a parameter has some. For a continuous family without
-    hold-outs `train` and `test` are one distribution: what makes test tasks unseen is a stream
-    `gen` that training never uses. A family with `members` has disjoint ones, each drawn once
-    before any is drawn twice.
+    Test and validation tasks have the values that a parameter holds out for them; a parameter
+    that holds none out has those of training, and never those of the other split. For a
+    continuous family without hold-outs `train`, `validation` and `test` are one distribution: what
+    makes tasks unseen is a stream `gen` that training never uses. A family with `members` has
+    disjoint ones, each drawn once before any is drawn twice.
 
     Raises:
         UsageError: `extrapolate` where no parameter has anything beyond training.

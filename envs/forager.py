@@ -44,16 +44,24 @@ class Forager:
 
     Three kinds of item, `count` of each. In every variant one kind is food (+1), one poison (-1)
     and one worth nothing, and the four keys are wired to the four moves in one of 24 ways: 144
-    variants, 48 of them held out for test, each meaning of the items 8 times and each wiring
-    twice. Extrapolation: all other meanings with one or two kinds of food, under each wiring.
+    variants. They are split in pairs, a variant and the one with the opposite worths under the same
+    wiring: 72 for training, 24 for validation, 48 for test. Each split has each of the six meanings
+    equally often, training and test have every wiring, and in each split every key makes each of
+    the four moves equally often. Extrapolation, 144 variants: no kind is worth nothing, two are
+    food or two are poison, under each wiring.
 
     Action: one of 4 keys. Observation: (3, view, view) bits, a plane for each kind of item, the
     agent in the middle. Reward: worth of the item on the cell that is entered; it grows again
     on a random empty cell. End: after `horizon` steps.
 
-    Anchors: a policy that neither adapts nor remembers can't beat 0: its path does not depend on
-    what the items are worth, and over the six meanings each is worth 0 on average. The oracle is
-    told the rules and searches every path of `lookahead` moves: 29.7. Tests compute both.
+    Anchors: a policy that neither adapts nor remembers can't beat 0, on any split, for any wiring.
+    What is seen does not depend on the worths, so neither do the items that such a policy eats:
+    n_i of kind i, of which a variant pays the sum of n_i * worth_i, and the one with the opposite
+    worths exactly the negative. This holds also for one that is told the wiring, or remembers all
+    but its rewards. What remains is for agents that adapt: in training, a wiring goes with one or
+    two kinds as the worthless one, in test with another, so learning this by heart misleads. The
+    oracle is told the rules and searches every path of `lookahead` moves: 29.7 (extrapolation:
+    34.7). Tests compute all of it.
     """
 
     berry: Choice = Choice(VALUES)
@@ -183,18 +191,30 @@ def _draw_item(canvas: Any, x: float, y: float, kind: int, worth: float) -> None
 
 @lru_cache
 def _members(split: Split, device: torch.device) -> Task:
-    orders = list(permutations(VALUES))
+    """A meaning never goes without its opposite under the same wiring, or the split would leak."""
     if split == "extrapolate":
-        meanings = [m for m in product(VALUES, repeat=3) if m.count(1.0) in (1, 2)]
-        chosen = [(*m, k) for m in meanings if m not in orders for k in range(24)]
+        meanings = [m for m in product((-1.0, 1.0), repeat=3) if len(set(m)) == 2]
+        chosen = [(*m, k) for m in meanings for k in range(24)]
     else:
         chosen = [
             (*m, k)
-            for i, m in enumerate(orders)
-            for k in range(24)
-            if ((i + k) % 3 == 0) == (split == "test")
+            for m, k in product(permutations(VALUES), range(24))
+            if _split_of(m.index(0.0), KEYMAPS[k]) == split
         ]
     return Task(*torch.tensor(chosen, dtype=torch.float32).to(device).T.unsqueeze(-1).unbind())
+
+
+def _split_of(worthless: int, wiring: tuple[int, ...]) -> Split:
+    """That of the two variants in which this kind of item is worth nothing.
+
+    The 24 wirings are six cycles of the moves, each turned four ways in which every key makes each
+    move once. A cycle has one pair in test; three of the six have another one in validation.
+    """
+    first = wiring.index(0)
+    cycle = list(permutations((1, 2, 3))).index(wiring[first + 1 :] + wiring[:first])
+    if worthless == cycle % 3:
+        return "test"
+    return "validation" if cycle < 3 and worthless == (cycle + 1) % 3 else "train"
 
 
 @table

@@ -43,6 +43,9 @@ class GymnasiumFamily:
         image: where pictures have their channels, or that observations are none.
         workers: processes; 0 is one for each thread of torch.
         step_timeout: seconds after which a step that isn't done is taken for hung.
+        exact_replay: False for an environment that doesn't repeat itself, such as hardware. Then a
+            resumed run isn't the uninterrupted one, the episodes of a worker that is lost can't be
+            played again, and nobody can check whether a parameter changes anything.
         name, source, about: for people: what it is called, where it comes from, one sentence.
     Raises:
         UsageError: unknown environment or parameter, one that changes nothing, unsupported spaces,
@@ -63,6 +66,7 @@ class GymnasiumFamily:
         about: str = "",
         workers: int = 0,
         step_timeout: float = STEP_TIMEOUT,
+        exact_replay: bool = True,
     ) -> None:
         spec, companions = find_spec(environment, vary)
         self.name = name or spec.id
@@ -73,6 +77,7 @@ class GymnasiumFamily:
             raise UsageError(f"{self.name}: {', '.join(vary)}: give names that differ in letters.")
         self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
+        self.image = image
         self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}), image)
         self.vary, self.live = dict(vary), tuple(live)
         if unknown := [k for k in self.live if k not in vary]:
@@ -82,6 +87,7 @@ class GymnasiumFamily:
             )
         self.source, self.about = source, about or f"Variants of {spec.id}."
         self.workers, self.step_timeout = workers, step_timeout
+        self.exact_replay = exact_replay
         self._pool: Pool | None = None
         self._found: dict[str, Any] = {}
 
@@ -156,6 +162,9 @@ class GymnasiumFamily:
             name=self.name,
             source=self.source,
             about=self.about,
+            workers=self.workers,
+            step_timeout=self.step_timeout,
+            exact_replay=self.exact_replay,
         )
 
     def settings(self, values: Mapping[str, float]) -> Settings:
@@ -220,7 +229,8 @@ class GymnasiumFamily:
             pool = self._workers()
             try:
                 pool.share({})
-                found = pool.ask({0: ("explore", (self.settings(usual), trials))})[0]
+                question = "explore", (self.settings(usual), trials, self.exact_replay)
+                found = pool.ask({0: question})[0]
             except (UsageError, Failure, Lost) as error:
                 self.close()
                 hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."
@@ -228,8 +238,8 @@ class GymnasiumFamily:
             if found["limit"] is None:
                 self.close()
                 raise UsageError(
-                    f"{self.name} has no time limit: give one, in steps, with "
-                    "--set max_episode_steps=500."
+                    f"{self.name} has no time limit that can be read: give one, in steps, with "
+                    "--set max_episode_steps=500; an end of the environment's own still counts."
                 )
             self._found = found
         return self._found

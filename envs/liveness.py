@@ -127,7 +127,8 @@ def check_repeats(stage: Stage, usual: Settings, first: Facts) -> None:
             else "call super().reset(seed=seed) in reset, and pass seed on in wrappers"
         )
         raise UsageError(
-            f"the same seed and actions don't give the same episode twice: {told}: {advice}."
+            f"the same seed and actions don't give the same episode twice: {told}: {advice}; or "
+            "give up exact resume with --no-exact-replay (exact_replay=False in Python)."
         )
 
 
@@ -199,8 +200,8 @@ def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, aga
         by = f" (or {', '.join(functions)} adds to it)" if functions else ""
         return (
             f"{what}something survives reset{by}: with {show(setting)}, an environment that played "
-            f"before isn't as a new one: {told}: set everything anew in reset, and let no value "
-            "depend on what was set before."
+            f"before isn't as a new one: {told}: set everything anew in reset, let no value "
+            "depend on what was set before, or give up exact resume with --no-exact-replay."
         )
     return (
         f"{what}episodes that are played in turns in one process disturb each other, with "

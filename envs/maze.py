@@ -39,7 +39,8 @@ class Maze:
 
     A layout is a random spanning tree of `size` x `size` cells, with a share `loops` of the walls
     that it leaves taken out. In the light the agent sees the layout and only the goal is hidden; in
-    the `dark` both are. Test: 30 layouts of 100, with whatever goal, that training never sees.
+    the `dark` both are. Of 100 layouts, each with any goal, 60 are for training, 10 for validation
+    and 30 for test; all are drawn alike.
 
     Action: stay, up, right, down or left; a wall stops.
     Observation: three planes of bits, the agent in the middle: a wall right of each cell, a wall
@@ -50,14 +51,16 @@ class Maze:
     Start: on any cell alike, or on `start`.
     End: after `horizon` steps.
     Anchors: who never adapts can't know the goal; the best that one can then do, by dynamic
-    programming over all goals, is -1.28 on the test layouts. The oracle takes a shortest way, which
-    is optimal: 21.9. Tests compute both.
+    programming over all goals, is -1.28 on the test layouts, and as much on the others. The oracle
+    takes a shortest way, which is optimal: 21.9. Tests compute both.
     Source: GridNavi of VariBAD (arXiv:1910.08348), with walls, any start and hints; `gridnavi()`
     is the original.
     """
 
     layout: Choice = Choice(
-        tuple(float(i) for i in range(100)), held_out=tuple(float(i) for i in range(70, 100))
+        tuple(float(i) for i in range(100)),
+        held_out=tuple(float(i) for i in range(70, 100)),
+        validation=tuple(float(i) for i in range(60, 70)),
     )
     goal: Choice = Choice(tuple(float(i) for i in range(25)))
     dark: bool = False  # the agent sees the walls near to it alone

@@ -10,8 +10,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from envs.errors import UsageError
 
-GOALS = 50  # of each task for training, and as many for test
-SEED = 0  # of the benchmark's goals
+GOALS = 50  # of each task for training, and as many for test and for validation
+SEED = 0  # of the benchmark's goals; those of validation have the next one
 STEPS = 500
 
 
@@ -81,19 +81,22 @@ def _sharing(task: str) -> type:
 def set_goal(env: Any, goal: int) -> None:
     """Goal 0 ... 49 of training or 50 ... 99 of test, of `metaworld.ML1(task, seed=0)`.
 
+    The benchmark has no validation split: goals 100 ... 149 are those of training in
+    `metaworld.ML1(task, seed=1)`.
     The goal is hidden from the observation, as in all of Meta-World's ML benchmarks.
     """
     bare = env.unwrapped
-    bare.set_task(_goals(bare.task_name)[goal])
+    more, number = divmod(goal, 2 * GOALS)
+    bare.set_task(_goals(bare.task_name, SEED + more)[number])
 
 
 @lru_cache
-def _goals(task: str) -> list[Any]:
+def _goals(task: str, seed: int) -> list[Any]:
     import metaworld
 
     # ML10 and larger benchmarks draw the goals of all their tasks from one stream, which takes
     # minutes in each process; these are as many, from the same distribution, a task at a time.
-    benchmark = metaworld.ML1(task, seed=SEED)
+    benchmark = metaworld.ML1(task, seed=seed)
     return [*benchmark.train_tasks, *benchmark.test_tasks]
 
 

@@ -24,8 +24,11 @@ class Range:
         log: draws are uniform in the logarithm.
         integer: whole numbers only; the ends belong to each interval.
         held_out: an interval inside, which training never sees and test tasks are drawn from.
+        validation: another interval inside, for validation tasks; without one they are drawn from
+            training's range, never from `held_out`.
     Raises:
-        UsageError: bounds that are reversed, infinite, or leave training nothing.
+        UsageError: bounds that are reversed, infinite, or leave training nothing; a `validation`
+            that overlaps `held_out`.
     """
 
     low: float
@@ -36,6 +39,7 @@ class Range:
     log: bool = False
     integer: bool = False
     held_out: tuple[float, float] | None = None
+    validation: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         shown = f"Range({self.low:g}, {self.high:g})"
@@ -50,12 +54,19 @@ class Range:
             raise UsageError(f"{shown} with log: give bounds above 0, or leave log out.")
         if self.integer and any(x != round(x) for x in (*outer, self.low, self.high)):
             raise UsageError(f"{shown} with integer: give whole bounds.")
-        if self.held_out is not None:
-            a, b = self.held_out
+        self._check_kept(shown)
+
+    def _check_kept(self, shown: str) -> None:
+        for name, (a, b) in self._kept.items():
             if not (self.low <= a <= b <= self.high) or (a == b and not self.integer):
-                raise UsageError(f"{shown} held_out=({a:g}, {b:g}): give an interval inside.")
-            if not self.intervals("train"):
-                raise UsageError(f"{shown} held_out=({a:g}, {b:g}): it leaves training nothing.")
+                raise UsageError(f"{shown} {name}=({a:g}, {b:g}): give an interval inside.")
+        kept = ", ".join(f"{name}=({a:g}, {b:g})" for name, (a, b) in self._kept.items())
+        if not self.intervals("train"):
+            raise UsageError(f"{shown} {kept}: it leaves training nothing.")
+        if len(self._kept) == 2:
+            (a, b), (c, d) = self._kept.values()
+            if max(a, c) < min(b, d) or (self.integer and max(a, c) == min(b, d)):
+                raise UsageError(f"{shown} {kept}: give two intervals that don't overlap.")
 
     @property
     def usual(self) -> float:
@@ -65,24 +76,44 @@ class Range:
         return float(self.draw(torch.tensor(0.5, dtype=torch.float64)))
 
     @property
+    def whole_numbers(self) -> float:
+        """How many values there are: infinitely many, unless they are integers."""
+        return self.high - self.low + 1 if self.integer else math.inf
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value that any task may have."""
         return self.beyond or (self.low, self.high)
 
     def intervals(self, split: Split) -> list[tuple[float, float]]:
         """Where the tasks of a split lie, in ascending order."""
-        gap = 1 if self.integer else 0  # whole neighbours of an excluded end are outside
         if split == "extrapolate" and self.beyond:
-            low, high = self.beyond
-            both = [(low, self.low - gap), (self.high + gap, high)]
-        elif self.held_out is None:
-            return [(self.low, self.high)]
-        elif split == "test":
-            return [self.held_out]
-        else:
-            low, high = self.held_out
-            both = [(self.low, low - gap), (high + gap, self.high)]
-        return [(a, b) for a, b in both if a < b + gap]
+            return self._without([self.beyond], (self.low, self.high))
+        own = {"test": self.held_out, "validation": self.validation}.get(split)
+        if own is not None:
+            return [own]
+        found = [(self.low, self.high)]
+        for kept in self._kept.values():
+            found = self._without(found, kept)
+        return found
+
+    @property
+    def _kept(self) -> dict[str, tuple[float, float]]:
+        """The intervals that training never sees."""
+        kept = {"held_out": self.held_out, "validation": self.validation}
+        return {name: each for name, each in kept.items() if each is not None}
+
+    def _without(
+        self, parts: list[tuple[float, float]], cut: tuple[float, float]
+    ) -> list[tuple[float, float]]:
+        """The parts of these intervals that lie outside of another one."""
+        gap = 1 if self.integer else 0  # whole neighbours of an excluded end are outside
+        sides = [
+            side
+            for a, b in parts
+            for side in ((a, min(b, cut[0] - gap)), (max(a, cut[1] + gap), b))
+        ]
+        return [(a, b) for a, b in sides if a < b + gap]
 
     def draw(self, u: Tensor, split: Split = "train") -> Tensor:
         """Map `u`, uniform in [0, 1), to values of the same shape."""
@@ -120,9 +151,12 @@ class Choice:
     Attributes:
         beyond: values that only extrapolation tasks have, beside `values`.
         held_out: those of `values` that training never sees and test tasks are drawn from.
+        validation: others of `values`, for validation tasks alone; without any these have values
+            of training, never of `held_out`.
         labels: what the values stand for, where they are no numbers: `labels[int(value)]`.
     Raises:
-        UsageError: no value, or hold-outs that are no values or leave training nothing.
+        UsageError: no value, hold-outs that are no values or leave training nothing, or a value
+            held out both for test and for validation.
     """
 
     values: tuple[float, ...]
@@ -130,17 +164,26 @@ class Choice:
     beyond: tuple[float, ...] = ()
     held_out: tuple[float, ...] = ()
     labels: tuple[Any, ...] = ()
+    validation: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values:
             raise UsageError("Choice(()): give at least one value.")
-        for value in self.held_out:
-            if value not in self.values:
-                raise UsageError(
-                    f"Choice held_out={self.show(value)}: give some of {self}, all but one at most."
-                )
+        for name, kept in (("held_out", self.held_out), ("validation", self.validation)):
+            for value in kept:
+                if value not in self.values:
+                    raise UsageError(
+                        f"Choice {name}={self.show(value)}: give some of {self}, all but one at "
+                        "most."
+                    )
+        if both := [self.show(v) for v in self.validation if v in self.held_out]:
+            raise UsageError(
+                f"Choice held_out and validation both have {', '.join(both)}: give each value to "
+                "one of them."
+            )
         if not self.members("train"):
-            raise UsageError(f"Choice held_out={self.held_out}: it leaves training none of {self}.")
+            without = ", ".join(map(self.show, self.held_out + self.validation))
+            raise UsageError(f"Choice without {without}: it leaves training none of {self}.")
 
     @property
     def usual(self) -> float:
@@ -153,7 +196,9 @@ class Choice:
             return self.beyond
         if split == "test" and self.held_out:
             return self.held_out
-        return tuple(v for v in self.values if v not in self.held_out)
+        if split == "validation" and self.validation:
+            return self.validation
+        return tuple(v for v in self.values if v not in self.held_out + self.validation)
 
     def draw(self, u: Tensor, split: Split = "train") -> Tensor:
         """Map `u`, uniform in [0, 1), to values of the same shape."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gymnasium.spaces import Box
 
 from envs.alone import alone
-from envs.bound_env import BoundEnv, Settings
+from envs.bound_env import BoundEnv, Settings, close
 from envs.contract import Malformed
 from envs.errors import UsageError
 from envs.stage import Failure, Stage, raised
@@ -50,7 +50,7 @@ def play_alone(stage: Stage, setting: Settings, seed: int, steps: int) -> Facts:
                     trace += events
             return facts_of(made, trace, seed)
         finally:
-            made.env.close()
+            close(made.env)
 
     return alone(play)
 

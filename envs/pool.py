@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import weakref
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.shared_memory import SharedMemory
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cloudpickle
@@ -21,9 +23,12 @@ import numpy as np
 from envs import worker
 from envs.bound_env import Recipe
 from envs.errors import UsageError
+from envs.shared_memory import SharedMemory
 from envs.stage import Failure, Field, arrays, size_of
 
 START_TIMEOUT = 120.0  # s; a process that imports torch on a busy machine
+CLOSE_TIMEOUT = 5.0  # s, for all environments of all workers to be closed
+LOOK = 1.0  # s between looks whether a worker that says nothing has died
 Question = tuple[str, tuple[Any, ...]]
 
 
@@ -46,8 +51,13 @@ class Pool:
         self._memory: list[SharedMemory] = []
         self._fields: dict[str, Field] = {}
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
-        self._finalizer = weakref.finalize(self, _shut, self._live, self._memory)
-        self._start(set(range(count)))
+        # By multiprocessing's own means: before it waits, at the end of the program, for processes.
+        self._finalizer = Finalize(self, _shut, (self._live, self._memory), exitpriority=10)
+        try:
+            self._start(set(range(count)))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all workers and give the shared memory back."""
@@ -56,23 +66,32 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        return not self._finalizer.alive
+        return not self._finalizer.still_active()
 
     def share(self, fields: dict[str, Field]) -> None:
-        """Have arrays in common with all workers, `progress` among them, as `self.shared`."""
+        """Have arrays in common with all workers, `progress` among them, as `self.shared`.
+
+        A worker that has died since it was last asked is replaced.
+
+        Raises:
+            RunError: there isn't that much memory.
+        """
         self.shared = {}
         _free(self._memory)
         self._fields = {"progress": Field((self.count, 8), "int64"), **fields}
-        memory = SharedMemory(create=True, size=sum(map(size_of, self._fields.values())))
+        memory = SharedMemory(sum(map(size_of, self._fields.values())))
         self._memory.append(memory)
-        self.shared = arrays(memory, self._fields)
-        self.ask({i: self._attach() for i in range(self.count)})
+        self.shared = arrays(memory.buf, self._fields)
+        self.shared["progress"][:] = -1  # in no slot
+        for i in self._attach(range(self.count)):
+            self.restart(i)
 
     def restart(self, i: int) -> None:
         """A new process in place of one that was lost."""
         self._start({i})
         if self._memory:
-            self.ask({i: self._attach()})
+            for one in self._attach([i]).values():
+                raise one
 
     def ask(self, questions: dict[int, Question]) -> dict[int, Any]:
         """Answers of all that were asked.
@@ -102,38 +121,49 @@ class Pool:
         """What all these workers say; one that does nothing for `timeout` seconds is lost."""
         answers: dict[int, Any] = {}
         lost: dict[int, Lost] = {}
-        seen = {i: self._progress(i) for i in waiting}
+        seen = {i: (self._progress(i), time.monotonic()) for i in waiting}
         while waiting:
-            ready = wait([self._live[i][1] for i in waiting], timeout)
+            ready = wait([self._live[i][1] for i in waiting], min(timeout, LOOK))
+            now = time.monotonic()
             for i in sorted(waiting):
-                if self._live[i][1] in ready:
+                process, connection = self._live[i]
+                (progress, since), moved = seen[i], self._progress(i)
+                if connection in ready:
                     try:
-                        answers[i] = self._live[i][1].recv()
+                        answers[i] = connection.recv()
                     except (EOFError, ConnectionResetError):
                         lost[i] = self._bury(i)
-                    waiting.discard(i)
-                elif not ready and self._progress(i) == seen[i]:
+                # What its environments have forked may hold its end of the connection open.
+                elif not process.is_alive() and not connection.poll():
+                    lost[i] = self._bury(i)
+                elif moved != progress:
+                    seen[i] = moved, now
+                elif now - since >= timeout:
                     lost[i] = self._bury(i, f"took longer than {timeout:g} s")
-                    waiting.discard(i)
-                seen[i] = self._progress(i)
+            waiting -= {*answers, *lost}
         return {i: _content(answer) for i, answer in answers.items()}, lost
 
     def _progress(self, i: int) -> tuple[int, ...]:
         return tuple(self.shared["progress"][i].tolist()) if self.shared else (-1,)
 
-    def _attach(self) -> Question:
-        return "attach", (self._memory[0].name, self._fields)
+    def _attach(self, these: Iterable[int]) -> dict[int, Lost]:
+        """Give these workers the shared memory; those that were lost before they had it."""
+        for i in these:
+            process, connection = self._live[i]
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(("attach", (self._fields,)))
+                self._memory[0].send(connection, process.pid)
+        return self._answers(set(these), self.timeout)[1]
 
     def _start(self, these: set[int]) -> None:
         for i in these:
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=worker.main, args=(theirs, self._recipe, i), daemon=True
-            )
-            with _main_module_hidden():
+            # Not a daemon, which could have no children: environments may have processes.
+            process = self._context.Process(target=worker.main, args=(theirs, self._recipe, i))
+            with _main_module_hidden(), _ctrl_c_later():
                 process.start()
-            theirs.close()  # so that its end is seen as the end of the pipe
-            self._live[i] = process, ours
+                theirs.close()  # so that its end is seen as the end of the pipe
+                self._live[i] = process, ours
         _, lost = self._answers(set(these), max(self.timeout, START_TIMEOUT))
         for one in lost.values():
             raise one
@@ -141,12 +171,12 @@ class Pool:
     def _bury(self, i: int, how: str = "") -> Lost:
         process, connection = self._live.pop(i)
         slot = self._progress(i)[0]
-        process.join(0 if how else 5)
-        how = how or f"died (exit code {process.exitcode})"
-        process.kill()
-        process.join()
+        if not how:
+            process.join(LOOK)
+        code = process.exitcode
+        _end(process)
         connection.close()
-        return Lost(slot, how)
+        return Lost(slot, how or f"died (exit code {process.exitcode if code is None else code})")
 
 
 def _content(answer: tuple[str, int, Any]) -> Any:
@@ -159,21 +189,48 @@ def _content(answer: tuple[str, int, Any]) -> Any:
 
 
 def _shut(live: dict[int, tuple[Any, Connection]], memory: list[SharedMemory]) -> None:
+    """End all workers; first they close their environments, some of which end servers in it."""
+    for _, connection in live.values():
+        with suppress(OSError):
+            connection.send(None)
+    until = time.monotonic() + CLOSE_TIMEOUT
     for process, connection in live.values():
+        _await_end(connection, until)
         connection.close()
-        process.kill()
-    for process, _ in live.values():
-        process.join()
+        _end(process)
     live.clear()
     _free(memory)
 
 
+def _await_end(connection: Connection, until: float) -> None:
+    """Wait until a worker says that it has closed its environments, or is no more."""
+    with suppress(EOFError, OSError):
+        while connection.poll(max(until - time.monotonic(), 0)):
+            if connection.recv() is None:
+                return
+
+
+def _end(process: Any) -> None:
+    """Kill a worker with all that its environments have started."""
+    with suppress(ProcessLookupError, PermissionError):  # it had not come that far, or is gone
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
 def _free(memory: list[SharedMemory]) -> None:
     while memory:
-        block = memory.pop()
-        with suppress(BufferError):  # a view is still held somewhere: freed when it goes
-            block.close()
-        block.unlink()
+        memory.pop().close()
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """A process that starts meanwhile doesn't see a Ctrl-C before it has its own process group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
@@ -25,6 +24,7 @@ from envs.half_cheetah_body import (
 from envs.humanoid import HumanoidDir
 from envs.maze import Maze
 from envs.mountain_car import MountainCar
+from envs.own_code import import_own
 from envs.pendulum import Pendulum
 from envs.point_navigation import PointNavigation
 from envs.pong import Pong
@@ -99,12 +99,12 @@ def make_family(name: str) -> Any:
 def _own_family(name: str, module: str, cls: str) -> Family:
     """A user's family; whatever goes wrong in the user's module is told in one line."""
     try:
-        found = importlib.import_module(module)
+        found = import_own(module)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"family '{name}': {error}: start where the module can be imported."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"family '{name}': importing {module} raised {type(error).__name__}: {error}: "
             "mend it, or give another module:Class."
@@ -115,7 +115,7 @@ def _own_family(name: str, module: str, cls: str) -> Family:
         )
     try:
         made: Family = getattr(found, cls)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
             "give module:Class of a family whose fields all have defaults."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -23,7 +25,8 @@ class RemoteSimulator:
     """Episode i plays in worker i mod W, so that the episodes that last are spread over all.
 
     A worker that dies or hangs is replaced, once in a rollout, and its episodes are played again
-    from their seeds with the actions so far.
+    from their seeds with the actions so far. Without exact replay it is replaced only before the
+    first step: episodes that can't be repeated must not be mixed.
 
     Attributes:
         diverged: (N, B) episodes that ended as an observation or reward wasn't finite.
@@ -52,7 +55,8 @@ class RemoteSimulator:
         if family.success:
             self.success = torch.zeros(self._shape, device=self._device)
         if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
-            pool.share(_fields(family, len(self._seeds)))
+            with self._told():
+                pool.share(_fields(family, len(self._seeds)))
 
     @property
     def over(self) -> bool:
@@ -114,7 +118,8 @@ class RemoteSimulator:
 
     def frame(self) -> Any:
         """(H, W, 3) uint8 picture of the first episode."""
-        return self._pool.ask({0: ("frame", (0,))})[0]
+        with self._told():
+            return self._pool.ask({0: ("frame", (0,))})[0]
 
     def _start(self, slots: list[int]) -> Question:
         return "reset", (*self._starts(slots), self._family.agreed, self._render)
@@ -128,15 +133,21 @@ class RemoteSimulator:
         """Put the question for these slots to the workers that have them."""
         count = self._pool.count
         mine = {w: [i for i in slots if i % count == w] for w in range(count)}
-        try:
+        with self._told():
             _, lost = self._pool.try_to_ask({w: question(s) for w, s in mine.items() if s})
             for w, first in lost.items():
                 self._play_again(w, first)
                 self._pool.ask({w: question(mine[w])})
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong in workers, or with them, is told in one line, and ends them all."""
+        try:
+            yield
         except Failure as failure:
             self._give_up(failure.slot, str(failure))
         except Lost as again:
-            twice = "" if self._endless else ", and again when it was replaced"
+            twice = ", and again when it was replaced" if self._replaced else ""
             self._give_up(again.slot, f"{again}{twice}")
         except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
             self._pool.close()
@@ -146,6 +157,8 @@ class RemoteSimulator:
         """A new worker, with the episodes of the lost one where they were."""
         if w in self._replaced or self._endless:
             raise lost
+        if self._history and not self._family.exact_replay:
+            self._give_up(lost.slot, f"{lost}, and with --no-exact-replay nothing is played again")
         self._replaced.add(w)
         shared = self._pool.shared
         mine = [i for i in range(len(self._seeds)) if i % self._pool.count == w]

@@ -106,7 +106,7 @@ def probe(family: Family) -> None:
         kind = torch.float32 if isinstance(space, Box) else torch.int64
         act = torch.zeros(2, 3, *(space.shape or ()), dtype=kind)
         _, rew, terminated, _ = simulator.step(act)
-    except Exception as error:  # whatever a user's family may raise
+    except (Exception, SystemExit) as error:  # whatever a user's family may raise
         raise UsageError(
             f"{family.name}: the first reset and step of 2 tasks x 3 episodes raised "
             f"{type(error).__name__}: {error}: see the example of a family in README."

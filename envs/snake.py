@@ -51,11 +51,12 @@ class Snake:
     and the snake (steps that it still stays on a cell, as a share of `longest`); then, as seen from
     above, where the head is. Nothing marks the edge, and nothing is seen across it.
     Reward: worth of what is eaten; it grows again on a random empty cell. -1 for death.
-    Start: in the middle, heading right; food on random other cells.
+    Start: in the middle, heading right; food on random other cells of the smallest board, so that
+    nothing tells the size. What grows again may lie on any cell of the board.
     End: when the snake hits itself or a wall, or after `horizon` steps.
     Anchors: who never adapts can't beat 0, since its path does not depend on what the foods are
     worth, and for each game there is one with the opposite worths. The oracle is greedy, for
-    worth by distance, and avoids cells without a way out: 9.2, which isn't the best possible.
+    worth by distance, and avoids cells without a way out: 9.5, which isn't the best possible.
     Source: the arcade game, Blockade (Gremlin, 1976) and its heirs.
     """
 
@@ -75,8 +76,7 @@ class Snake:
     step_noise: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        sizes = self.size.values + self.size.beyond
-        small, large = min(sizes), max(sizes)
+        small, large = min(self._sizes), max(self._sizes)
         if self.plane % 2 == 0 or not 4 <= small <= large <= self.plane:
             raise UsageError(
                 f"Snake(plane={self.plane}, size={self.size}): give an odd plane, and sizes from "
@@ -88,6 +88,10 @@ class Snake:
                 f"or more which, with {KINDS} * count items, leaves a cell of {small:g} x "
                 f"{small:g} empty."
             )
+
+    @property
+    def _sizes(self) -> tuple[float, ...]:
+        return self.size.values + self.size.beyond
 
     @property
     def reset_noise(self) -> int:
@@ -102,10 +106,13 @@ class Snake:
         return Discrete(4)
 
     def reset(self, task: Task, noise: Tensor) -> State:
-        """The snake in the middle, items on distinct other cells of the board."""
+        """The snake in the middle, items on distinct other cells of the smallest board.
+
+        These belong to every board, so the first observation does not depend on the task.
+        """
         tables = board_tables(self.plane, noise.device)
         born = tables.born.to(noise.dtype)
-        free = tables.board[task.size.long()] & (born == 0)
+        free = tables.board[int(min(self._sizes))] & (born == 0)
         rank = torch.where(free, noise, 2.0).argsort(-1).argsort(-1)
         item = torch.where(rank < KINDS * self.count, 1 + rank // self.count, 0)
         head = rank.new_full(noise.shape[:2], self.plane**2 // 2)

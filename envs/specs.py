@@ -13,6 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.atari import atari_spec
 from envs.errors import UsageError
 from envs.grid_levels import grid_spec
+from envs.own_code import import_own
 
 
 class Suite(NamedTuple):
@@ -43,6 +44,11 @@ COMPANIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("LunarLander", "turbulence_power"): {"enable_wind": True},
 }
 
+ONLY_VECTOR = (
+    "is a vector environment only, of which no single one can be made: write a family with "
+    "simulate(), see docs/extending.md."
+)
+
 
 def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec, dict[str, Any]]:
     """The registered environment, and the settings that its parameters need beside.
@@ -51,6 +57,8 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
         UsageError: unknown, or its package isn't installed.
     """
     spec = environment if isinstance(environment, EnvSpec) else _registered(environment)
+    if spec.entry_point is None:
+        raise UsageError(f"{spec.id} {ONLY_VECTOR}")
     needs = [COMPANIONS.get((spec.name, name), {}) for name in vary]
     return spec, {k: v for need in needs for k, v in need.items()}
 
@@ -58,10 +66,14 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
 def environment_class(name: str) -> EnvSpec | None:
     """A spec for `module:Class` if that is an environment, which needs no registration."""
     module, _, attribute = name.partition(":")
-    try:
-        cls = getattr(importlib.import_module(module), attribute)
-    except Exception:  # told where the family is made
+    if not attribute:  # the name of a family, which no module has to do with
         return None
+    try:
+        cls = getattr(import_own(module), attribute)
+    except (Exception, SystemExit):  # told where the family is made
+        return None
+    if isinstance(cls, type) and issubclass(cls, gymnasium.vector.VectorEnv):
+        raise UsageError(f"{name} {ONLY_VECTOR}")
     if not (isinstance(cls, type) and issubclass(cls, gymnasium.Env)):
         return None
     return EnvSpec(f"{attribute}-v0", entry_point=f"{module}:{attribute}")
@@ -72,13 +84,14 @@ def _registered(name: str) -> EnvSpec:
     suite = next((s for start, s in SUITES.items() if plain.startswith(start)), None)
     for package in suite.packages if suite else ():
         need(name, package, suite.extra)  # type: ignore[union-attr]
-    module = suite.packages[0] if suite else module
     try:
-        if module:
-            importlib.import_module(module)
+        if suite:
+            importlib.import_module(suite.packages[0])
+        elif module:
+            import_own(module)
         spec = gymnasium.spec(plain)  # complains where there is none
         spec = suite.spec(plain) if suite else spec
-    except Exception as error:  # gymnasium's own, and whatever a user's module raises
+    except (Exception, SystemExit) as error:  # gymnasium's own, and whatever a user's module raises
         raise UsageError(f"unknown environment '{name}': {error}") from error
     for start, (package, extra) in PACKAGES.items():
         if str(spec.entry_point).startswith(start):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
-from multiprocessing.shared_memory import SharedMemory
+from mmap import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.bound_env import BoundEnv, Recipe, Settings
+from envs.bound_env import BoundEnv, Recipe, Settings, close
 from envs.contract import Malformed
 from envs.errors import UsageError
 from envs.knobs import Knob
+from envs.shared_memory import release
 
 
 class Agreed(NamedTuple):
@@ -30,11 +32,11 @@ class Field(NamedTuple):
     dtype: str
 
 
-def arrays(memory: SharedMemory, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, Any]]:
+def arrays(memory: mmap, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, Any]]:
     """Views of the shared memory, one after the other."""
     out, offset = {}, 0
     for name, (shape, dtype) in fields.items():
-        out[name] = np.ndarray(shape, dtype, memory.buf, offset)
+        out[name] = np.ndarray(shape, dtype, memory, offset)
         offset += size_of(Field(shape, dtype))
     return out
 
@@ -52,7 +54,7 @@ class Failure(Exception):
         self.slot = slot
 
 
-def raised(what: str, error: Exception) -> str:
+def raised(what: str, error: BaseException) -> str:
     """`step raised ValueError: ...`, on one line."""
     return f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}"
 
@@ -66,16 +68,22 @@ class Stage:
         self.idle: OrderedDict[Any, list[BoundEnv]] = OrderedDict()
         self.knobs: dict[str, Knob] = {}
         self.agreed: Agreed
-        self.memory: SharedMemory | None = None
+        self.memory: mmap | None = None
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
 
-    def attach(self, name: str, fields: dict[str, Field]) -> None:
+    def attach(self, memory: mmap, fields: dict[str, Field]) -> None:
         """Use this shared memory from now on."""
         self.shared = {}
         if self.memory:
-            self.memory.close()
-        self.memory = SharedMemory(name)
-        self.shared = arrays(self.memory, fields)
+            release(self.memory)
+        self.memory = memory
+        self.shared = arrays(memory, fields)
+
+    def close(self) -> None:
+        """Close all environments, with whatever they have started."""
+        for made in self.playing.values():
+            close(made.env)
+        self.drop_idle()
 
     def reset(
         self,
@@ -96,7 +104,7 @@ class Stage:
                 self.playing[slot] = self.take(setting, 2 * len(slots), render)
             except UsageError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("make", error)) from error
         self.again(slots, settings, seeds)
 
@@ -111,7 +119,7 @@ class Stage:
                 raise
             except Malformed as error:
                 raise Failure(slot, str(error)) from error
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("reset", error)) from error
             check_form(made.encoding.form, self.agreed.form)
             check_limit(made, self.agreed)
@@ -126,19 +134,20 @@ class Stage:
     def drop_idle(self) -> None:
         """Close the environments that are kept."""
         for made in (m for all_of_them in self.idle.values() for m in all_of_them):
-            made.env.close()
+            close(made.env)
         self.idle.clear()
 
     def take(self, setting: Settings, most: int = 1, render: bool = False) -> BoundEnv:
         """An environment made for these settings, an idle one where there is one."""
         every = {**self.recipe.fixed, **setting}
-        key = (render, *((k, every[k]) for k, knob in self.knobs.items() if knob.made))
+        made_by = {k: every[k] for k, knob in self.knobs.items() if knob.made}
+        key = render, pickle.dumps(made_by)  # values may be lists
         if self.idle.get(key):
             return self.idle[key].pop()
         while sum(map(len, self.idle.values())) >= most:
             _, oldest = self.idle.popitem(last=False)
             for made in oldest:
-                made.env.close()
+                close(made.env)
         return BoundEnv(self.recipe, self.knobs, setting, key)
 
     def step(self, slots: Sequence[int]) -> None:
@@ -150,7 +159,7 @@ class Stage:
                 step = self.playing[slot].step(shared["act"][slot])
             except Malformed as error:
                 raise Failure(slot, str(error)) from error
-            except Exception as error:
+            except BaseException as error:
                 raise Failure(slot, raised("step", error)) from error
             shared["obs"][slot] = step.obs
             shared["rew"][slot] = step.rew

@@ -29,14 +29,20 @@ def lunar_lander() -> GymnasiumFamily:
         },
         name="lunar-lander",
         source="Gymnasium LunarLander-v3",
-        about="Land on the pad in unknown gravity, wind and turbulence.",
+        about="Land on the pad in unknown gravity, wind and turbulence; the reset plays a step, so "
+        "the first observation tells a little of the turbulence.",
     )
 
 
 def atari_game(
-    name: str, game: str, modes: tuple[int, ...], held_out: tuple[int, ...], difficulties: int
+    name: str,
+    game: str,
+    modes: tuple[int, ...],
+    held_out: tuple[int, ...],
+    difficulties: int,
+    validation: tuple[int, ...] = (),
 ) -> GymnasiumFamily:
-    """Modes and difficulties of one game, some modes held out."""
+    """Modes and difficulties of one game, some modes held out for test, some for validation."""
 
     def numbers(values: tuple[int, ...]) -> tuple[float, ...]:
         return tuple(map(float, values))
@@ -44,7 +50,9 @@ def atari_game(
     return GymnasiumFamily(
         f"ALE/{game}-v5",
         {
-            "mode": Choice(numbers(modes), held_out=numbers(held_out)),
+            "mode": Choice(
+                numbers(modes), held_out=numbers(held_out), validation=numbers(validation)
+            ),
             "difficulty": Choice(numbers(tuple(range(difficulties)))),
         },
         name=name,
@@ -54,16 +62,23 @@ def atari_game(
 
 
 def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
-    """Levels of one MiniGrid environment, no two alike; the last fifth of them is held out.
+    """Levels of one MiniGrid environment, no two alike.
+
+    The last fifth of them is held out for test, the tenth before for validation.
 
     Raises:
         UsageError: MiniGrid isn't installed.
     """
     need(name, "minigrid", "minigrid")
     levels = tuple(map(float, level_seeds(environment, LEVELS)))
+    test, validation = len(levels) // 5, len(levels) // 10
     return GymnasiumFamily(
         environment,
-        {"level": Choice(levels, held_out=levels[-(len(levels) // 5) :])},
+        {
+            "level": Choice(
+                levels, held_out=levels[-test:], validation=levels[-test - validation : -test]
+            )
+        },
         live=("level",),  # all were built, and differ in more than random play may find
         name=name,
         source="MiniGrid; Chevalier-Boisvert et al. 2023 (arXiv:2306.13831)",
@@ -72,7 +87,7 @@ def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
 
 
 def metaworld_one(task: str) -> GymnasiumFamily:
-    """ML1: 50 goals of one task for training, 50 for test.
+    """ML1: 50 goals of one task for training, 50 for test, and 50 more for validation.
 
     Raises:
         UsageError: Meta-World isn't installed, or has no such task.
@@ -84,10 +99,10 @@ def metaworld_one(task: str) -> GymnasiumFamily:
     if f"{task}-v3" not in metaworld.ALL_V3_ENVIRONMENTS:
         known = ", ".join(k.removesuffix("-v3") for k in metaworld.ALL_V3_ENVIRONMENTS)
         raise UsageError(f"unknown family '{name}': give metaworld-ml1- and one of {known}.")
-    goals = tuple(float(g) for g in range(2 * GOALS))
+    goals = tuple(float(g) for g in range(3 * GOALS))
     return GymnasiumFamily(
         metaworld_spec(name, f"{task}-v3"),
-        {"goal": Choice(goals, held_out=goals[GOALS:])},
+        {"goal": Choice(goals, held_out=goals[GOALS : 2 * GOALS], validation=goals[2 * GOALS :])},
         functions={"goal": set_goal},
         live=("goal",),  # in plate-slide-back only for who moves the plate
         name=name,
@@ -97,16 +112,22 @@ def metaworld_one(task: str) -> GymnasiumFamily:
 
 
 def metaworld_many(benchmark: str) -> GymnasiumFamily:
-    """ML10, ML25 or ML45: 50 goals of each task; five tasks are held out."""
+    """ML10, ML25 or ML45: 50 goals of each task; five tasks are held out.
+
+    Validation: other goals of the training tasks, which are too few to give one up.
+    """
     name = f"metaworld-{benchmark}"
     need(name, "metaworld", "metaworld")
     train, test = task_names(benchmark)
     tasks = tuple(float(i) for i in range(len(train) + len(test)))
+    goals, others = range(GOALS), range(2 * GOALS, 3 * GOALS)
     return GymnasiumFamily(
         metaworld_spec(name, train[0]),
         {
             "task": Choice(tasks, held_out=tasks[len(train) :], labels=train + test),
-            "goal": Choice(tuple(float(g) for g in range(GOALS))),
+            "goal": Choice(
+                tuple(map(float, (*goals, *others))), validation=tuple(map(float, others))
+            ),
         },
         functions={"goal": set_goal},
         live=("task", "goal"),  # finding out takes a minute
@@ -118,9 +139,17 @@ def metaworld_many(benchmark: str) -> GymnasiumFamily:
 
 SUITES: dict[str, Callable[[], GymnasiumFamily]] = {
     "lunar-lander": lunar_lander,
-    "atari-freeway": partial(atari_game, "atari-freeway", "Freeway", tuple(range(8)), (5, 6, 7), 2),
+    "atari-freeway": partial(
+        atari_game, "atari-freeway", "Freeway", tuple(range(8)), (5, 6, 7), 2, (4,)
+    ),
     "atari-breakout": partial(
-        atari_game, "atari-breakout", "Breakout", tuple(range(0, 48, 4)), (32, 36, 40, 44), 2
+        atari_game,
+        "atari-breakout",
+        "Breakout",
+        tuple(range(0, 48, 4)),
+        (32, 36, 40, 44),
+        2,
+        (24, 28),
     ),
     "atari-pong": partial(atari_game, "atari-pong", "Pong", (0, 1), (1,), 4),
     "atari-space-invaders": partial(
@@ -130,6 +159,7 @@ SUITES: dict[str, Callable[[], GymnasiumFamily]] = {
         tuple(range(16)),
         (12, 13, 14, 15),
         2,
+        (10, 11),
     ),
     "minigrid-go-to-door": partial(
         minigrid,

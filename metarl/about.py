@@ -10,7 +10,7 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.machine import git_commit, versions
 from metarl.presets import preset
 
-REPEATED = ("vary", "hold_out", "extrapolate", "set")  # a flag for each value
+REPEATED = ("vary", "hold_out", "validation", "extrapolate", "set")  # a flag for each value
 
 
 def command(train: TrainConfig, run: RunConfig) -> str:
@@ -34,13 +34,18 @@ def _flag(name: str, value: Any) -> list[str]:
     return [f"--{flag}", *(str(v) for v in (value if isinstance(value, tuple) else (value,)))]
 
 
-def about(train: TrainConfig, run: RunConfig) -> str:
-    """Markdown: command, versions, settings."""
+def about(train: TrainConfig, run: RunConfig, validation: str) -> str:
+    """Markdown: command, versions, settings.
+
+    Args:
+        validation: what sets validation tasks apart from those of training.
+    """
     settings = {**dataclasses.asdict(train), **dataclasses.asdict(run)}
     made_with = {**versions(), "git commit": git_commit() or "none"}
     return "\n\n".join(
         (
             f"`{command(train, run)}`",
+            f"Evaluations during training play validation tasks ({validation}), never test tasks.",
             _table("made with", made_with),
             _table("setting", settings),
         )

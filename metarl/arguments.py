@@ -13,6 +13,8 @@ from metarl.bench.arguments import Bench
 from metarl.bounds import check, number
 from metarl.config import RunConfig, TrainConfig
 
+TRUST = "import what the run's folder names, such as module:Class; only if you trust who made it"
+
 
 @dataclass(frozen=True)
 class Train(RunConfig, TrainConfig):
@@ -25,7 +27,7 @@ class Train(RunConfig, TrainConfig):
         Path | None,
         arg(
             help="go on with the run in this folder; only --iterations, --device, --processes and "
-            "--rank-timeout may differ"
+            "--rank-timeout may differ; with --lr-decay, more iterations need --no-lr-decay too"
         ),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
@@ -39,12 +41,17 @@ class Evaluate:
     """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
-    episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
-    steps: Annotated[int, *number("inner steps", 0, 100)] = 3
+    episodes: Annotated[
+        int | None,
+        *number("episodes of each task for each step; by default the run's", 2, 100_000),
+    ] = None
+    steps: Annotated[
+        int | None, *number("inner steps; by default the run's --eval-steps", 0, 100)
+    ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
     comparators: Annotated[
         bool,
@@ -52,11 +59,23 @@ class Evaluate:
     ] = False
     baselines: Annotated[
         bool,
-        arg(help="set it beside random play, PPO from scratch, and PPO over all training variants"),
+        arg(
+            help="compare with random play and with PPO: from scratch, over all training variants, "
+            "with a memory, and told the task"
+        ),
     ] = False
     baseline_steps: Annotated[
-        int, *number("environment steps of PPO over all training variants", 1, 10**12)
-    ] = 3_000_000
+        int | None,
+        *number(
+            "environment steps of each baseline that is trained; by default the run's own",
+            1,
+            10**12,
+        ),
+    ] = None
+    told_steps: Annotated[
+        int | None,
+        *number("of the policy that is told the task; by default --baseline-steps", 1, 10**12),
+    ] = None
     oracle_steps: Annotated[
         int,
         *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
@@ -71,10 +90,13 @@ class Evaluate:
             metavar="FILE",
         ),
     ] = None
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -85,9 +107,9 @@ class Compare:
     """Set runs side by side on the same unseen tasks; seeds of the same settings are one row."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of the runs", metavar="RUN")]
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
         int | None,
@@ -104,7 +126,9 @@ class Compare:
             "on tasks of the first run's family"
         ),
     ] = False
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
     out: Annotated[
         tuple[Path, ...],
         UseAppendAction,
@@ -117,6 +141,7 @@ class Compare:
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -147,6 +172,7 @@ class Export:
         *number("episodes of the variant for each step; by default the run's", 2, 100_000),
     ] = None
     seed: Annotated[int, *number("seed of these episodes", 0)] = 0
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -165,9 +191,9 @@ class Watch:
             help="value of a parameter, once for each; the others are those of --task",
         ),
     ] = ()
-    split: Annotated[Split, arg(help="which tasks: as in training, unseen, or out of range")] = (
-        "test"
-    )
+    split: Annotated[
+        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+    ] = "test"
     tasks: Annotated[int, *number("tasks that are drawn, as by `evaluate`", 1, 10_000)] = 40
     task: Annotated[int, *number("number of the one to watch, from 0", 0)] = 0
     steps: Annotated[
@@ -184,7 +210,10 @@ class Watch:
         ),
     ] = None
     window: Annotated[bool, arg(help="show it in a window instead of writing a file")] = False
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
+    trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
         check(self)

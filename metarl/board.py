@@ -20,7 +20,7 @@ from metarl.about import about
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluation import Evaluation
 from metarl.pictures import Picture, gif
-from metarl.tags import JUDGED, described, judged, layout
+from metarl.tags import described, final, layout
 from metarl.tracking import Values
 
 BINS = 64  # of a histogram
@@ -63,27 +63,32 @@ class TensorBoardTracker:
             self._writer.add_histogram(name, x, env_steps, bins=BINS)
 
     def introduce(
-        self, train: TrainConfig, run: RunConfig, header: tuple[str, ...], env_steps: int
+        self,
+        train: TrainConfig,
+        run: RunConfig,
+        header: tuple[str, ...],
+        validation: str,
+        env_steps: int,
     ) -> None:
         """The layout of custom scalars, a text about the run, and its settings.
 
         Args:
             header: names of what will be written.
+            validation: what sets validation tasks apart from those of training.
         """
         charts = {
             category: {title: ["Multiline", tags] for title, tags in titles.items()}
             for category, titles in layout(header).items()
         }
         self._writer.add_custom_scalars(charts)
-        self._writer.add_text("about/run", about(train, run), env_steps)
+        self._writer.add_text("about/run", about(train, run, validation), env_steps)
         # Without a list of columns, which would be one run's, TensorBoard makes them of all runs,
         # and shows first the settings in which they differ. A row is a run, also of equal settings.
         self._add(hparams_pb(_plain(dataclasses.asdict(train)), self._folder.name), None)
 
     def conclude(self, env_steps: int, result: Evaluation) -> None:
         """The final evaluation, and that the run has ended well."""
-        final = judged(result)
-        self.scalars(env_steps, {name: final[name] for name in JUDGED})
+        self.scalars(env_steps, final(result))
         _, _, end = hparams({}, {})
         self._add(end, None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ import numpy as np
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
 from metarl.evaluation import Evaluation
+from metarl.files import check_output, read_table
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
-from metarl.statistics import Array
+from metarl.pictures import legend_below
+from metarl.statistics import FEW_SEEDS, Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,21 +35,24 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     adapting, *training = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
     for i, row in enumerate(rows):
         colour, seeds = f"C{i % 10}", len(row["seeds"])
-        label = row["algorithm"] + (f" ({seeds} seeds)" if seeds > 1 else "")
+        label = f"{row['algorithm']} ({seeds} seeds)" if seeds > 1 else row["algorithm"]
+        label += f", 95 % {row['intervals']}"
         low, high = np.array(row["return_ci95"]).T
         style = {"marker": MARKERS[i % len(MARKERS)], "color": colour, "label": label}
         adapting.fill_between(row["episodes"], low, high, color=colour, alpha=0.2, linewidth=0)
         adapting.plot(row["episodes"], row["return_mean"], **style)
+        if 1 < seeds < FEW_SEEDS:
+            adapting.plot(row["episodes"], row["return_by_seed"], color=colour, linewidth=0.7)
     if record["oracle_mean"] is not None:
         style = {"color": "0.4", "linestyle": "--", "linewidth": 1, "label": "oracle"}
         adapting.axhline(record["oracle_mean"], **style)
     adapting.set_xlabel("episodes of adaptation to a task")
     adapting.set_ylabel(f"return on {record['tasks']} {record['split']} tasks")
     _count_steps(adapting, next(iter(runs.values())).family.horizon)
-    adapting.legend(frameon=False)
+    legend_below(figure, adapting)
     for axes in training:
         _learning(axes, curves)
-    figure.suptitle(f"{record['family']}: mean and 95 % interval over seeds and tasks")
+    figure.suptitle(f"{record['family']}: mean and 95 % interval")
     return figure
 
 
@@ -75,10 +79,17 @@ def _curve(path: Path) -> Array:
     """Million environment steps and return of each evaluation during training, (evaluations, 2)."""
     if not path.exists():
         return np.zeros((0, 2))
-    with path.open(newline="", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else ()) if name.startswith("eval/return_step_")]
-    points = [(float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in rows if r.get(names[-1])]
+    header, *rows = read_table(path) or [[]]
+    names = [name for name in header if name.startswith("eval/return_step_")]
+    if not names:
+        return np.zeros((0, 2))
+    named = [dict(zip(header, row, strict=False)) for row in rows]
+    try:
+        points = [
+            (float(r["env_steps"]) / 1e6, float(r[names[-1]])) for r in named if r.get(names[-1])
+        ]
+    except (ValueError, KeyError, IndexError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}): restore it, or move it away.") from error
     return np.array(points).reshape(-1, 2)
 
 
@@ -117,9 +128,9 @@ def _against(axes: Axes, result: Evaluation, name: str, parameter: Parameter) ->
         beside = np.array([np.sum(rank[:i] == r) / np.sum(rank == r) for i, r in enumerate(rank)])
         _before_and_after(axes, result, rank + 0.7 * beside - 0.35)
         every = slice(None, None, -(-len(distinct) // MAX_LABELS))
-        axes.set_xticks(
-            np.arange(len(distinct))[every], [parameter.show(v) for v in distinct[every]]
-        )
+        shown = [parameter.show(v) for v in distinct[every]]
+        crowded = max(map(len, shown)) * len(shown) > 40
+        axes.set_xticks(np.arange(len(distinct))[every], shown, rotation=90 if crowded else 0)
     else:
         _before_and_after(axes, result, values)
         axes.set_xscale("log" if parameter.log else "linear")
@@ -140,8 +151,7 @@ def check_figure(flag: str, path: Path | None) -> None:
     """Raise UsageError, before anything is computed, for a figure that can't be written."""
     if path and path.suffix not in FIGURES:
         raise UsageError(f"{flag} {path}: unknown ending; give one of {', '.join(FIGURES)}.")
-    if path and not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: no folder {path.parent}; make it, or give another.")
+    check_output(flag, path)
 
 
 def encode(figure: Figure, ending: str) -> bytes:

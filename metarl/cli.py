@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import io
 import os
@@ -26,10 +27,15 @@ from metarl.arguments import (
     Train,
     Watch,
 )
+from metarl.interrupts import stop_on_signals
+from metarl.json_output import only_json
 from metarl.machine import keep_memory
 from metarl.presets import preset
+from metarl.terminal import tolerate_lost_readers
 
-MAY_DIFFER = ("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json")
+MAY_DIFFER = (
+    *("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json", "trust"),
+)
 # Module and function; a command loads what it needs alone.
 CARRIED_OUT = {
     Train: ("metarl.training", "train"),
@@ -47,19 +53,20 @@ USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is 2 for a user's mistake, 1 for a failure while running."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if "" not in sys.path:
-        sys.path.append("")  # a user's `module:Class` lies in the folder where metarl is started
     # Environments draw their pictures without a screen, and would complain that there is none.
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if sys.platform == "linux" and "DISPLAY" not in os.environ and "MUJOCO_GL" not in os.environ:
+        with contextlib.suppress(OSError):  # MuJoCo must be told before it is imported
+            ctypes.CDLL("libEGL.so.1")
+            os.environ["MUJOCO_GL"] = "egl"
+    tolerate_lost_readers()
     try:
-        return run(parse(words))
+        with stop_on_signals():
+            return run(parse(words))
     except UsageError as error:
         return _complain(error, USAGE)
-    except BrokenPipeError:  # who reads has seen enough, as in `metarl families | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (RunError, OSError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt as stop:
@@ -70,7 +77,9 @@ def run(command: Any) -> int:
     """Carry out a parsed command."""
     keep_memory()
     module, function = CARRIED_OUT[type(command)]
-    code: int = getattr(import_module(module), function)(command)
+    where = getattr(command, "json", None)
+    with only_json(where is True or str(where) == "-"):
+        code: int = getattr(import_module(module), function)(command)
     return code
 
 
@@ -96,21 +105,25 @@ def _parse_train(words: list[str]) -> Any:
     if asked.resume is None:
         chosen = preset(asked.family, asked.algo)
         return _tyro("metarl train", Train, words, default=Train(**dataclasses.asdict(chosen)))
-    from metarl.run import read_config
+    from metarl.family_record import texts
+    from metarl.settings_file import read_settings
+    from metarl.trust import typed
 
     if asked.run is not None:
         raise UsageError(f"--run {asked.run}: leave it out with --resume, which names the folder.")
-    train, run = read_config(asked.resume)
-    saved = Train(**dataclasses.asdict(train), **dataclasses.asdict(run))
+    found = read_settings(asked.resume)
+    saved = Train(**dataclasses.asdict(found.train), **dataclasses.asdict(found.run))
     got = _tyro("metarl train", Train, words, default=saved)
     for field in dataclasses.fields(Train):
         was, now = getattr(saved, field.name), getattr(got, field.name)
-        if was != now and field.name not in MAY_DIFFER:
+        falls_no_more = field.name == "lr_decay" and not now
+        if was != now and field.name not in MAY_DIFFER and not falls_no_more:
             raise UsageError(
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."
             )
-    return got
+    known = typed(asked, found.train, texts(found.family))
+    return dataclasses.replace(got, trust=got.trust or known)
 
 
 def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:

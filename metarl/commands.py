@@ -7,15 +7,14 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from envs import UsageError
 from metarl.charts import check_figure, encode, per_task
-from metarl.checkpoint import write_atomically
 from metarl.comparison import compare, show_comparison
-from metarl.evaluation import evaluate as judge
-from metarl.run import open_run
+from metarl.files import check_output, write_atomically
+from metarl.json_output import print_json
+from metarl.run import evaluate_run, open_run
 from metarl.tables import show_returns
 from metarl.worst import show_worst
 
@@ -26,28 +25,21 @@ if TYPE_CHECKING:
 def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     check_figure("--plot", command.plot)
-    job = open_run(command.run, command.device)
-    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    result = judge(
-        job.state.agent,
-        job.family,
-        command.split,
-        command.tasks,
-        command.episodes,
-        command.steps,
-        command.seed,
-        job.train.task_chunk,
-    )
+    check_json(command.json)
+    job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
+    names = ("split", "tasks", "episodes", "steps", "seed")
+    result = evaluate_run(job, **{name: getattr(command, name) for name in names})
     record = result.to_json(job.train.algo, job.state.env_steps)
-    console = Console(quiet=str(command.json) == "-")
+    console = Console(markup=False, quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
-            f"the rest: metarl train --resume {quote(str(command.run))}",
+            f"the rest: metarl train --resume {quote(str(command.run))}"
+            f"{job.reopening}",
             soft_wrap=True,
         )
     show_returns(console, result, job.family)
-    show_worst(console, command.run, job.family, result, command.worst)
+    show_worst(console, command.run, job.family, result, command.worst, job.reopening)
     if command.plot:
         write_atomically(command.plot, encode(per_task(result, job.family), command.plot.suffix))
     if command.comparators:
@@ -62,13 +54,19 @@ def evaluate(command: Evaluate) -> int:
     return 0
 
 
+def check_json(where: Path | None) -> None:
+    """Raise UsageError, before anything is computed, for a record that can't be written."""
+    if str(where) != "-":
+        check_output("--json", where)
+
+
 def write_json(where: Path | None, record: dict[str, Any]) -> None:
     """The record in a file, or with `-` on stdout."""
     if str(where) == "-":
-        print(json.dumps(record))
+        print_json(record)
     elif where:
         try:
-            where.write_text(json.dumps(record, indent=1) + "\n")
+            write_atomically(where, (json.dumps(record, indent=1) + "\n").encode())
         except OSError as error:
             raise UsageError(
                 f"--json {where}: {error.strerror}; give a file in a writable folder."

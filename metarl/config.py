@@ -35,6 +35,15 @@ class TrainConfig(Origin):
             help="values that training never sees and test tasks have: NAME=LOW:HIGH or NAME=A,B",
         ),
     ] = ()
+    validation: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=RANGE",
+            help="values that only validation tasks have, those of the evaluations in training; "
+            "without them these have values of training, never of --hold-out",
+        ),
+    ] = ()
     extrapolate: Annotated[
         tuple[str, ...],
         UseAppendAction,
@@ -155,7 +164,11 @@ class TrainConfig(Origin):
     ] = 1e-3
     lr_decay: Annotated[
         bool,
-        arg(help="let these, and a memory's entropy bonus, fall linearly to 0 over the whole run"),
+        arg(
+            help="let these, and a memory's entropy bonus, fall linearly to 0 over the iterations "
+            "that the run is started with; more of them then need --no-lr-decay, and have whole "
+            "step sizes"
+        ),
     ] = False
     max_grad_norm: Annotated[float, *number("clip the meta-gradient to this L2 norm", 1e-9)] = 1.0
     epochs: Annotated[int, *number("outer updates on each batch", 1, 100)] = 5
@@ -224,7 +237,13 @@ class TrainConfig(Origin):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run does beside learning; none of it changes what is learned, but for `threads`."""
+    """What a run does besides learning.
+
+    Numbers in another order or of another precision lead to another run: with another `device`,
+    number of `threads`, `matmul` or choice of `compile` it is equal in kind and not to the bit;
+    with another number of `processes`, episodes come from other streams. The rest changes nothing
+    that is learned.
+    """
 
     device: Annotated[
         str, arg(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one")
@@ -247,7 +266,9 @@ class RunConfig:
         ),
     ] = "float32"
     save_every: Annotated[int, *number("iterations between checkpoints", 1)] = 10
-    eval_every: Annotated[int, *number("iterations between evaluations on unseen tasks", 1)] = 25
+    eval_every: Annotated[int, *number("iterations between evaluations on validation tasks", 1)] = (
+        25
+    )
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
     track: Annotated[
         Literal["tensorboard", "csv", "none"],
@@ -266,6 +287,13 @@ class RunConfig:
     step_timeout: Annotated[
         float, *number("seconds after which a step of an environment counts as hung", 0.1, 1e6)
     ] = 60.0
+    exact_replay: Annotated[
+        bool,
+        arg(
+            help="demand that a Gymnasium environment repeats itself; without, as for hardware, "
+            "training can't be resumed exactly"
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
         check(self)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from agents.streams import stream
 from envs import UsageError, describe, task_values
-from metarl.run import Loaded, open_run
+from metarl.files import check_output
+from metarl.own_errors import own_errors_told
+from metarl.run import Loaded, open_run, set_up
 from metarl.sb3 import save_sb3, to_sb3
 from metarl.variant import parse_variant
 
@@ -23,18 +24,19 @@ def export(command: Export) -> int:
     asked = {"--steps": command.steps, "--episodes": command.episodes}
     if not command.variant and (left := [k for k, v in asked.items() if v is not None]):
         raise UsageError(f"{left[0]}: slow weights adapt to nothing: give --variant NAME=VALUE.")
-    job = open_run(command.run, "cpu")
-    torch.set_num_threads(job.run.threads)
+    name = "sb3-adapted.zip" if command.variant else "sb3.zip"
+    path: Path = command.out or command.run / name
+    check_output("--out", path)
+    job = open_run(command.run, "cpu", trust=command.trust, advice="give --trust")
+    set_up(job.run)
     agent: Any = job.state.agent
     to_sb3(agent, job.family)  # what can't be exported is refused before any episode
-    what, name = "slow weights, as before any adaptation", "sb3.zip"
+    what = "slow weights, as before any adaptation"
     if command.variant:
         agent, what = _adapted(command, job)
-        name = "sb3-adapted.zip"
     model = to_sb3(agent, job.family, job.train.gamma, job.train.gae_lambda)
-    path: Path = command.out or command.run / name
     save_sb3(model, path)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"{path}: {what}", soft_wrap=True, highlight=False)
     console.print(
         f'Load it with stable_baselines3.PPO.load("{path}")', soft_wrap=True, highlight=False
@@ -49,9 +51,10 @@ def _adapted(command: Export, job: Loaded) -> tuple[Any, str]:
     episodes = command.episodes or job.train.episodes
     gen = stream(command.seed, "export")
     agent: Any = job.state.agent
-    before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
-    agent = agent.adapt(job.family, task, steps, episodes, gen)
-    after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+    with own_errors_told(job.family):
+        before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
+        agent = agent.adapt(job.family, task, steps, episodes, gen)
+        after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
     return agent, (
         f"adapted to {describe(job.family, task_values(task)[0])} in {steps} steps of {episodes} "
         f"episodes; mean return {before:.1f} -> {after:.1f}"

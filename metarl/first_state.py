@@ -46,6 +46,10 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
             weights = normalised_input(weights, normaliser.mean, std)
     bounds = (model.low, model.high) if model.low is not None and model.high is not None else None
     new = from_sb3(agent.policy, weights, family.action_space, bounds, pixel(family))
+    if wrong := [k for k, p in new.items() if not p.isfinite().all()]:
+        raise UsageError(
+            f"{said}: {wrong[0]} is not finite in units of {family.name}: give another model."
+        )
     params = {**agent.params, **{k: p.to(device) for k, p in new.items()}}
     return TrainState(normalising(dataclasses.replace(agent, params=params), seen), seen=seen)
 

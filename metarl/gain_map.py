@@ -9,7 +9,7 @@ import numpy as np
 from envs import Choice, Family, UsageError, parameters
 from envs.parameter import Parameter
 from metarl.evaluation import Array, Evaluation
-from metarl.pictures import Picture, blank, pixels
+from metarl.pictures import Picture, blank, legend_below, pixels
 
 MAX_LABELS = 12  # on an axis of distinct values; a longer one shows every second, third, ...
 
@@ -126,13 +126,21 @@ def _heat_map(figure: Any, plot: Any, x: Axis, y: Axis, gain: Array) -> None:
     figure.colorbar(mesh, ax=plot, label="gain in return")
     if not (x.names and y.names):
         plot.scatter(x.place, y.place, c=gain, **colours, s=28, edgecolors="black", linewidths=0.6)
-    elif means.size <= 8 * MAX_LABELS:
+    elif shape[1] <= MAX_LABELS and shape[0] <= 2 * MAX_LABELS:  # more would overlap
+        digits = _digits(gain)
         for (row, column), mean in np.ndenumerate(means):
             if np.isfinite(mean):
                 box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0}
-                plot.text(column, row, f"{mean:.3g}", ha="center", va="center", bbox=box)
+                text = f"{round(mean, digits) + 0.0:.{digits}f}"  # + 0.0: no minus zero
+                plot.text(column, row, text, ha="center", va="center", bbox=box)
     _label(plot.xaxis, plot.set_xscale, x)
     _label(plot.yaxis, plot.set_yscale, y)
+
+
+def _digits(gain: Array) -> int:
+    """Decimals that show three figures of the largest gain, so that 5e-9 next to 30 is 0.0."""
+    largest = float(np.abs(gain).max())
+    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 0
 
 
 def _colours(gain: Array) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def _curve(plot: Any, x: Axis, gain: Array) -> None:
     plot.stairs(means, x.edges, color="tab:blue", linewidth=2, baseline=None, label="mean")
     _label(plot.xaxis, plot.set_xscale, x)
     _zero(plot)
-    plot.legend(frameon=False)
+    legend_below(plot.figure, plot)
 
 
 def _bars(plot: Any, x: Axis, gain: Array) -> None:
@@ -161,7 +169,7 @@ def _bars(plot: Any, x: Axis, gain: Array) -> None:
     plot.plot(x.place, gain, "o", color="tab:blue", alpha=0.5, markersize=4, label="task")
     _label(plot.xaxis, plot.set_xscale, x)
     _zero(plot)
-    plot.legend(frameon=False)
+    legend_below(plot.figure, plot)
 
 
 def _zero(plot: Any) -> None:
@@ -176,9 +184,19 @@ def _label(side: Any, scale: Any, axis: Axis) -> None:
     if axis.names:
         every = -(-len(axis.names) // MAX_LABELS)
         side.set_ticks(range(0, len(axis.names), every), axis.names[::every])
-        if side.axis_name == "x" and max(map(len, axis.names)) > 5:
-            side.set_tick_params(rotation=30)
+        # What fits under each other always fits; next to each other, about 60 letters.
+        shown = axis.names[::every]
+        if side.axis_name == "x" and max(map(len, shown)) * len(shown) > 60:
+            side.set_tick_params(rotation=90 if len(shown) > 6 else 30)
     elif axis.log:
+        from matplotlib.ticker import NullLocator
+
         scale("log")
-        for plain in (side.set_major_formatter, side.set_minor_formatter):
-            plain("{x:g}")
+        low, high = axis.edges[0], axis.edges[-1]
+        # Round numbers, few enough that their labels stand apart.
+        ticks = [
+            m * 10.0**e for e in range(-9, 10) for m in ((1, 2, 5) if high < 50 * low else (1,))
+        ]
+        side.set_ticks([t for t in ticks if low <= t * 1.001 and t <= high * 1.001])
+        side.set_minor_locator(NullLocator())
+        side.set_major_formatter("{x:g}")

@@ -22,7 +22,7 @@ HOW = "compare runs that agree in it, or give --force"
 
 def trained(job: Loaded) -> TrainConfig:
     """The settings of a run, with the iterations that it has made, which may be more or fewer."""
-    return dataclasses.replace(job.train, iterations=job.state.iteration)
+    return dataclasses.replace(job.train, iterations=job.state.iteration, **job.started_from)
 
 
 def group(settings: Iterable[TrainConfig]) -> list[list[int]]:
@@ -98,6 +98,10 @@ def check_fair(runs: Runs, episodes: int | None) -> None:
             if a != b:
                 flag = name.replace("_", "-")
                 raise UsageError(f"{first} has {flag} {a}, {folder} {b}: {HOW}.")
+        if one.record != job.record:
+            raise UsageError(
+                f"{first} and {folder} were made with other fields of the family: {HOW}."
+            )
         a, b = (str(episodes_per_step(j.train, episodes)) for j in (one, job))
         if a != b:
             raise UsageError(f"{first} adapts from {a} episodes a step, {folder} from {b}: {HOW}.")
@@ -105,7 +109,8 @@ def check_fair(runs: Runs, episodes: int | None) -> None:
         if job.state.iteration < job.train.iterations:
             raise UsageError(
                 f"{folder} has {job.state.iteration} of its {job.train.iterations} iterations: "
-                f"go on with `metarl train --resume {quote(str(folder))}`, or give --force."
+                f"go on with `metarl train --resume {quote(str(folder))}{job.reopening}`, "
+                "or give --force."
             )
     low, high = (f(runs, key=lambda folder: runs[folder].state.env_steps) for f in (min, max))
     few, many = runs[low].state.env_steps, runs[high].state.env_steps

@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from envs import RunError
+from metarl.interrupts import STOPPING
+from metarl.ranks import STORE, rank_variable
 
 RESTARTS = 3  # of all processes, after one of them was killed
+LOOPBACK = "127.0.0.1"
+PARENT = "METARL_PARENT"  # process id of the launcher
+POLL, GRACE = 0.5, 10.0  # s: between looks at the parent; for saving once it is gone
 
 
 def by_torchrun() -> bool:
@@ -31,14 +42,57 @@ def leave(code: int) -> None:
 
 def restarted() -> bool:
     """Whether `torchrun` started this process anew after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return rank_variable("TORCHELASTIC_RESTART_COUNT", 0) > 0
 
 
 def name_for_restarts() -> str | None:
     """The name that `torchrun` gives all starts of one job; None where it starts it only once."""
-    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) == 0:
+    if rank_variable("TORCHELASTIC_MAX_RESTARTS", 0) == 0:
         return None
     return os.environ["TORCHELASTIC_RUN_ID"]
+
+
+@contextmanager
+def _meeting_place() -> Iterator[Path]:
+    """A folder of this user alone where the processes of one machine meet, anew for each start.
+
+    torch's own store listens on every network interface, and unpickles what it is sent.
+    """
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    with tempfile.TemporaryDirectory(prefix="metarl-") as place:  # mode 0700
+        ours = {
+            STORE: f"{place}/ranks",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "GLOO_SOCKET_IFNAME": loopback,
+            "NCCL_SOCKET_IFNAME": loopback,
+            PARENT: str(os.getpid()),
+        }
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield Path(place)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def end_with_parent() -> None:
+    """Stop this rank, its state saved, when the process that started it is gone."""
+    parent = os.getppid()
+    if PARENT in os.environ and parent != int(os.environ[PARENT]):
+        parent = -1  # it went before this rank got here
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)  # it hangs, in a call that waits for another rank
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def go_on_together(folder: Path, count: int, more: list[str]) -> int:
@@ -55,19 +109,24 @@ def go_on_together(folder: Path, count: int, more: list[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        max_restarts=0,
-        run_id=folder.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-    )
-    words = ["-m", "metarl", "train", "--resume", str(folder), *more]
+    # -P: the working folder may be someone else's run, and no place for modules.
+    words = ["-P", "-m", "metarl", "train", "--resume", str(folder), *more]
     for restart in range(RESTARTS + 1):
         try:
-            elastic_launch(config, sys.executable)(*words)
+            with _meeting_place() as place:
+                config = LaunchConfig(
+                    min_nodes=1,
+                    max_nodes=1,
+                    nproc_per_node=count,
+                    max_restarts=0,
+                    run_id=folder.name,
+                    rdzv_backend="c10d",
+                    rdzv_endpoint=f"{place}/launcher",
+                    rdzv_configs={"store_type": "file"},
+                    local_addr=LOOPBACK,
+                    signals_to_handle=",".join(s.name for s in STOPPING),
+                )
+                elastic_launch(config, sys.executable)(*words)
             return 0
         except SignalException:
             return 128 + signal.SIGINT

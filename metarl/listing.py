@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from envs.folding import fold
 from metarl.algorithms import ALGORITHMS
 from metarl.config import TrainConfig
+from metarl.json_output import print_json
 
 if TYPE_CHECKING:
     from metarl.arguments import Algos, Families
@@ -35,12 +37,12 @@ def families(command: Families) -> int:
     else:
         records = list(_shipped())
     if command.json:
-        print(json.dumps(records))
+        print_json(records)
     elif command.names:
         for record in records:
-            _show_one(Console(), record)
+            _show_one(Console(markup=False), record)
     else:
-        _show_all(Console(), records)
+        _show_all(Console(markup=False), records)
     return 0
 
 
@@ -61,24 +63,34 @@ def _show_all(console: Console, records: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("family", "hidden", "unseen tasks", "source"):
         table.add_column(column, no_wrap=column == "family")
+    absent: dict[str, list[str]] = {}  # by the command that installs them
     for record in records:
         if "needs" in record:
-            table.add_row(record["name"], record["needs"], "", "")
+            absent.setdefault(record["needs"].rpartition(": ")[2], []).append(record["name"])
             continue
         hidden = list(_hidden(record))
         shown = ", ".join(hidden) if len(hidden) <= MANY else f"{len(hidden)} parameters"
         table.add_row(record["name"], shown, record["unseen"], record["source"])
     console.print(table)
+    for command, names in absent.items():
+        console.print(f"{command} for {', '.join(names)}", soft_wrap=True, highlight=False)
     console.print("More of one: metarl families NAME", highlight=False)
 
 
 def _show_one(console: Console, record: dict[str, Any]) -> None:
-    console.print(f"\n[bold]{record['name']}[/bold]  {record.get('needs') or record['about']}")
+    title = Text.assemble(
+        "\n", (record["name"], "bold"), f"  {record.get('needs') or record['about']}"
+    )
+    console.print(title)
     if "needs" in record:
         return
-    for key in ("source", "unseen", "horizon", "observation_space", "action_space", "gymnasium_id"):
+    about = ("source", "unseen", "validation", "horizon")
+    for key in (*about, "observation_space", "action_space", "gymnasium_id"):
         if key in record:
             console.print(f"{key.replace('_', ' ')}: {record[key]}", highlight=False)
+    if "could_vary" in record:
+        _show_choices(console, record)
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("parameter", "unit", "train range", "allowed"):
         table.add_column(column)
@@ -87,11 +99,19 @@ def _show_one(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
 
 
+def _show_choices(console: Console, record: dict[str, Any]) -> None:
+    """What of a Gymnasium environment may vary, and a command to begin with."""
+    for place, found in record["could_vary"].items():
+        shown = ", ".join(f"{k}={v}" for k, v in found.items())
+        console.print(f"{place}: {shown or 'none'}", highlight=False)
+    console.print(f"Say what varies: {record['example']}", soft_wrap=True, highlight=False)
+
+
 def algos(command: Algos) -> int:
     """All algorithms with the settings that they fix otherwise than the default."""
     if command.json:
         records = [{"name": name, **dataclasses.asdict(a)} for name, a in ALGORITHMS.items()]
-        print(json.dumps(records))
+        print_json(records)
         return 0
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("algorithm", "what it does", "settings", "source"):
@@ -100,7 +120,7 @@ def algos(command: Algos) -> int:
         differs = {k: v for k, v in algorithm.settings.items() if v != getattr(TrainConfig, k)}
         settings = "  ".join(f"{k}={v}" for k, v in differs.items()) or "the defaults"
         table.add_row(name, algorithm.about, settings, algorithm.source)
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(
         "All of these are flags: metarl train FAMILY --algo NAME --fast head", highlight=False

@@ -22,6 +22,9 @@ def measure(update: Update) -> dict[str, float]:
         "train/return_after": mean_over_ranks(torch.cat([r.episode_return() for r in after])),
         **update.metrics,
     }
+    values["train/episode_length"] = mean_over_ranks(
+        torch.cat([r.alive.sum(dim=1).to(r.rew.dtype) for r in after])
+    )
     values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
     if "success" in before[0].notes:
         for name, rollouts in (("before", before), ("after", after)):

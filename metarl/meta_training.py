@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from agents.compiling import compiling
+from agents.learner import check_spaces
 from agents.normalise import Moments, merge, moments
 from agents.returns import discounted_sum
 from agents.rollout import check_finite
@@ -19,6 +20,7 @@ from agents.value import value_loss
 from envs import Family, RunError, sample_tasks
 from metarl.adam import adam
 from metarl.config import TrainConfig
+from metarl.family_record import check_belongs
 from metarl.first_agent import new_agent as new_agent  # for `from metarl.meta_training import`
 from metarl.first_state import first_state
 from metarl.measure import measure
@@ -49,8 +51,11 @@ def meta_train(
     Raises:
         RunError: the family gave a NaN or infinity, or the meta-gradient wasn't finite several
             times in a row; the last state yielded is good.
+        UsageError: the settings are another family's, or the state's agent has other spaces.
     """
+    check_belongs(cfg, family)
     state = state or first_state(cfg, family)
+    check_spaces(state.agent, family)
     while state.iteration < cfg.iterations:
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
@@ -65,6 +70,8 @@ def meta_train(
             kept = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
             update = update._replace(weights=kept)
         skipped, state = state.skipped, _advance(state, family, update)
+        rates = {f"train/{name}": getattr(now, name) for name in ("meta_lr", "meta_lr_of_steps")}
+        state = dataclasses.replace(state, metrics={**state.metrics, **rates})
         if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
             state = _look_back(cfg, state, update)
         del update  # else what was played would be there while the next iteration plays
@@ -72,7 +79,7 @@ def meta_train(
 
 
 def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
-    """The settings of one iteration."""
+    """The settings of one iteration: with `lr_decay`, by how much of `cfg.iterations` is left."""
     if not cfg.lr_decay:
         return cfg
     left = 1 - iteration / cfg.iterations
@@ -133,10 +140,11 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
     agent: Any = state.agent if bad else with_weights(state.agent, update.weights)
     in_a_row = state.skipped_in_a_row + 1 if bad else 0
     if in_a_row >= MAX_SKIPPED:
+        solving = ", or more --cg-steps" if metrics.get("train/unsolved_tasks") else ""
         raise RunError(
-            f"meta-gradient not finite {in_a_row} times in a row "
+            f"{why_skipped(metrics)} {in_a_row} times in a row "
             f"at iteration {state.iteration + 1}: "
-            "start a new run with a lower --inner-lr or --meta-lr."
+            f"start a new run with a lower --inner-lr or --meta-lr{solving}."
         )
     metrics["train/skipped_updates"] = float(state.skipped + bad)
     return dataclasses.replace(
@@ -149,3 +157,10 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
         skipped_in_a_row=in_a_row,
         metrics=metrics,
     )
+
+
+def why_skipped(metrics: dict[str, float]) -> str:
+    """What was wrong with an update."""
+    if unsolved := metrics.get("train/unsolved_tasks"):
+        return f"linear systems of {unsolved:.0f} tasks not solved"
+    return "meta-gradient not finite"

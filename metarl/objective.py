@@ -12,8 +12,10 @@ from agents.agent import Agent
 from agents.compiling import is_compiling, may_compile
 from agents.losses import Batch, clipped_surrogate, mean_kl
 from agents.policy import Params, act_dist
+from agents.returns import in_units, same_rewards
+from agents.rollout import Rollout
 from metarl.experience import Experience, adapt_again
-from metarl.ranks import mean_over_ranks
+from metarl.ranks import mean_over_ranks, over_ranks
 from metarl.state import with_weights
 
 if TYPE_CHECKING:
@@ -93,11 +95,12 @@ def exploration_loss(
         with, formulation I of Rothfuss et al. 2019 (arXiv:1810.06784), section 4.
     """
     ret = torch.stack([r.episode_return().mean(1) for r in data.rollouts])  # (K + 1, N)
+    signal = any_difference(data.rollouts)
     losses = []
     for k, (fast, batch) in enumerate(zip(path[:-1], data.support, strict=True)):
         later = ret[k + 1 :].mean(0) if cfg.multi_step else ret[-1]
-        shift = later - mean_over_ranks(later)
-        credit = shift / (mean_over_ranks(shift.square()).sqrt() + 1e-8)
+        shift = torch.where(signal, later - mean_over_ranks(later), 0)
+        credit = in_units(shift, mean_over_ranks(shift.square()).sqrt())
         alive = (batch.weight > 0).to(batch.weight.dtype)
         played = batch._replace(
             adv=credit.unsqueeze(-1).expand_as(batch.adv),
@@ -105,3 +108,13 @@ def exploration_loss(
         )
         losses.append(clipped_surrogate(act_dist(agent.policy, fast, batch.obs), played, cfg.clip))
     return torch.stack(losses).sum(dim=0)
+
+
+def any_difference(rollouts: list[Rollout]) -> Tensor:
+    """Whether any episode, of all tasks of a rank, got other rewards than the others; () bool."""
+    each = []
+    for r in rollouts[1:]:
+        rew, alive = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (r.rew, r.alive))
+        each.append((~same_rewards(rew, alive)).sum())
+    (count,) = over_ranks(torch.stack(each).sum())
+    return count > 0

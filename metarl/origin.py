@@ -7,6 +7,9 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+FILES = ("init_from", "init_normalize")
+START = (*FILES, "trust")  # never read from a run folder, which may be someone else's
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -29,7 +32,11 @@ class Origin:
         ),
     ] = ""
     trust: Annotated[
-        bool, arg(help="unpickle --init-normalize: code in that file runs on this machine")
+        bool,
+        arg(
+            help="let code run that a file names: what the folder of --resume would import, and "
+            "the pickle of --init-normalize"
+        ),
     ] = False
     normalize_obs: Annotated[
         bool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 from agents.memory import AnyAgent
 from agents.rollout import Last
 from agents.streams import stream
-from envs import Family, sample_tasks, simulate
+from envs import Family, describe, sample_tasks, simulate, task_values
 from metarl.evaluation import Evaluation
 
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
@@ -21,6 +22,7 @@ MAX_FRAMES = 100  # of an animation; longer episodes skip steps
 MIN_WIDTH = 200  # pixels of an episode's picture, below which it is enlarged
 PAUSE = 1500  # ms that an animation's last frame stays
 HEAD = 40  # pixels of the title above it
+LINE, LETTER = 16, 6.5  # pixels: height of a line of text, mean width of a letter
 
 
 def adaptation_curve(result: Evaluation) -> Picture:
@@ -29,8 +31,10 @@ def adaptation_curve(result: Evaluation) -> Picture:
     steps = np.arange(result.returns.shape[1])
     axes.plot(steps, result.returns.T, color="0.75", linewidth=0.6, zorder=1)
     low, high = result.ci95.T
-    axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, linewidth=0, zorder=2)
-    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean, 95 % interval", zorder=3)
+    label = f"95 % interval: {result.intervals}"
+    style = {"color": "tab:blue", "alpha": 0.25, "linewidth": 0, "zorder": 2, "label": label}
+    axes.fill_between(steps, low, high, **style)
+    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean", zorder=3)
     if result.oracle is not None:
         axes.axhline(
             result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"
@@ -40,8 +44,14 @@ def adaptation_curve(result: Evaluation) -> Picture:
     axes.set_ylabel(f"return, mean of {result.episodes} episodes")
     axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    legend_below(figure, axes)
     return pixels(figure)
+
+
+def legend_below(figure: Any, axes: Any) -> None:
+    """The legend of some axes under all of them, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
 
 def blank() -> tuple[Any, Any]:
@@ -96,22 +106,42 @@ def before_and_after(
     gen = stream(seed, "film task", 0, device)
     task = sample_tasks(family, 1, gen, "test", device)
     adapted = agent.adapt(family, task, steps, episodes, gen)
-    names = ("before", f"after {steps} {agent.step_name}")
-    return side_by_side([film(a, family, task, seed) for a in (agent, adapted)], names)
+    names = ("before", after(steps, agent.step_name))
+    films = [film(a, family, task, seed) for a in (agent, adapted)]
+    return side_by_side(films, names, f"{family.name}: {describe(family, task_values(task)[0])}")
 
 
-def side_by_side(films: Sequence[Film], names: Sequence[str]) -> list[Picture]:
-    """Frames of films that run at the same time, each under its name, step and return so far."""
+def after(steps: int, name: str) -> str:
+    """`after 1 inner step`, `after 3 inner steps`."""
+    return f"after {steps} {name if steps != 1 else name.removesuffix('s')}"
+
+
+def side_by_side(films: Sequence[Film], names: Sequence[str], variant: str) -> list[Picture]:
+    """Frames of films that run at the same time, each under its name, step and return so far.
+
+    An episode that has ended stays at its last frame, paler, until the longest one ends.
+
+    Args:
+        variant: what is hidden from the agent, a line above all.
+    """
     length = max(len(f.frames) for f in films)
     stride = -(-length // MAX_FRAMES)
     shown = sorted({*range(0, length, stride), length - 1})
     return [
-        _beside(
-            [f.frames[min(i, len(f.frames) - 1)] for f in films],
+        _sheet(
+            [_frame(f, i) for f in films],
             [f"{name}\n{_caption(f, i)}" for f, name in zip(films, names, strict=True)],
+            variant,
         )
         for i in shown
     ]
+
+
+def _frame(shown: Film, step: int) -> Picture:
+    """The frame at a step; after the end the last one, paler."""
+    if step < len(shown.frames):
+        return shown.frames[step]
+    return (shown.frames[-1] // 2 + 128).astype(np.uint8)
 
 
 def _caption(shown: Film, step: int) -> str:
@@ -120,17 +150,21 @@ def _caption(shown: Film, step: int) -> str:
     return f"{when}, return {shown.returns[min(step, end)]:.1f}"
 
 
-def _beside(pictures: list[Picture], titles: list[str]) -> Picture:
-    """One sheet; small pictures are enlarged, so that a title has room."""
+def _sheet(pictures: list[Picture], titles: list[str], variant: str) -> Picture:
+    """Two pictures next to each other; small ones are enlarged, so that a title has room."""
     height, width = pictures[0].shape[:2]
     scale = -(-MIN_WIDTH // width)
     height, width = scale * height, scale * width
-    sheet = Image.new("RGB", (2 * width + 8, height + HEAD), "white")
+    lines = textwrap.wrap(variant, int((2 * width - 8) / LETTER))
+    top = LINE * len(lines) + 8
+    sheet = Image.new("RGB", (2 * width + 8, top + HEAD + height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((8, 4), "\n".join(lines), fill="black", font_size=12, spacing=3)
     for x, picture, title in zip((0, width + 8), pictures, titles, strict=True):
         large = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(large, (x, HEAD))
-        ImageDraw.Draw(sheet).multiline_text(
-            (x + width / 2, HEAD / 2),
+        sheet.paste(large, (x, top + HEAD))
+        draw.multiline_text(
+            (x + width / 2, top + HEAD / 2),
             title,
             fill="black",
             anchor="mm",

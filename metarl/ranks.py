@@ -18,9 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from envs import RunError
+from envs import RunError, UsageError
 
 T = TypeVar("T")
+STORE = "METARL_STORE"  # the file by which ranks of one machine meet
 GRACE = 5.0  # seconds in which a rank that waited in vain has said so
 
 
@@ -57,13 +58,13 @@ def together(device: torch.device, patience: float) -> Iterator[None]:
         RunError: some of them never came.
     """
     global _ours
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    if rank_variable("WORLD_SIZE", 1) == 1:
         yield
         return
     wait = timedelta(seconds=patience)
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        store, rank, count = next(dist.rendezvous("env://", timeout=wait))
+        store, rank, count = _meet(wait)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=wait)
     except (RuntimeError, ValueError) as error:
         raise RunError(
@@ -76,6 +77,85 @@ def together(device: torch.device, patience: float) -> Iterator[None]:
     finally:
         dist.destroy_process_group()
         _ours = Ranks()
+
+
+def rank_variable(name: str, default: int) -> int:
+    """A variable that `torchrun` sets, such as WORLD_SIZE.
+
+    Raises:
+        UsageError: it is there, and no whole number.
+    """
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(
+            f"the environment variable {name} is {text!r}, not a whole number: unset it, or start "
+            "with torchrun, which sets it."
+        )
+    return int(text)
+
+
+def _meet(wait: timedelta) -> tuple[Any, int, int]:
+    """The store of all ranks, this one's rank, and their number.
+
+    On one machine the store is a file in a folder that only this user can open, so that no port is
+    open to the network.
+    """
+    if STORE not in os.environ:
+        return next(dist.rendezvous("env://", timeout=wait))  # type: ignore[no-any-return]
+    rank, count = rank_variable("RANK", 0), rank_variable("WORLD_SIZE", 1)
+    store = dist.FileStore(os.environ[STORE], count)
+    store.set_timeout(wait)
+    return store, rank, count
+
+
+@contextmanager
+def first_alone(what: str) -> Iterator[None]:
+    """What rank 0 does while the others `wait_for_first(what)`, however long it takes."""
+    if _ours.count == 1:
+        yield
+        return
+    done, store, patience = threading.Event(), _ours.store, _ours.patience
+
+    def beat() -> None:
+        while not done.wait(patience / 4):
+            store.add(_key(what, "beats"), 1)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    store.set(_key(what, "done"), "1")
+
+
+def wait_for_first(what: str) -> None:
+    """Wait until rank 0 has left `first_alone(what)`.
+
+    Raises:
+        RunError: its process is gone, or has given no sign of life for the time-out.
+    """
+    store, beats, since = _ours.store, -1, time.monotonic()
+    try:
+        while not store.check([_key(what, "done")]):
+            now = store.add(_key(what, "beats"), 0)
+            if now != beats:
+                beats, since = now, time.monotonic()
+            elif time.monotonic() - since > _ours.patience:
+                raise RuntimeError("no sign of life")
+            time.sleep(0.02)
+    except RuntimeError as error:
+        raise RunError(
+            f"rank {_ours.rank} lost rank 0 during its {what}, which is gone or gave no answer in "
+            f"{_ours.patience:g} s ({_first_line(error)}): see what it printed, or give a longer "
+            "--rank-timeout."
+        ) from error
+
+
+def _key(what: str, kind: str) -> str:
+    """Ranks that were started anew must not read what those before them left in the store."""
+    return f"{what}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{kind}"
 
 
 def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -5,41 +5,46 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from agents.memory import AnyAgent
 from envs import Family, UsageError, can_be_filmed
-from metarl.adaptation import how_it_adapts
-from metarl.checkpoint import (
-    FORMAT,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
+from metarl.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from metarl.config import RunConfig, TrainConfig
 from metarl.evaluation import Evaluation, evaluate
+from metarl.family_record import (
+    check_belongs,
+    check_same,
+    family_record,
+    recorded_family,
+    texts,
+)
+from metarl.files import write_atomically
 from metarl.first_state import first_state
 from metarl.gain_map import gain_map
-from metarl.machine import choose_device, git_commit, set_matmul, versions
+from metarl.interrupts import finish_first
+from metarl.machine import choose_device, set_matmul
 from metarl.meta_training import meta_train, new_agent
+from metarl.own_errors import each_told, own_errors_told
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
-from metarl.ranks import first
+from metarl.ranks import first, first_alone, wait_for_first
+from metarl.run_folder import FolderInUse, FolderTaken, HeldFolder, hold, new_folder
+from metarl.settings_file import read_config as read_config  # for other modules
+from metarl.settings_file import read_settings, write_config
 from metarl.state import TrainState
 from metarl.tracking import Tracker, Trackers
+from metarl.trust import check_trust, flag_for
 from metarl.vary import build_family
 from metarl.watching import judge, shipped_trackers
 
 Watch = Callable[[TrainState], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,14 @@ class Loaded:
     run: RunConfig
     family: Family
     state: TrainState
+    record: Mapping[str, Any] = field(default_factory=dict)  # of the family; see `family_record`
+    started_from: Mapping[str, Any] = field(default_factory=dict)  # files, for people
+    digest: str = ""  # of its config.json
+
+    @property
+    def reopening(self) -> str:
+        """` --trust` for a command that opens this run again, where it needs that."""
+        return flag_for(self.train, texts(self.record))
 
 
 def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | None = None) -> Loaded:
@@ -59,90 +72,87 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
         UsageError: the folder is there already, or can't be written; or settings clash.
     """
     check_compile(train, run)
+    given = family is not None
     family = family or build_family(train, run)
+    check_belongs(train, family)
+    record = family_record(train, run, family, given)
     device = choose_device(run.device)
     state = first_state(train, family, device)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} exists already: go on with `metarl train --resume {quote(str(folder))}`, "
-            "or give another --run."
-        )
     run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
-    record = {
-        "format": FORMAT,
-        "train": dataclasses.asdict(train),
-        "run": dataclasses.asdict(run),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", json.dumps(record, indent=1).encode())
+        with new_folder(folder):
+            written = write_config(folder, train, run, record)
+            if train.init_from:  # no folder may name what to begin with once more
+                save_checkpoint(folder / "checkpoints", train.family, state, written.digest)
+    except FolderInUse:
+        raise
+    except FolderTaken as error:
+        raise FolderTaken(
+            f"{error}: go on with `metarl train --resume {quote(str(folder))}"
+            f"{flag_for(train, texts(record))}`, or give another --run."
+        ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
         ) from error
-    return Loaded(train, run, family, state)
-
-
-def from_record(kind: type[T], record: dict[str, Any]) -> T:
-    """A settings object from its JSON, in which a tuple is a list."""
-    record = dict(record)
-    if "first_order" in record:  # as it was called until format 2
-        record["second_order_steps"] = 0 if record.pop("first_order") else 20
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
-
-
-def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
-    """The settings that a run was started with.
-
-    Raises:
-        UsageError: no run there, half-written, damaged, or from a newer metarl.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        raise UsageError(
-            f"no config.json in {folder}: give the folder of a run, such as runs/NAME."
-        )
-    try:
-        record = json.loads(path.read_text())
-        known, newest = record["format"], record["versions"]["metarl"]
-        if known > FORMAT:
-            raise UsageError(
-                f"written by metarl {newest} in format {known}, "
-                f"this metarl reads up to {FORMAT}: upgrade metarl."
-            )
-        return from_record(TrainConfig, record["train"]), from_record(RunConfig, record["run"])
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is damaged ({error!r}): restore it, or start a new run."
-        ) from error
+    return Loaded(train, run, family, state, record, written.started_from, written.digest)
 
 
 def open_run(
-    folder: Path, device: str | None = None, family: Family | None = None, begin: bool = False
+    folder: Path,
+    device: str | None = None,
+    family: Family | None = None,
+    begin: bool = False,
+    trust: bool = False,
+    advice: str = "give trust=True, or the family object,",
 ) -> Loaded:
-    """The run in a folder, at its newest checkpoint.
+    """The run in a folder, at its newest checkpoint; the folder may be someone else's.
 
     Args:
         begin: a run that was killed before its first checkpoint starts once more.
         device: instead of the one that the run was started on.
         family: the family object, where it can't be found by its name.
+        trust: import what the folder names, `module:Class` or `module:function`.
+        advice: how the user says that, for errors.
+    Raises:
+        UsageError: no run, or a damaged one; code that isn't trusted; or another family than the
+            run was started on.
     """
-    train, run = read_config(folder)
-    family = family or build_family(train, run)
-    chosen, where = choose_device(device or run.device), folder / "checkpoints"
+    found, where = read_settings(folder), folder / "checkpoints"
+    if family is None:
+        check_trust(folder, found.train, texts(found.family), trust, advice)
+        family = recorded_family(found.train, found.run, found.family)
+    else:
+        check_same(found.train, family, found.family)
+    if where.is_symlink():
+        raise UsageError(f"{where} is a symbolic link: put the folder itself in its place.")
+    chosen = choose_device(device or found.run.device)
     if begin and not checkpoints(where):
-        return Loaded(train, run, family, first_state(train, family, chosen))
-    blank = TrainState(new_agent(train, family, chosen))
-    return Loaded(train, run, family, load_checkpoint(where, train.family, blank))
+        if any(found.started_from.values()):
+            raise UsageError(
+                f"{folder} was stopped before its first checkpoint, and began with a model that "
+                "no folder may name: start it once more, with --init-from and another --run."
+            )
+        state = first_state(found.train, family, chosen)
+    else:
+        blank = TrainState(new_agent(found.train, family, chosen))
+        state = load_checkpoint(where, found.train, family, blank, found.digest)
+    started = found.family, found.started_from, found.digest
+    return Loaded(found.train, found.run, family, state, *started)
 
 
-def load(folder: Path | str, device: str = "cpu", family: Family | None = None) -> AnyAgent:
-    """The agent of a run."""
-    return open_run(Path(folder), device, family).state.agent
+def load(
+    folder: Path | str, device: str = "cpu", family: Family | None = None, trust: bool = False
+) -> AnyAgent:
+    """The agent of a run.
+
+    Args:
+        family: the family object, where the run was started on one that isn't metarl's.
+        trust: or import what the folder names; only for a folder of someone you trust.
+    Raises:
+        UsageError: as `open_run`.
+    """
+    return open_run(Path(folder), device, family, trust=trust).state.agent
 
 
 def train_in(
@@ -157,30 +167,45 @@ def train_in(
     Args:
         watch: called with each state, for a progress bar.
         trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        say: called with lines for a person: how long compiling took, or why it isn't done.
+        say: called with lines for a person: how long compiling took, or why it isn't done; that
+            a run can't be resumed exactly.
     Raises:
         RunError: training can't go on; the last good state has been saved.
         KeyboardInterrupt: after saving.
     """
     train, run, state = job.train, job.run, job.state
-    torch.set_num_threads(run.threads)
-    set_matmul(run.matmul)
+    set_up(run)
+    if not getattr(job.family, "exact_replay", True):
+        say(
+            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
+            "never stopped, and no parameter was checked for having an effect"
+        )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
-    states = meta_train(train, job.family, state, compiled=compiled)
+    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
     if not first():  # of several processes: the first one records and saves
-        return (deque(states, maxlen=1) or [state])[0]
-    if state.iteration == 0:
-        save_checkpoint(folder / "checkpoints", train.family, state)
-    tracking = Trackers([*shipped_trackers(folder, job), *trackers])
-    try:
-        return _keep(folder, job, states, tracking, watch)
-    finally:
-        tracking.close()
+        return _follow(job, states)
+    with hold(folder) as held:
+        if state.iteration == 0:
+            save_checkpoint(folder / "checkpoints", train.family, state, job.digest)
+        tracking = Trackers([*shipped_trackers(folder, job), *trackers])
+        try:
+            return _keep(held, job, states, tracking, watch)
+        finally:
+            tracking.close()
+
+
+def _follow(job: Loaded, states: Iterator[TrainState]) -> TrainState:
+    """Train along with rank 0, which evaluates and saves; the last state."""
+    state = job.state
+    for state in states:
+        if state.iteration % job.run.eval_every == 0:
+            wait_for_first(f"evaluation {state.iteration}")
+    return state
 
 
 def _keep(
-    folder: Path, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
+    held: HeldFolder, job: Loaded, states: Iterator[TrainState], tracking: Trackers, watch: Watch
 ) -> TrainState:
     """Record each state, and save one now and then; the last."""
     train, run, state = job.train, job.run, job.state
@@ -193,19 +218,23 @@ def _keep(
                 "time/seconds": now - began,
                 "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
             }
+            held.check()
             _record(tracking, job, nxt, speed)
             state = nxt  # not before: a state that is saved has its line in the record
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
-                tracking.sync()
-                save_checkpoint(folder / "checkpoints", train.family, state)
-                saved = state.iteration
+                with finish_first():
+                    tracking.sync()
+                    save_checkpoint(held.path / "checkpoints", train.family, state, job.digest)
+                    saved = state.iteration
             watch(state)
             clock = time.perf_counter()
-    except OSError:  # of the disk itself
+    except OSError:  # of the disk itself; a family's own comes as a RunError
         raise
     except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
-        if saved < state.iteration:
-            save_checkpoint(folder / "checkpoints", train.family, state)
+        place = held.place()
+        if place and saved < state.iteration:
+            with finish_first():
+                save_checkpoint(place / "checkpoints", train.family, state, job.digest)
         raise
     return state
 
@@ -214,24 +243,39 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        judged, distributions = judge(job, state)
+        with first_alone(f"evaluation {state.iteration}"), own_errors_told(job.family):
+            judged, distributions = judge(job, state)
         metrics |= judged
         tracking.histograms(state.env_steps, distributions)
     tracking.write(state.iteration, state.env_steps, metrics)
 
 
+def evaluate_run(job: Loaded, family: Family | None = None, **asked: Any) -> Evaluation:
+    """The evaluation that training ends with, or one that differs in what is asked for.
+
+    Args:
+        family: to take the tasks from, instead of the run's own.
+        asked: arguments of `evaluate`; None is as if not given.
+    """
+    set_up(job.run)
+    own = {"episodes": job.train.episodes, "steps": job.run.eval_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chunk = job.train.task_chunk
+    family = family or job.family
+    with own_errors_told(family):
+        return evaluate(job.state.agent, family, chunk=chunk, **{**own, **given})
+
+
+def set_up(run: RunConfig) -> None:
+    """Threads and matrix products as in the run, on which the last digits depend."""
+    torch.set_num_threads(run.threads)
+    set_matmul(run.matmul)
+
+
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    adapted: list[AnyAgent] = []
-    result = evaluate(
-        state.agent,
-        job.family,
-        steps=run.eval_steps,
-        episodes=train.episodes,
-        chunk=train.task_chunk,
-        watch=adapted.append,
-    )
+    result = evaluate_run(dataclasses.replace(job, state=state))
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)
@@ -239,20 +283,24 @@ def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     write_atomically(folder / "gain.png", png(gains))
     frames = []
     if can_be_filmed(job.family):
-        frames = before_and_after(
-            state.agent, job.family, run.eval_steps, train.episodes, train.seed
-        )
+        with own_errors_told(job.family):
+            frames = before_and_after(
+                state.agent, job.family, run.eval_steps, train.episodes, train.seed
+            )
         write_atomically(folder / "episode.gif", gif(frames))
     if run.track == "tensorboard":
         from metarl.board import TensorBoardTracker
 
         board = TensorBoardTracker(folder, state.env_steps)
-        board.figure("eval/adaptation_curve", curve, state.env_steps)
-        board.figure("eval/gain_map", gains, state.env_steps)
+        board.figure("pictures/adaptation_curve", curve, state.env_steps)
+        board.figure("pictures/gain_map", gains, state.env_steps)
         if frames:
-            board.film("eval/episode_before_and_after", frames, state.env_steps)
-        if state.iteration % run.eval_every:  # else there are some of this iteration
-            board.histograms(state.env_steps, how_it_adapts(train, state.agent, adapted)[1])
+            board.film("pictures/episode_before_and_after", frames, state.env_steps)
+        if state.iteration % run.eval_every:  # else its curves have this iteration already
+            with own_errors_told(job.family):
+                metrics, distributions = judge(job, state)
+            board.scalars(state.env_steps, metrics)
+            board.histograms(state.env_steps, distributions)
         board.conclude(state.env_steps, result)
         board.close()
     return result

@@ -15,7 +15,7 @@ from agents.memory import AnyAgent, MemoryAgent
 from agents.policy import MLP, Params
 from agents.sb3_weights import to_sb3 as to_sb3_weights
 from envs import Family, UsageError
-from metarl.checkpoint import write_atomically
+from metarl.files import write_atomically
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO

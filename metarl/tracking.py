@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metarl.checkpoint import write_atomically
+from metarl.files import open_to_append, read_table, write_atomically
 
 Values = np.ndarray[Any, Any]
 
@@ -65,10 +65,11 @@ class CsvTracker:
     def __init__(self, path: Path, header: tuple[str, ...], iteration: int) -> None:
         kept = []
         if path.exists():
-            with path.open(newline="", errors="replace") as file:
-                old, *rows = list(csv.reader(file)) or [[]]
+            old, *rows = read_table(path) or [[]]
             # A line that was being written when the power went has too few fields, or no number.
-            whole = [r for r in rows if len(r) == len(old) > 0 and r[0].isdecimal()]
+            whole = [
+                r for r in rows if len(r) == len(old) > 0 and r[0].isdecimal() and len(r[0]) < 19
+            ]
             named = [dict(zip(old, r, strict=True)) for r in whole if int(r[0]) <= iteration]
             # An older metarl may have written fewer columns.
             kept = [[row.get(name, "") for name in header] for row in named]
@@ -76,7 +77,7 @@ class CsvTracker:
         csv.writer(text, lineterminator="\n").writerows([header, *kept])
         write_atomically(path, text.getvalue().encode())
         self._header = header
-        self._file = path.open("a", newline="")
+        self._file = open_to_append(path)
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:

@@ -1,11 +1,12 @@
-"""`--vary`, `--hold-out`, `--extrapolate` and `--set`: what their words mean."""
+"""`--vary`, `--hold-out`, `--validation`, `--extrapolate` and `--set`: what their words mean."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import importlib
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
 from envs.family import parameters
 from envs.knobs import Setter, keyword_defaults
+from envs.own_code import import_own
 from envs.parameter import Parameter
 from envs.specs import environment_class, find_spec
 from metarl.config import RunConfig, TrainConfig
@@ -47,7 +49,7 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
         )
     else:
         family = make_family(train.family)
-        if ranges or fixed or train.hold_out or train.extrapolate:
+        if ranges or fixed or train.hold_out or train.validation or train.extrapolate:
             family = _changed(family, train, ranges, fixed)
         for flag, value in (("--live", " ".join(train.live)), ("--image", train.image)):
             if value not in ("", "auto"):
@@ -57,6 +59,12 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
                 )
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
+        family.exact_replay = run.exact_replay
+    elif not run.exact_replay:
+        raise UsageError(
+            f"--no-exact-replay: {family.name} is no Gymnasium environment, and repeats itself: "
+            "leave it out."
+        )
     return family  # type: ignore[no-any-return]
 
 
@@ -96,8 +104,8 @@ def _changed(
     new = {k: v for k, v in changed.items() if v != known[k]}
     if new and hasattr(family, "members"):
         raise UsageError(
-            f"{family.name} has a fixed set of tasks: leave out --vary, --hold-out and "
-            "--extrapolate."
+            f"{family.name} has a fixed set of tasks: leave out --vary, --hold-out, --validation "
+            "and --extrapolate."
         )
     fields = {f.name for f in dataclasses.fields(family)}
     for name in {**new, **fixed}:
@@ -117,8 +125,11 @@ def _changed(
 def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """The parameters with what training must not see."""
     changed = dict(ranges)
+    parts: dict[str, dict[str, Any]] = defaultdict(dict)
+    said: dict[str, list[str]] = defaultdict(list)
     for flag, field, words in (
         ("--hold-out", "held_out", train.hold_out),
+        ("--validation", "validation", train.validation),
         ("--extrapolate", "beyond", train.extrapolate),
     ):
         for name, text in (_pair(flag, each) for each in words):
@@ -126,27 +137,30 @@ def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Pa
                 raise UsageError(
                     f"{flag} {name}: not a parameter that varies: give one of {', '.join(changed)}."
                 )
-            part = _part(f"{flag} {name}={text}", changed[name], text, new=field == "beyond")
-            try:
-                changed[name] = dataclasses.replace(changed[name], **part)
-            except UsageError as error:
-                raise UsageError(f"{flag} {name}={text}: {error}") from error
+            flags = f"{flag} {name}={text}"
+            said[name].append(flags)
+            parts[name] |= _part(flags, changed[name], text, field)
+    for name, part in parts.items():  # all of a parameter at once: they are checked together
+        try:
+            changed[name] = dataclasses.replace(changed[name], **part)
+        except UsageError as error:
+            raise UsageError(f"{' '.join(said[name])}: {error}") from error
     return changed
 
 
-def _part(said: str, known: Parameter, text: str, new: bool) -> dict[str, Any]:
-    """The field of a parameter that a hold-out or an extrapolation sets."""
-    field = "beyond" if new else "held_out"
+def _part(said: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
+    """The field of a parameter that a hold-out, a validation or an extrapolation sets."""
     if isinstance(known, Range):
         given = _parameter(said, text)
         if not isinstance(given, Range):
             raise UsageError(f"{said}: give LOW:HIGH, as it varies over a range.")
         return {field: (given.low, given.high)}
-    values = [_value(word) for word in text.split(",")]
+    values = [_value(word) for word in _words(text)]
     if not known.labels:
         if wrong := [v for v in values if type(v) not in (int, float)]:
             raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
         return {field: tuple(map(float, values))}
+    new = field == "beyond"
     labels = known.labels + tuple(v for v in values if v not in known.labels and new)
     if wrong := [v for v in values if v not in labels]:
         raise UsageError(f"{said}: unknown value '{wrong[0]}': give some of {known}.")
@@ -175,17 +189,34 @@ def _parameter(name: str, text: str) -> Parameter:
             return Range(float(numbers[0]), float(numbers[1]), integer=whole, log=log)
         except UsageError as error:
             raise UsageError(f"{said}: {error}") from error
-    values = [_value(word) for word in text.split(",")]
-    if len(set(values)) < len(values) or len(values) < 2:
+    values = [_value(word) for word in _words(text)]
+    if any(v in values[:i] for i, v in enumerate(values)) or len(values) < 2:
         raise UsageError(f"{said}: {HOW}, two different values or more.")
     if all(type(v) in (int, float) for v in values):
         return Choice(tuple(map(float, values)))
     return Choice(tuple(map(float, range(len(values)))), labels=tuple(values))
 
 
+def _words(text: str) -> list[str]:
+    """`a,b,c` or `[0,1],[1,0]`: split at the commas that are not within brackets."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and not depth:
+            words.append("")
+        else:
+            words[-1] += letter
+    return words
+
+
 def _value(word: str) -> Any:
-    """A whole number, a number, true, false, or the word itself."""
+    """A whole number, a number, true, false, a list `[0, 1]`, or the word itself."""
     word = word.strip()
+    if word[:1] == "[":
+        try:
+            return ast.literal_eval(word)
+        except (ValueError, SyntaxError) as error:
+            raise UsageError(f"{word}: no list: give one such as [0,1] or ['a','b'].") from error
     for kind in (int, float):
         try:
             number = kind(word)
@@ -199,9 +230,10 @@ def _value(word: str) -> Any:
 def _function(name: str) -> Setter:
     module, _, attribute = name.partition(":")
     try:
-        function: Setter = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        function: Setter = getattr(import_own(module), attribute)
+    except (Exception, SystemExit) as error:  # whatever a user's module raises
         raise UsageError(
-            f"--vary {name}: {error}: give module:function, called with (env, value)."
+            f"--vary {name}: {type(error).__name__}: {error}: give module:function, called "
+            "with (env, value)."
         ) from error
     return function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ from rich.console import Console
 
 from agents.streams import stream
 from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_tasks, task_values
-from metarl.checkpoint import write_atomically
-from metarl.pictures import Picture, film, gif, side_by_side
-from metarl.run import open_run
+from metarl.files import check_output, write_atomically
+from metarl.own_errors import own_errors_told
+from metarl.pictures import PAUSE, Picture, after, film, gif, side_by_side
+from metarl.run import open_run, set_up
 from metarl.variant import named_values
 
 if TYPE_CHECKING:
@@ -26,26 +28,25 @@ def watch(command: Watch) -> int:
     """`metarl watch RUN`: adapt to one variant, and film an episode before and one after."""
     out = command.out or command.run / "watch.gif"
     _check_out(out)
-    job = open_run(command.run, command.device)
+    job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
+    set_up(job.run)
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):
-        raise UsageError(
-            f"{family.name} has no pictures: judge its runs with `metarl evaluate`, or give the "
-            "family a frame(state, task)."
-        )
-    console = Console()
+        raise UsageError(_why_no_pictures(family))
+    console = Console(markup=False)
     told = describe(family, task_values(task)[0])
     console.print(f"{family.name}: {told}", soft_wrap=True, highlight=False, markup=False)
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes
     luck = stream(command.seed, "watch", 0, agent.device)
-    adapted = agent.adapt(family, task, steps, episodes, luck)
-    films = [film(a, family, task, command.seed) for a in (agent, adapted)]
-    names = ("before", f"after {steps} {agent.step_name}")
+    with own_errors_told(family):
+        adapted = agent.adapt(family, task, steps, episodes, luck)
+        films = [film(a, family, task, command.seed) for a in (agent, adapted)]
+    names = ("before", after(steps, agent.step_name))
     for name, shown in zip(names, films, strict=True):
         console.print(f"{name}: return {shown.returns[-1]:.2f} in {len(shown.returns) - 1} steps")
-    frames = side_by_side(films, names)
+    frames = side_by_side(films, names, f"{family.name}: {told}")
     if command.window:
         from metarl.window import play
 
@@ -61,6 +62,19 @@ def watch(command: Watch) -> int:
         )
     console.print(f"Film: {written}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _why_no_pictures(family: Family) -> str:
+    if hasattr(family, "simulate") and importlib.util.find_spec("mujoco"):
+        return (
+            f"{family.name} can't be drawn here: if it is of MuJoCo, it needs OpenGL: set "
+            "MUJOCO_GL=egl or MUJOCO_GL=osmesa, whichever is installed; an environment needs the "
+            "render mode rgb_array."
+        )
+    return (
+        f"{family.name} has no pictures: look at its runs with `metarl evaluate --plot`, or give "
+        "the family a frame(state, task)."
+    )
 
 
 def choose_task(command: Watch, family: Family, device: torch.device) -> Any:
@@ -85,8 +99,7 @@ def _check_out(out: Path) -> None:
     """Raise UsageError for a film that can't be written, before anything is played."""
     if out.suffix not in (".gif", ".mp4"):
         raise UsageError(f"--out {out}: unknown ending; give a file that ends in .gif or .mp4.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: no folder {out.parent}; make it, or give another.")
+    check_output("--out", out)
 
 
 def save(frames: list[Picture], out: Path) -> Path:
@@ -115,10 +128,13 @@ def _mp4(frames: list[Picture], out: Path) -> None:
     import imageio_ffmpeg
 
     height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec takes even sizes
-    writer = imageio_ffmpeg.write_frames(
-        str(out), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
-    )
-    writer.send(None)
-    for frame in frames:
-        writer.send(frame[:height, :width].tobytes())
-    writer.close()
+    with tempfile.TemporaryDirectory() as folder:  # ffmpeg would follow a link at `out`
+        made = Path(folder) / "film.mp4"
+        writer = imageio_ffmpeg.write_frames(
+            str(made), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
+        )
+        writer.send(None)
+        for frame in [*frames, *frames[-1:] * (PAUSE // MILLISECONDS)]:
+            writer.send(frame[:height, :width].tobytes())
+        writer.close()
+        write_atomically(out, made.read_bytes())

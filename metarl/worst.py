@@ -39,9 +39,9 @@ def worst(result: Evaluation, n: int) -> list[Variant]:
     ]
 
 
-def replay(run: Path, family: Family, result: Evaluation, variant: Variant) -> str:
+def replay(run: Path, family: Family, result: Evaluation, variant: Variant, flags: str = "") -> str:
     """`metarl watch RUN ...` of this very task."""
-    command = f"metarl watch {quote(str(run))}"
+    command = f"metarl watch {quote(str(run))}{flags}"
     known = parameters(family)
     if len(known) > NAMED:
         seed = f" --seed {result.seed}" if result.seed else ""
@@ -54,13 +54,15 @@ def replay(run: Path, family: Family, result: Evaluation, variant: Variant) -> s
     return command
 
 
-def show_worst(console: Console, run: Path, family: Family, result: Evaluation, n: int) -> None:
-    """A line and a command for each of the n worst."""
+def show_worst(
+    console: Console, run: Path, family: Family, result: Evaluation, n: int, flags: str = ""
+) -> None:
+    """A line and a command, with these flags, for each of the n worst."""
     if n:
         console.print("Lowest after adaptation:")
     for variant in worst(result, n):
         best = "" if variant.oracle is None else f" (oracle {variant.oracle:.2f})"
         told = describe(family, variant.params)
         line = f"  {variant.before:.2f} -> {variant.after:.2f}{best}  {told}"
-        for text in (line, f"    {replay(run, family, result, variant)}"):
+        for text in (line, f"    {replay(run, family, result, variant, flags)}"):
             console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,7 +1,9 @@
 """Gymnasium environments in which tests can make trouble; imported by worker processes too."""
 
+import ctypes
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 class Counter(gymnasium.Env):
     """Adds `gain` * (action + luck) to a number for ever; the reward is the number."""
 
-    def __init__(self, gain=1.0, folder=None, trouble=None, at=3, scale=1.0):
+    def __init__(self, gain=1.0, folder=None, trouble=None, at=3, scale=1.0, program=False):
         self.gain, self.bonus, self.doubled = gain, 0.5, 1.0
         self.folder, self.trouble, self.at, self.scale = folder, trouble, at, scale
+        if program:  # which nobody ends, and whose number is the name of a file
+            (Path(folder) / f"pid-{subprocess.Popen(['sleep', '600']).pid}").touch()
         self.observation_space = Box(-np.inf, np.inf, (1,), np.float64)
         self.action_space = Box(-2.0, 4.0, (1,), np.float32)
 
@@ -47,6 +51,8 @@ class Counter(gymnasium.Env):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "hang":
             time.sleep(600)
+        if kind == "hang without a thread":  # in C that keeps the interpreter to itself
+            ctypes.PyDLL(None).sleep(600)
         if kind == "raise":
             raise ValueError("no such\nthing")
         if kind == "nan":

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import signal
 from functools import lru_cache
@@ -12,6 +13,7 @@ from envs import make_family
 from metarl.cli import main
 from metarl.meta_training import meta_train, new_agent
 from metarl.presets import preset
+from metarl.settings_file import digest_of
 from metarl.state import TrainState
 
 TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
@@ -39,8 +41,20 @@ def trained():
 
 
 def at(state, iteration):
-    """The state as another iteration's, recognisable by its counters."""
-    return dataclasses.replace(state, iteration=iteration, env_steps=100 * iteration)
+    """The state as another iteration's, recognizable by its counters."""
+    skipped = 0 if state.opt else iteration  # without moments of Adam nothing was learned
+    counters = {"iteration": iteration, "env_steps": 100 * iteration, "skipped": skipped}
+    return dataclasses.replace(state, **counters)
+
+
+def sign(run, record):
+    """Write a run's settings with a right digest, which its checkpoints name as their own."""
+    config = digest_of({k: v for k, v in record.items() if k != "sha256"})
+    (run / "config.json").write_text(json.dumps({**record, "sha256": config}))
+    for path in (run / "checkpoints").glob("*.json"):
+        found = {**json.loads(path.read_text()), "config_sha256": config}
+        own = digest_of({k: v for k, v in found.items() if k != "sha256"})
+        path.write_text(json.dumps({**found, "sha256": own}))
 
 
 def files(folder):

@@ -103,7 +103,8 @@ def test_the_command_of_a_run_starts_the_same_run(words):
 
 def test_the_text_has_command_settings_and_versions():
     train = preset("forager", seed=7)
-    text = about(train, RunConfig())
+    text = about(train, RunConfig(), "disjoint members")
+    assert "validation tasks (disjoint members), never test tasks" in text
     assert text.startswith("`metarl train forager --seed 7`")
     torch_version = torch.__version__.split("+")[0]
     for line in ("inner_lr | 2.0", "save_every | 10", f"torch | {torch_version}"):

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from small import TINY, at, files, metarl, refused, small, trained
+from small import TINY, at, files, metarl, refused, sign, small, trained
 
 from metarl.checkpoint import save_checkpoint
 from metarl.config import RunConfig
@@ -21,8 +21,8 @@ USAGE = 2
 def run(tmp_path):
     """Folder of a run with a checkpoint."""
     folder = tmp_path / "one"
-    start(folder, small("point-navigation"), RunConfig(eval_steps=1))
-    save_checkpoint(folder / "checkpoints", "point-navigation", at(trained(), 2))
+    job = start(folder, small("point-navigation"), RunConfig(eval_steps=1))
+    save_checkpoint(folder / "checkpoints", "point-navigation", at(trained(), 2), job.digest)
     return folder
 
 
@@ -56,7 +56,7 @@ def damage(run, **changes):
     record = json.loads((run / "config.json").read_text())
     for part, edits in changes.items():
         record[part] = {**record[part], **edits} if isinstance(edits, dict) else edits
-    (run / "config.json").write_text(json.dumps(record))
+    sign(run, record)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 1}', "\xff\x00"])
@@ -85,7 +85,7 @@ def test_settings_that_make_no_sense_are_refused(run, words, edit):
 @pytest.mark.parametrize("words", ["evaluate", "train --resume"])
 def test_a_run_of_a_newer_metarl_asks_for_an_upgrade(run, words):
     damage(run, format=9, versions={"metarl": "7.0"})
-    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 4", "upgrade metarl")
+    parts = (str(run / "config.json"), "metarl 7.0", "format 9", "reads up to 5", "upgrade metarl")
     assert refused(words, run, code=USAGE, parts=parts) == ""
 
 
@@ -139,6 +139,6 @@ def test_weights_of_another_network_name_both_shapes(run):
     damage(run, train={"hidden": [9]})
     shapes = ("layers.0.bias is (8,)", "need (9,)", "settings that the run was started with")
     assert refused("evaluate", run, code=USAGE, parts=shapes) == ""
-    damage(run, train=dataclasses.asdict(small("cartpole")))
+    damage(run, train=dataclasses.asdict(small("cartpole")), family={"fields": {}})
     families = ("belongs to family 'point-navigation', not 'cartpole'", "put back")
     assert refused("evaluate", run, code=USAGE, parts=families) == ""

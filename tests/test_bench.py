@@ -146,7 +146,7 @@ def test_a_trace_that_cannot_be_written_is_named(tmp_path):
     path = tmp_path / "nowhere" / "trace.json"
     code, _, err = metarl("bench nav-20 --repeats 1 --profile", path)
     assert code == USAGE
-    assert f"--profile {path}: No such file" in err
+    assert f"--profile {path}: no folder {path.parent}" in err
 
 
 def test_a_trace_is_of_what_was_asked_for(tmp_path, monkeypatch):

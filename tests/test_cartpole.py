@@ -1,4 +1,4 @@
-"""CartPole against Gymnasium's own, and the anchors in its docstring."""
+"""CartPole against Gymnasium's own, and the proof and the anchors in its docstring."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import make_task, parameters
+from envs import make_task, parameters, sample_tasks
 from envs.cartpole import CartPole
 
 FAMILY = CartPole()
@@ -44,10 +44,13 @@ def test_every_transition_is_gymnasiums(split, dtype, atol):
         for j in range(b):
             env.state, env.steps_beyond_terminated = [x[i, j].item() for x in state], None
             key = int(act[i, j])
-            _, want, end, _, _ = env.step(1 - key if inverted else key)
+            _, _, end, _, _ = env.step(1 - key if inverted else key)
             got = torch.stack([x[i, j] for x in nxt])
             assert_close(got.double(), torch.from_numpy(env.state), rtol=0, atol=atol)
-            assert (rew[i, j].item(), terminated[i, j].item()) == (want, end)
+            assert terminated[i, j].item() == end
+            distance = env.state[0] - task.target[i].item()
+            want = 1 / (1 + (distance / 0.25) ** 2)
+            assert rew[i, j].item() == pytest.approx(want, abs=atol)
     assert terminated.any()
     assert not terminated.all()
     assert set(task.inverted.flatten().tolist()) == {0.0, 1.0}
@@ -82,26 +85,109 @@ def test_the_end_is_past_the_limit_on_either_side(name, sign):
         assert terminated.item() == ends
 
 
-def test_oracle_balances_every_training_variant():
-    _, rew, _ = play(FAMILY, draw(FAMILY, 200), FAMILY.oracle)
-    assert_close(rew.sum(0), torch.full((200, 3), float(FAMILY.horizon)))
+def test_the_reward_is_one_on_the_target_and_a_half_a_width_away():
+    task = make_task(FAMILY, target=0.7)
+    rest = FAMILY.reset(task, torch.full((1, 1, 4), 0.5))
+    for x, want in ((0.7, 1.0), (0.45, 0.5), (0.95, 0.5), (-0.05, 0.1)):
+        state = rest._replace(x=torch.full((1, 1), x))
+        _, rew, _ = FAMILY.step(state, torch.zeros(1, 1, dtype=torch.long), task, NO_NOISE)
+        assert rew.item() == pytest.approx(want, abs=1e-6)
 
 
-def test_oracle_that_takes_the_keys_the_wrong_way_round_falls_at_once():
-    """So no policy can do well in both senses of the keys unless it adapts."""
+def told(**wrong):
+    """An oracle that takes the task for something else."""
+    return lambda state, task: FAMILY.oracle(
+        state,
+        task._replace(**{k: change(getattr(task, k)) for k, change in wrong.items()}),
+    )
 
-    def wrong(state, task):
-        return FAMILY.oracle(state, task._replace(inverted=1 - task.inverted))
 
-    _, rew, _ = play(FAMILY, draw(FAMILY, 200), wrong)
-    assert rew.sum(0).max() < 30
-    assert 5 < rew.sum(0).mean() < 15
+def spread(n, split="train"):
+    """Tasks with evenly spaced targets, whose means are those over all targets."""
+    every = torch.linspace(FAMILY.target.low, FAMILY.target.high, n).unsqueeze(-1)
+    return draw(FAMILY, n, split)._replace(target=every)
+
+
+def test_oracle_brings_training_variants_to_their_targets_and_balances_all():
+    task = spread(500)
+    obs, _, alive = play(FAMILY, task, FAMILY.oracle)
+    assert alive.all()
+    distance = (obs[-1, ..., 0] - task.target).abs()
+    assert (distance < FAMILY.width).float().mean() > 0.99
+
+
+def test_anchors_are_those_in_the_docstring():
+    for split, actor, want in (
+        ("train", FAMILY.oracle, 150),
+        ("extrapolate", FAMILY.oracle, 126),
+        ("train", None, 7),
+    ):
+        _, rew, _ = play(FAMILY, spread(500, split), actor)
+        assert rew.sum(0).mean().item() == pytest.approx(want, abs=1), split
+
+
+def test_oracle_falls_with_the_actions_reversed_and_gets_little_at_another_target():
+    task = spread(500)
+    _, rew, alive = play(FAMILY, task, told(inverted=lambda i: 1 - i))
+    assert alive.sum(0).max() < FAMILY.horizon / 4
+    assert rew.sum(0).mean() < 5
+    _, rew, alive = play(FAMILY, task, told(target=lambda x: -x))
+    assert alive.all()
+    assert rew.sum(0).mean() < FAMILY.bound()
+
+
+@pytest.mark.parametrize("split", ["train", "test", "extrapolate"])
+def test_neither_what_happens_nor_what_is_seen_depends_on_the_target(split):
+    """First half of the proof of the bound: the same actions, any two targets."""
+    task = draw(FAMILY, 30, split)
+    other = task._replace(target=draw(FAMILY, 30, split, seed=1).target)
+    obs, rew, alive = play(FAMILY, task)
+    obs_other, rew_other, alive_other = play(FAMILY, other)
+    assert (task.target != other.target).all()
+    assert_close(obs, obs_other, rtol=0, atol=0)
+    assert_close(alive, alive_other, rtol=0, atol=0)
+    assert (rew != rew_other)[alive].float().mean() > 0.99
+
+
+@pytest.mark.parametrize("split", ["train", "test", "extrapolate"])
+def test_the_bound_is_the_best_place_to_be_all_the_time(split):
+    """Second half: the mean reward over targets, found by a search over every place."""
+    gen, n = torch.Generator().manual_seed(0), 20_000
+    task = FAMILY.task_type(*(v.double() for v in sample_tasks(FAMILY, n, gen, split)))
+    still = FAMILY.task_type(*(v[:1].double() for v in task))
+    best = 0.0
+    for x in torch.arange(-2.4, 2.41, 0.1, dtype=torch.float64):
+        rest = FAMILY.reset(still, torch.full((1, 1, 4), 0.5, dtype=torch.float64))
+        state = type(rest)(*(v.expand(n, 1) for v in rest))._replace(x=x.expand(n, 1))
+        _, rew, _ = FAMILY.step(state, torch.zeros(n, 1, dtype=torch.long), task, NO_NOISE)
+        best = max(best, FAMILY.horizon * rew.mean().item())
+    assert FAMILY.bound() == pytest.approx(56.9, abs=0.05)
+    assert best == pytest.approx(FAMILY.bound(), rel=0.02)
+
+
+def even(state, task):
+    """Never adapts, remembers nothing, and pushes alike in mirrored states.
+
+    It leans the pole to either side. On the side where pushes act against the lean they hold it;
+    on the other they throw it over to the first.
+    """
+    lean = state.theta + 0.2 * state.theta_dot
+    return ((lean + (0.2 * state.x + 0.1 * state.x_dot).clamp(-0.2, 0.2)).abs() > 0.06).long()
+
+
+@pytest.mark.parametrize("inverted", [0.0, 1.0])
+def test_a_policy_that_balances_with_either_action_mapping_stays_below_the_bound(inverted):
+    task = spread(500)
+    task = task._replace(inverted=torch.full_like(task.inverted, inverted))
+    _, rew, alive = play(FAMILY, task, even)
+    assert alive[-1].float().mean() > 0.98
+    assert 0.8 * FAMILY.bound() < rew.sum(0).mean() < FAMILY.bound()
 
 
 def test_observations_of_the_hardest_fall_lie_in_their_space():
     """Push the lightest, shortest poles and carts over with the greatest force, and the like."""
     ends = [known.bounds for known in parameters(FAMILY).values() if known.beyond]
-    rows = torch.tensor([(*row, 0.0) for row in product(*ends)])
+    rows = torch.tensor([(*row, 0.0, 0.0) for row in product(*ends)])
     task = FAMILY.task_type(*rows.T.unsqueeze(-1))
     noise = torch.tensor(list(product((0.0, 1.0), repeat=4)))
     for patience in range(10):  # lean one way for some steps, then push the other way
@@ -126,5 +212,8 @@ def test_frame_shows_the_cart_and_which_way_the_pole_leans():
     assert abs(cart[1].mean() - 340) < 1  # 100 pixels a metre from the middle
     assert pole[1].mean() > 345
     assert abs(pole[0].min() - 81) < 5  # a pole of 2 x 0.5 m, its foot at 180
+    for x in (-0.8, 1.2):
+        marked = (FAMILY.frame(lean, make_task(FAMILY, target=x)) == (60, 160, 80)).all(-1)
+        assert abs(marked.nonzero()[1].mean() - (240 + 100 * x)) < 1
     longer = FAMILY.frame(lean, make_task(FAMILY, length=0.8))
     assert (longer == (200, 110, 40)).all(-1).sum() > 1.4 * len(pole[0])

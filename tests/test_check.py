@@ -15,7 +15,7 @@ from envs.bound_env import BoundEnv
 from envs.liveness import explore
 from envs.stage import Stage
 from envs.trace import difference, random_play
-from metarl.tables import how_new
+from metarl.tables import _kind
 
 
 class Here:
@@ -256,7 +256,7 @@ class TestLevelsThatAreAlike:
         (line,) = made.warnings
         assert "10 of 10 held-out values of level play exactly as a training value" in line
         assert made.alike == {"level": (10, 10)}
-        assert "unseen" not in how_new(made)
+        assert "unseen" not in _kind(made, "test")
 
     @pytest.mark.parametrize(
         ("level", "alike"),

@@ -13,7 +13,7 @@ from metarl.checkpoint import load_checkpoint, save_checkpoint
 
 
 def load(folder):
-    return load_checkpoint(folder, "point-navigation", start()[2])
+    return load_checkpoint(folder, *start())
 
 
 def refused(folder, advice):

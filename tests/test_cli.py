@@ -93,10 +93,17 @@ def test_training_ends_with_a_table_of_steps_and_the_next_commands(trained):
         f"evaluate {folder} --baselines",
         f"evaluate {folder} --split",
         f"watch {folder}",
-        f"train --resume {folder} --iterations 4",
+        "train point-navigation --seed 3 --iterations 4",  # from the start: its step sizes fall
     ):
         assert f"  metarl {command}" in out
     assert f"  tensorboard --logdir {folder.parent}" in out
+    assert "--resume" not in out
+
+
+def test_what_follows_a_run_of_steady_step_sizes_is_to_go_on_with_it(tmp_path):
+    folder = tmp_path / "new"
+    code, out, _ = metarl("train cartpole --no-lr-decay", TINY, "--run", folder)
+    assert (code, f"  metarl train --resume {folder} --iterations 4\n" in out) == (0, True)
 
 
 def test_the_table_fits_on_a_terminal_of_eighty_columns(trained):
@@ -127,9 +134,26 @@ def test_a_run_without_a_name_gets_one(tmp_path, monkeypatch):
 
 def test_a_finished_run_goes_on_with_more_iterations(tmp_path):
     folder = tmp_path / "one"
-    assert metarl("train point-navigation", TINY, "--quiet --run", folder)[0] == 0
+    steady = "--no-lr-decay --quiet --run"
+    assert metarl("train point-navigation", TINY, steady, folder)[0] == 0
     assert metarl("train --iterations 3 --quiet --resume", folder)[0] == 0
     assert len((folder / "metrics.csv").read_text().splitlines()) == 4
+    assert read(folder / "checkpoints" / "step-000003.json")["iteration"] == 3
+
+
+def test_a_run_whose_step_sizes_have_fallen_goes_on_only_if_they_are_to_be_whole(tmp_path):
+    """As before, they fall over the iterations that the run was started with, and never rise."""
+    folder = tmp_path / "one"
+    assert metarl("train point-navigation --lr-decay", TINY, "--quiet --run", folder)[0] == 0
+    before = files(folder)
+    for more in ("3", "500"):
+        code, out, err = metarl("train --quiet --resume", folder, f"--iterations {more}")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"--iterations {more}" in err
+        assert "--no-lr-decay" in err
+    assert files(folder) == before
+    code, out, err = metarl("train --no-lr-decay --iterations 3 --resume", folder)
+    assert (code, err) == (0, "")
     assert read(folder / "checkpoints" / "step-000003.json")["iteration"] == 3
 
 
@@ -191,6 +215,7 @@ def test_families_lists_all_with_what_is_hidden_and_where_from():
             continue
         family = make_family(record["name"])
         assert (record["source"], record["unseen"]) == (family.source, unseen(family))
+        assert record["validation"] == unseen(family, "validation")
         assert family.source.split()[0] in out
         assert list(record["parameters"]) == list(parameters(family))
 
@@ -228,11 +253,48 @@ def test_bench_prints_phases_and_writes_its_record(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vary", "words"),
-    [("gain=1,2", "seen in training: there are no others"), ("gain=1:2", "unseen in training")],
+    ("vary", "during", "final"),
+    [
+        (
+            "gain=1,2",
+            "seen in training: there are no others",
+            "seen in training: there are no others",
+        ),
+        (
+            "gain=1,2,3 --hold-out gain=3",
+            "of training: none are held out for validation",
+            "unseen in",
+        ),
+        ("gain=1:2", "of validation, unseen in training", "tasks unseen in training"),
+    ],
 )
-def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, words):
+def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, during, final):
+    """For the final evaluation, and for those during training."""
     run = f"train gym_worlds:Counter-v0 --vary {vary} --workers 1 {TINY} --run"
     code, out, err = metarl(run, tmp_path / "run")
     assert (code, err) == (0, "")
-    assert words in " ".join(out.split())
+    said = " ".join(out.split())
+    assert final in said
+    warned = "none are held out for validation (--validation NAME=VALUES)" in said
+    assert warned == ("unseen" not in during)
+    words = "--trust --split validation --episodes 2 --tasks 3"
+    code, out, _ = metarl("evaluate", tmp_path / "run", words)
+    assert code == 0
+    assert during in " ".join(out.split())
+
+
+def test_what_installs_a_missing_package_is_shown_in_full(monkeypatch):
+    """A bracket is no markup."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, _ = metarl("families")
+    assert code == 0
+    assert 'pip install "metarl-toolkit[mujoco]"' in " ".join(out.split())
+
+
+def test_a_gymnasium_id_is_told_what_could_vary():
+    code, out, err = metarl("families CartPole-v1")
+    assert (code, err) == (0, "")
+    for part in ("sutton_barto_reward=False", "gravity=9.8", "masspole=0.1", "--vary gravity="):
+        assert part in out
+    code, out, err = metarl("families Nothing-v9")
+    assert (code, out, err.count("\n")) == (2, "", 1)

@@ -18,7 +18,7 @@ from metarl.config import RunConfig, TrainConfig
 from metarl.meta_training import new_agent
 from metarl.outer import OUTER
 from metarl.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
-from metarl.run import from_record
+from metarl.settings_file import from_record
 
 KINDS = (TrainConfig, RunConfig, Evaluate, Bench)
 NEEDED = {Evaluate: {"run": Path("runs/one")}}  # what has no default

@@ -13,6 +13,7 @@ WORDS and WHY may begin with NAME=VALUE, which fills in NAME where the block has
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("my_package").mkdir()
     Path("my_package", "my_env.py").write_text(MINE)
+    shutil.copytree(ROOT / "examples", "examples")
     Path("page.py").write_text(script(page.read_text()))
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     mine = {"PATH": paths, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
@@ -158,6 +160,11 @@ def test_what_a_block_is_stands_in_its_fence(page):
     assert sum(b.how is not None for b in found) == len(
         re.findall(r"^<!-- (?:file|run|not run):", text, re.MULTILINE)
     )
+
+
+def test_the_example_is_the_tutorials():
+    (game,) = [b for b in blocks((ROOT / "docs/tutorial.md").read_text()) if b.more == "catch.py"]
+    assert (ROOT / "examples/catch.py").read_text() == game.text
 
 
 def test_a_wrong_block_is_found(tmp_path):

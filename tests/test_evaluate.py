@@ -47,18 +47,21 @@ def train_and_judge(name, split, judged, **more):
     return trained, (set(family.tasks), set(family.noise))
 
 
-@pytest.mark.parametrize(("split", "members"), [("test", 48), ("extrapolate", 288)])
+@pytest.mark.parametrize(
+    ("split", "members"), [("validation", 24), ("test", 48), ("extrapolate", 144)]
+)
 def test_a_finite_family_is_judged_on_members_that_training_never_sees(split, members):
-    """Training sees all of its 96 members here, and evaluation all of those held out."""
-    (trained, _), (judged, _) = train_and_judge("forager", split, members, tasks=96, iterations=1)
-    assert (len(trained), len(judged)) == (96, members)
+    """Training sees all of its 72 members here, and evaluation all of those held out."""
+    (trained, _), (judged, _) = train_and_judge("forager", split, members, tasks=72, iterations=1)
+    assert (len(trained), len(judged)) == (72, members)
     assert not trained & judged
 
 
 @pytest.mark.parametrize("name", ["point-navigation", "cartpole"])
-def test_a_continuous_family_is_judged_on_numbers_that_training_never_draws(name):
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_continuous_family_is_judged_on_numbers_that_training_never_draws(name, split):
     """Same seed, and as many tasks as in training: only the stream tells them apart."""
-    (trained, _), (judged, _) = train_and_judge(name, "test", 3)
+    (trained, _), (judged, _) = train_and_judge(name, split, 3)
 
     def drawn(rows):
         return {x for row in rows for x in row} - {0.0, 1.0}  # what a Choice may be
@@ -69,11 +72,20 @@ def test_a_continuous_family_is_judged_on_numbers_that_training_never_draws(name
 
 
 @pytest.mark.parametrize("name", ["forager", "cartpole"])
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_no_episode_of_evaluation_starts_as_one_of_training(name, split):
     (_, trained), (_, judged) = train_and_judge(name, split, 3)
     assert len(judged) == 18  # 3 tasks, 2 episodes before, 2 after, 2 of the oracle
     assert not trained & judged
+
+
+@pytest.mark.parametrize("name", ["forager", "cartpole", "maze"])
+def test_validation_shares_neither_tasks_nor_episodes_with_the_test(name):
+    """Whoever tunes on the one has seen nothing of the other, at the same seed."""
+    _, (tasks, noise) = train_and_judge(name, "validation", 3)
+    _, (test_tasks, test_noise) = train_and_judge(name, "test", 3)
+    assert not tasks & test_tasks
+    assert not noise & test_noise
 
 
 def test_extrapolation_tasks_lie_outside_the_training_range():

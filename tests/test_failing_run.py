@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small import files, metarl, refused
 from world import World
 
@@ -128,6 +129,63 @@ def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, t
     refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(advice,))
     assert metarl("train --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("what", "rollout", "saved"),
+    [
+        (OSError(5, "Input/output error"), 4, 1),
+        (OSError(28, "No space left on device"), 6, 1),  # in an evaluation
+        (OSError(5, "Input/output error"), 15, 4),  # in that at the end
+        (SystemExit(0), 4, 1),
+        (RecursionError("too deep"), 6, 1),
+        (ValueError("no such\nthing"), 4, 1),
+    ],
+    ids=lambda x: repr(x).partition("(")[0],
+)
+def test_what_a_family_raises_is_not_taken_for_the_disks(
+    undisturbed, world, tmp_path, what, rollout, saved
+):
+    """Nothing is lost, and one line says what was raised, and where."""
+
+    def trouble(number, tasks):
+        if number == rollout:
+            raise what
+
+    world.trouble = trouble
+    folder = tmp_path / "one"
+    parts = (f"world raised {type(what).__name__}", "test_failing_run.py, line ", "saved")
+    refused(TRAIN, OFTEN, folder, code=FAILURE, parts=parts)
+    assert max(folder.glob("checkpoints/step-*.json")).stem == f"step-{saved:06d}"
+    world.trouble = lambda number, tasks: None
+    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert record(folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (lambda: torch.empty(10**15), "world: out of memory, with 4e+03 TB asked for at once"),
+        (lambda: bytearray(2**62), "world: out of memory, MemoryError"),
+    ],
+)
+def test_what_there_is_no_memory_for_is_told_with_its_size(world, tmp_path, allocate, said):
+    world.trouble = lambda number, tasks: allocate()
+    parts = (said, "fewer --tasks or --episodes", "smaller --task-chunk")
+    refused(TRAIN, OFTEN, tmp_path / "one", code=FAILURE, parts=parts)
+
+
+def test_what_a_family_raises_in_evaluate_is_told(world, tmp_path):
+    folder = tmp_path / "one"
+    assert metarl(TRAIN, OFTEN, folder)[0] == 0
+    world.rollouts = 0
+
+    def trouble(number, tasks):
+        raise OSError(5, "Input/output error")
+
+    world.trouble = trouble
+    parts = ("world raised OSError: [Errno 5] Input/output error", "fix it there")
+    refused("evaluate", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
 
 
 def test_ctrl_c_in_the_evaluation_at_the_end_says_how_to_get_it(undisturbed, world, tmp_path):

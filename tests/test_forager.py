@@ -1,14 +1,15 @@
 """Forager against its definition, and the anchors in its docstring."""
 
 from collections import Counter
-from itertools import permutations
+from functools import partial
+from itertools import permutations, product
 
 import pytest
 import torch
-from reference import MOVES, ForagerByDefinition, draw, play, random_acts
+from reference import MOVES, WIRINGS, ForagerByDefinition, draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import make_task, task_values
+from envs import SPLITS, make_task, task_values
 from envs.forager import Forager
 
 FAMILY = Forager()
@@ -96,40 +97,74 @@ def test_each_wiring_sends_the_four_keys_to_the_four_moves():
     assert all(sorted(wiring) == sorted(MOVES.values()) for wiring in wirings)
 
 
-def test_train_and_test_are_the_144_variants_and_balanced():
-    meanings, keys = (Counter(), Counter()), (Counter(), Counter())
-    for i, split in enumerate(("train", "test")):
-        for berry, mushroom, pebble, wiring in map(dict.values, task_values(FAMILY.members(split))):
-            meanings[i][berry, mushroom, pebble] += 1
-            keys[i][wiring] += 1
-    assert meanings == (dict.fromkeys(MEANINGS, 16), dict.fromkeys(MEANINGS, 8))
-    assert keys == (dict.fromkeys(range(24), 4), dict.fromkeys(range(24), 2))
+def rows(split):
+    """(worth of each kind, action permutation) of every member."""
+    return [
+        ((t.pop("berry"), t.pop("mushroom"), t.pop("pebble")), int(t["keys"]))
+        for t in task_values(FAMILY.members(split))
+    ]
+
+
+def test_the_144_variants_are_split_and_balanced():
+    sizes = {"train": 72, "validation": 24, "test": 48}
+    assert len({row for split in sizes for row in rows(split)}) == 144
+    for split, size in sizes.items():
+        assert Counter(m for m, _ in rows(split)) == dict.fromkeys(MEANINGS, size // 6)
+        moves = Counter((key, WIRINGS[k][key]) for _, k in rows(split) for key in range(4))
+        assert moves == dict.fromkeys(product(range(4), MOVES), size // 4)
+    assert {k for _, k in rows("train")} == {k for _, k in rows("test")} == set(range(24))
 
 
 def test_extrapolation_has_other_meanings_with_one_or_two_kinds_of_food():
-    meanings = [tuple(t.values())[:3] for t in task_values(FAMILY.members("extrapolate"))]
+    meanings = Counter(m for m, _ in rows("extrapolate"))
     assert not set(meanings) & set(MEANINGS)
     assert {m.count(1.0) for m in meanings} == {1, 2}
-    assert set(Counter(meanings).values()) == {24}
-    assert len(set(meanings)) == 12
+    assert (len(meanings), set(meanings.values())) == (6, {24})
 
 
-def test_without_memory_no_policy_gets_more_than_nothing():
-    """Over the six meanings the returns of a path sum to 0 exactly, whatever policy takes it."""
-    gen = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("keys", range(24))
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_split_cancels_for_every_action_permutation(split, keys):
+    """Each meaning comes with its opposite, so each item is worth 0 over the members."""
+    meanings = Counter(m for m, k in rows(split) if k == keys)
+    assert meanings == Counter({tuple(-x for x in m): n for m, n in meanings.items()})
+    assert [sum(m[i] * n for m, n in meanings.items()) for i in range(3)] == [0, 0, 0]
 
-    def same(*shape):  # luck that every meaning shares
-        return torch.rand(1, *shape, generator=gen).expand(6, *shape)
 
-    for keys in (0.0, 11.0, 23.0):
-        task = FAMILY.task_type(*torch.tensor([(*m, keys) for m in MEANINGS]).T.unsqueeze(-1))
-        state, total = FAMILY.reset(task, same(8, 36)), torch.zeros(6, 8)
-        weights = torch.randn(75, 4, generator=gen)  # any function of what is seen would do
+def linear(weights, noisy, obs):
+    return (obs.flatten(2) @ weights + 9 * noisy).argmax(-1)
+
+
+def greedy(kind, obs):
+    """To the kind of item in sight, as if the keys were those of the first permutation."""
+    near = obs[..., kind, 1:4, 1:4]
+    return torch.stack((near[..., 0, 1], near[..., 2, 1], near[..., 1, 0], near[..., 1, 2])).argmax(
+        0
+    )
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_without_memory_no_policy_gets_more_than_nothing(split):
+    """For each action permutation the members' returns sum to 0 exactly, whatever policy plays."""
+    gen, task = torch.Generator().manual_seed(0), FAMILY.members(split)
+    n = len(task[0])
+
+    def same(*shape):  # noise that all members share
+        return torch.rand(1, *shape, generator=gen).expand(n, *shape)
+
+    weights = torch.randn(75, 4, generator=gen)  # any function of what is seen would do
+    policies = [
+        lambda obs: linear(weights, same(4, 4), obs),
+        *(partial(greedy, k) for k in range(3)),
+    ]
+    for policy in policies:
+        state, total = FAMILY.reset(task, same(4, 36)), torch.zeros(n, 4)
         for _ in range(FAMILY.horizon):
-            act = (FAMILY.observe(state).flatten(2) @ weights + 9 * same(8, 4)).argmax(-1)
-            state, rew, _ = FAMILY.step(state, act, task, same(8, 1))
+            act = policy(FAMILY.observe(state))
+            state, rew, _ = FAMILY.step(state, act, task, same(4, 1))
             total += rew
-        assert_close(total.sum(0), torch.zeros(8), rtol=0, atol=0)
+        by_keys = torch.zeros(24, 4).index_add(0, task.keys.long().flatten(), total)
+        assert_close(by_keys, torch.zeros(24, 4), rtol=0, atol=0)
         assert total.abs().mean() > 1, "it eats nothing: the test is blind"
 
 
@@ -145,12 +180,16 @@ def test_oracle_takes_the_best_path():
         assert max(value.values()) > min(value.values())
 
 
-def test_oracle_return_is_the_one_in_the_docstring_and_beats_chance():
-    task = FAMILY.members("test")
+@pytest.mark.parametrize(
+    ("split", "best"),
+    [("train", 29.7), ("validation", 29.7), ("test", 29.7), ("extrapolate", 34.7)],
+)
+def test_oracle_return_is_the_one_in_the_docstring_and_beats_chance(split, best):
+    task = FAMILY.members(split)
     oracle, chance = (
         play(FAMILY, task, actor, episodes=20)[1].sum(0).mean(-1) for actor in (FAMILY.oracle, None)
     )
-    assert_close(oracle.mean().item(), 29.7, rtol=0, atol=0.3)
+    assert_close(oracle.mean().item(), best, rtol=0, atol=0.3)
     assert (oracle > chance + 15).all()
     assert_close(chance.mean().item(), 0.0, rtol=0, atol=0.5)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from envs import UsageError, make_family, parameters, sample_tasks, task_values
+from metarl import gain_map as drawing
 from metarl.evaluation import Evaluation
 from metarl.gain_map import _axis, _means, explained, gain_map, most_telling
 
@@ -101,3 +102,54 @@ def test_no_gain_at_all_can_be_drawn():
     result, family = judged("point-navigation", lambda v: 0.0)
     result.returns[:, -1] = result.returns[:, 0]
     assert gain_map(result, family).std() > 1
+
+
+def texts(result, family, names, monkeypatch):
+    """All texts of a gain map, and whether any two of one kind overlap."""
+    figures = []
+    real = drawing.pixels
+    monkeypatch.setattr(drawing, "pixels", lambda figure: (figures.append(figure), real(figure))[1])
+    gain_map(result, family, names)
+    (figure,) = figures
+    plot = figure.axes[0]
+    cells = [t for t in plot.texts if t.get_text()]
+    kinds = [cells, plot.get_xticklabels(), plot.get_yticklabels()]
+    overlap = False
+    for kind in kinds:
+        boxes = [t.get_window_extent() for t in kind if t.get_text() and t.get_visible()]
+        overlap |= any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    return [t.get_text() for t in cells], overlap
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("forager", ("keys", "berry")),
+        ("forager", ("berry", "keys")),
+        ("forager", ("berry", "mushroom")),
+        ("half-cheetah-mass", ("scale",)),
+        ("word-guess", ("vowels", "consonants")),
+    ],
+)
+def test_labels_and_numbers_do_not_overlap(name, names, monkeypatch):
+    pytest.importorskip("mujoco")
+    result, family = judged(name, lambda v: 20.0 + v[names[0]], tasks=96)
+    assert not texts(result, family, names, monkeypatch)[1]
+
+
+def test_numbers_of_a_map_have_the_digits_of_the_largest(monkeypatch):
+    result, family = judged("forager", lambda v: 30 * v["berry"] + 5e-9, tasks=96)
+    shown, _ = texts(result, family, ("berry", "mushroom"), monkeypatch)
+    assert set(shown) == {"-30.0", "0.0", "30.0"}
+
+
+def test_a_legend_covers_no_data(monkeypatch):
+    figures = []
+    real = drawing.pixels
+    monkeypatch.setattr(drawing, "pixels", lambda figure: (figures.append(figure), real(figure))[1])
+    pytest.importorskip("mujoco")
+    result, family = judged("half-cheetah-mass", lambda v: v["scale"])
+    gain_map(result, family)
+    (figure,) = figures
+    (legend,) = figure.legends
+    assert not figure.axes[0].get_window_extent().overlaps(legend.get_window_extent())

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("minigrid")
 
-from envs import make_family
+from envs import SPLITS, make_family
 from envs.grid_levels import grid_level
 from envs.suites import SUITES
 
@@ -23,7 +23,7 @@ def drawn(env):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_level_of_test_is_one_of_training(name):
+def test_no_level_of_validation_or_test_is_one_of_training(name):
     family = make_family(name)
     level = family.parameters["level"]
     bare = gymnasium.make(family.recipe.spec.kwargs["environment"]).unwrapped
@@ -35,9 +35,10 @@ def test_no_level_of_test_is_one_of_training(name):
             out.append(drawn(bare))
         return out
 
-    train, test = built(level.members("train")), built(level.members("test"))
-    assert len(test) == (len(train) + len(test)) // 5 >= 9
-    assert len({*train, *test}) == len(train) + len(test) == len(set(built(range(1000))))
+    parts = [built(level.members(split)) for split in SPLITS[:3]]
+    sizes, total = [len(part) for part in parts], len(set(built(range(1000))))
+    assert sizes == [total - total // 10 - total // 5, total // 10, total // 5]
+    assert len(set().union(*parts)) == total
 
 
 def test_every_episode_is_played_on_one_level():

@@ -69,7 +69,9 @@ def test_tasks_of_test_are_held_out(benchmark, train, test):
     assert names["test"] == [f"{name}-v3" for name in test.split()]
     assert len(set(names["train"])) == train
     assert not set(names["train"]) & set(names["test"])
-    assert set(family.parameters["goal"].members("test")) == set(range(50))
+    goal = family.parameters["goal"]
+    assert set(goal.members("test")) == set(goal.members("train")) == set(range(50))
+    assert set(goal.members("validation")) == set(range(100, 150))  # of tasks of training
 
 
 def test_the_goal_is_hidden_and_counts():

@@ -25,6 +25,21 @@ class TestRange:
         assert ((test >= 4) & (test <= 6)).all()
         assert test.mean() == pytest.approx(5, abs=0.01)
 
+    @pytest.mark.parametrize("log", [False, True])
+    def test_validation_is_another_interval_that_training_leaves_out(self, log):
+        known = Range(1.0, 10.0, held_out=(4.0, 6.0), validation=(6.0, 8.0), log=log)
+        drawn = {split: known.draw(U, split) for split in SPLITS}
+        assert not ((drawn["train"] > 4) & (drawn["train"] < 8)).any()
+        assert (drawn["train"] > 8).any()
+        assert (drawn["validation"].min(), drawn["validation"].max()) == pytest.approx(
+            (6, 8), abs=0.01
+        )
+        assert (drawn["test"].min(), drawn["test"].max()) == pytest.approx((4, 6), abs=0.01)
+
+    def test_without_one_of_its_own_validation_is_drawn_like_training_never_like_the_test(self):
+        known = Range(0.0, 10.0, held_out=(4.0, 6.0))
+        assert torch.equal(known.draw(U, "validation"), known.draw(U, "train"))
+
     def test_without_hold_outs_test_is_drawn_like_training(self):
         known = Range(2.0, 3.0)
         assert torch.equal(known.draw(U, "train"), known.draw(U, "test"))
@@ -48,17 +63,25 @@ class TestRange:
         assert (x <= torch.tensor(1.5**3)).all()
 
     @pytest.mark.parametrize(
-        ("known", "train", "test", "extrapolate"),
+        ("known", "train", "validation", "test", "extrapolate"),
         [
-            (Range(1, 4, integer=True), [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]),
-            (Range(1, 5, integer=True, held_out=(3, 3)), [1, 2, 4, 5], [3], [1, 2, 4, 5]),
-            (Range(1, 5, integer=True, held_out=(4, 5)), [1, 2, 3], [4, 5], [1, 2, 3]),
-            (Range(2, 3, integer=True, beyond=(0, 5)), [2, 3], [2, 3], [0, 1, 4, 5]),
-            (Range(2, 3, integer=True, beyond=(2, 4)), [2, 3], [2, 3], [4]),
+            (Range(1, 3, integer=True), [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3]),
+            (Range(1, 4, integer=True, held_out=(3, 3)), [1, 2, 4], [1, 2, 4], [3], [1, 2, 4]),
+            (Range(1, 4, integer=True, held_out=(3, 4)), [1, 2], [1, 2], [3, 4], [1, 2]),
+            (Range(1, 4, integer=True, validation=(2, 2)), [1, 3, 4], [2], [1, 3, 4], [1, 3, 4]),
+            (
+                Range(1, 7, integer=True, held_out=(6, 7), validation=(3, 4)),
+                [1, 2, 5],
+                [3, 4],
+                [6, 7],
+                [1, 2, 5],
+            ),
+            (Range(2, 3, integer=True, beyond=(0, 5)), [2, 3], [2, 3], [2, 3], [0, 1, 4, 5]),
+            (Range(2, 3, integer=True, beyond=(2, 4)), [2, 3], [2, 3], [2, 3], [4]),
         ],
     )
-    def test_whole_numbers_each_as_likely(self, known, train, test, extrapolate):
-        for split, want in zip(SPLITS, (train, test, extrapolate), strict=True):
+    def test_whole_numbers_each_as_likely(self, known, train, validation, test, extrapolate):
+        for split, want in zip(SPLITS, (train, validation, test, extrapolate), strict=True):
             values, counts = known.draw(U, split).unique(return_counts=True)
             assert values.tolist() == want
             assert counts.max() - counts.min() <= 2
@@ -72,6 +95,13 @@ class TestRange:
             ({"held_out": (6.0, 4.0)}, "give an interval inside"),
             ({"held_out": (4.0, 4.0)}, "give an interval inside"),
             ({"held_out": (0.0, 10.0)}, "leaves training nothing"),
+            ({"validation": (4.0, 12.0)}, "validation=.*give an interval inside"),
+            ({"held_out": (0.0, 5.0), "validation": (5.0, 10.0)}, "leaves training nothing"),
+            ({"held_out": (2.0, 5.0), "validation": (4.0, 6.0)}, "don't overlap"),
+            (
+                {"held_out": (2.0, 5.0), "validation": (5.0, 6.0), "integer": True},
+                "don't overlap",
+            ),
             ({"log": True}, "bounds above 0"),
             ({"integer": True, "beyond": (-1.5, 20.0)}, "whole bounds"),
             ({"beyond": (0.0, 10.0)}, "wider"),
@@ -84,12 +114,22 @@ class TestRange:
 
 class TestChoice:
     KNOWN = Choice((1.0, 2.0, 5.0, 7.0), held_out=(5.0, 1.0), beyond=(9.0,))
+    KEPT = Choice((1.0, 2.0, 5.0, 7.0), held_out=(5.0, 1.0), validation=(7.0,))
 
     @pytest.mark.parametrize(
-        ("split", "want"), [("train", {2, 7}), ("test", {1, 5}), ("extrapolate", {9})]
+        ("known", "split", "want"),
+        [
+            (KNOWN, "train", {2, 7}),
+            (KNOWN, "validation", {2, 7}),
+            (KNOWN, "test", {1, 5}),
+            (KNOWN, "extrapolate", {9}),
+            (KEPT, "train", {2}),
+            (KEPT, "validation", {7}),
+            (KEPT, "test", {1, 5}),
+        ],
     )
-    def test_each_split_has_its_values(self, split, want):
-        values, counts = self.KNOWN.draw(U, split).unique(return_counts=True)
+    def test_each_split_has_its_values(self, known, split, want):
+        values, counts = known.draw(U, split).unique(return_counts=True)
         assert set(values.tolist()) == want
         assert counts.max() - counts.min() <= 1
 
@@ -109,7 +149,10 @@ class TestChoice:
         [
             ((), {}, "at least one"),
             ((1.0, 2.0), {"held_out": (3.0,)}, r"held_out=3: give some of \{1, 2\}"),
+            ((1.0, 2.0), {"validation": (3.0,)}, r"validation=3: give some of \{1, 2\}"),
             ((1.0, 2.0), {"held_out": (1.0, 2.0)}, "leaves training none"),
+            ((1.0, 2.0), {"held_out": (1.0,), "validation": (2.0,)}, "leaves training none"),
+            ((1.0, 2.0), {"held_out": (1.0,), "validation": (1.0,)}, "validation both have 1"),
         ],
     )
     def test_nonsense_is_refused(self, values, how, words):

@@ -12,6 +12,17 @@ from torch.testing import assert_close
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+SLOW = """
+import time
+from envs.point_navigation import PointNavigation
+
+class Slow(PointNavigation):
+    def reset(self, task, noise):
+        time.sleep(3.0 * (len(noise) == 40))  # tasks of an evaluation
+        return super().reset(task, noise)
+"""
+
+
 def rank_of(number, folder):
     """Process id of that rank of the run, or None."""
     for path in Path("/proc").glob("[0-9]*"):
@@ -77,9 +88,55 @@ def test_a_hung_rank_is_named(tmp_path):
     assert rank_of(1, folder) is None
 
 
+def listening(pid):
+    """Addresses, in hexadecimal, on which a process listens."""
+    inodes = {os.readlink(p) for p in Path(f"/proc/{pid}/fd").iterdir() if p.is_symlink()}
+    rows = []
+    for name in ("tcp", "tcp6"):
+        rows += [line.split() for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()]
+    return {r[1].split(":")[0] for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in inodes}
+
+
+def test_processes_of_one_machine_listen_on_its_loopback_alone(tmp_path):
+    folder = tmp_path / "new"
+    process = begin(f"{SMALL} --iterations 4000 --processes 2 --run {folder}")
+    until(lambda: (folder / "checkpoints" / "step-000004.json").exists())
+    ranks = [rank_of(number, folder) for number in (0, 1)]
+    found = [listening(pid) for pid in (process.pid, *ranks)]
+    process.terminate()
+    assert finish(process)[0] == 130
+    assert found[0] == set()
+    assert found[1] | found[2] == {"0100007F"}  # 127.0.0.1
+
+
+def test_ranks_end_saved_when_their_parent_does(tmp_path):
+    folder = tmp_path / "new"
+    process = begin(f"{SMALL} --iterations 4000 --processes 2 --run {folder}")
+    until(lambda: (folder / "checkpoints" / "step-000004.json").exists())
+    process.kill()
+    process.wait()
+    until(lambda: rank_of(0, folder) is None and rank_of(1, folder) is None, seconds=30)
+    saved = max((folder / "checkpoints").glob("step-*.json"))
+    rows = (folder / "metrics.csv").read_text().count("\n") - 1
+    assert int(saved.stem.removeprefix("step-")) >= rows - 1
+
+
+def test_an_evaluation_may_take_longer_than_the_time_out(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = f"{SMALL} --eval-every 1 --iterations 1 --processes 2 --rank-timeout 4 --run run"
+    code, _, err = metarl(words.replace("point-navigation", "slow:Slow"), cwd=tmp_path)
+    assert (code, err) == (0, "")
+
+
+def test_a_world_size_that_is_no_number_is_named(tmp_path):
+    code, _, err = metarl(f"{SMALL} --run {tmp_path / 'new'}", WORLD_SIZE="x")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "WORLD_SIZE is 'x', not a whole number" in err
+
+
 def test_another_number_of_processes_goes_on_and_says_so(undisturbed, tmp_path):
     folder = tmp_path / "new"
-    assert metarl(f"{SMALL} --iterations 4 --processes 2 --run {folder}")[0] == 0
+    assert metarl(f"{SMALL} --no-lr-decay --iterations 4 --processes 2 --run {folder}")[0] == 0
     words = f"--resume {folder} --iterations 6 --processes 1"
     code, out, err = metarl(words.replace("--quiet", ""))
     assert code == 0, err

@@ -9,6 +9,7 @@ from agents_reference import Walk, living_steps
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agents import rollout
 from agents.policy import MLP, act_dist
 from agents.rollout import check_finite, collect
 from envs import RunError, TensorSimulator
@@ -174,6 +175,53 @@ def test_noise_is_drawn_in_one_call_for_actions_and_one_for_the_world(discrete, 
     with Watch():
         collect(policy, params, family, tasks(), B, gen())
     assert len(draws) == 2, draws
+
+
+@dataclass(frozen=True)
+class Generous(Walk):
+    """The same walk by a simulator that knows when all is over, long before the time limit."""
+
+    horizon: int = 10**12
+
+    def simulate(self, task, episodes, gen):
+        simulator = TensorSimulator(Walk(discrete=self.discrete, horizon=T), task, episodes, gen)
+        simulator.over, steps, plain_step = False, iter(range(1, T + 1)), simulator.step
+
+        def step(act):
+            simulator.over = next(steps) == T
+            return plain_step(act)
+
+        simulator.step = step
+        return simulator
+
+
+@every_policy
+def test_a_generous_time_limit_takes_no_memory(discrete, monkeypatch):
+    """Noise for all of it would be 40 TB; it is drawn for two steps at a time here."""
+    monkeypatch.setattr(rollout, "SOME", 2 * N * B)
+    policy, params, data = play(discrete, family=Generous(discrete=discrete))
+    assert data.alive.shape == (N, T, B)
+    assert_close(data.alive, living_steps(LENGTHS, T).float())
+    noise = (data.act - act_dist(policy, params, data.obs)[0])[2] if not discrete else None
+    assert discrete or len(noise.unique()) == noise.numel()
+    _, _, again = play(discrete, family=Generous(discrete=discrete))
+    assert_close(tuple(again), tuple(data), rtol=0, atol=0)
+
+
+@every_policy
+def test_a_usual_time_limit_changes_no_random_number(discrete):
+    _, _, want = play(discrete)
+    _, _, data = play(discrete, family=Generous(discrete=discrete, horizon=T))
+    assert_close(tuple(data), tuple(want), rtol=0, atol=0)
+
+
+def test_a_rollout_that_does_not_fit_is_refused_with_its_size(monkeypatch):
+    """One long episode pads all others to its length."""
+    monkeypatch.setattr(rollout, "SOME", 2 * N * B)
+    monkeypatch.setattr(rollout, "free_memory", lambda: 1000)
+    message = r"walk: 3 tasks x 2 episodes, .* more than 2 steps, take .* kB of memory, and .* free"
+    with pytest.raises(RunError, match=message):
+        play(family=Generous())
 
 
 @pytest.mark.parametrize(

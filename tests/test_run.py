@@ -105,12 +105,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(undisturbed, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip().splitlines()[-1] == (
-        f"metarl: stopped and saved; go on with: metarl train --resume {folder}"
-    )
     saved = max((folder / "checkpoints").glob("step-*.json"))
+    iteration = json.loads(saved.read_text())["iteration"]
+    assert err.strip().splitlines()[-1] == (
+        f"metarl: stopped; iteration {iteration} of 12 is saved; "
+        f"go on with: metarl train --resume {folder}"
+    )
     rows = (folder / "metrics.csv").read_text().splitlines()[1:]
-    assert json.loads(saved.read_text())["iteration"] >= len(rows) - 1
+    assert iteration >= len(rows) - 1
     finish(metarl("train", "--resume", str(folder)))
     assert record(folder) == undisturbed
 

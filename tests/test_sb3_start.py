@@ -139,7 +139,7 @@ def test_a_run_goes_on_without_the_zip(saved, tmp_path):
     trained = train_in(folder, job)
     path.unlink()
     found = open_run(folder)
-    assert found.train.init_from == str(path)
+    assert (found.train.init_from, found.started_from["init_from"]) == ("", str(path))
     assert_close(found.state.agent.params, trained.agent.params, rtol=0, atol=0)
     assert found.state.iteration == 2
     *_, last = meta_train(dataclasses.replace(cfg, iterations=3), family, found.state)

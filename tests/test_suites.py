@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import TINY, metarl
 
-from envs import GymnasiumFamily, Range, make_family, parameters, sample_tasks, task_values
+from envs import SPLITS, GymnasiumFamily, Range, make_family, parameters, sample_tasks, task_values
 from envs.suites import SUITES
 
 
@@ -47,9 +47,12 @@ def test_modes_and_difficulties_are_all_those_of_the_game(name):
     ale.loadROM(ale_py.roms.get_rom_path(name.removeprefix("atari-").replace("-", "_")))
     assert list(family.parameters["mode"].values) == ale.getAvailableModes()
     assert list(family.parameters["difficulty"].values) == ale.getAvailableDifficulties()
-    train, test = (set(family.parameters["mode"].members(s)) for s in ("train", "test"))
+    train, validation, test = (set(family.parameters["mode"].members(s)) for s in SPLITS[:3])
     assert test
     assert not train & test
+    assert not validation & test
+    assert (validation == train) == (name == "atari-pong"), "two modes: none is left to hold out"
+    assert name == "atari-pong" or not validation & train
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,28 @@
 """Who is told what a run measures: the record, TensorBoard, and a user's own trackers."""
 
 import csv
+import json
 import subprocess
 import sys
 
 import pytest
 import torch
+from reference import draw
 from small import metarl, refused, small
 from tracking_cost import cost
 
+from envs import FAMILIES, SPLITS, task_values
 from metarl import RunConfig, open_run, start, train_in
-from metarl.tags import JUDGED, SUCCESS, columns, layout
+from metarl.meta_training import new_agent
+from metarl.run import Loaded
+from metarl.state import TrainState
+from metarl.tags import SUCCESS, columns, layout
 from metarl.tracking import CsvTracker, Trackers
+from metarl.watching import judge
 
 SETTINGS = (
     "point-navigation --iterations 4 --tasks 2 --episodes 2 --hidden 8 --eval-every 2 "
-    "--eval-steps 1 --quiet --threads 1"
+    "--eval-steps 1 --quiet --threads 1 --no-lr-decay"
 )
 
 
@@ -67,7 +74,7 @@ def test_a_tracker_of_ones_own_gets_the_record_line_by_line_and_is_closed(tmp_pa
     ]
     for (_, _, metrics), row in zip(mine.rows, rows, strict=True):
         recorded = {k: v for k, v in row.items() if "/" in k and v}
-        assert {k: str(v) for k, v in metrics.items() if k not in JUDGED} == recorded
+        assert {k: str(v) for k, v in metrics.items()} == recorded
     assert (mine.closed, more.closed, more.rows) == (1, 1, mine.rows)
     assert list(more.distributions) == [int(rows[1]["env_steps"]), int(rows[3]["env_steps"])]
     assert "weight_change/layers.0" in more.distributions[int(rows[1]["env_steps"])]
@@ -123,6 +130,38 @@ def test_track_changes_nothing_that_is_learned(tracked):
     assert learned(runs / "tensorboard") == learned(runs / "csv")
     judged = {(runs / t / "evaluation.json").read_bytes() for t in ("tensorboard", "csv", "none")}
     assert len(judged) == 1
+
+
+@pytest.mark.parametrize("name", ["forager", "word-guess", "maze"])
+def test_no_evaluation_during_training_plays_a_task_of_the_test_or_of_training(name):
+    played, cfg = [], small(name)
+
+    class Watched(FAMILIES[name]):
+        def reset(self, task, noise):
+            played.extend(tuple(row.values()) for row in task_values(task))
+            return super().reset(task, noise)
+
+    family = Watched()
+    state = TrainState(new_agent(cfg, family))
+    played.clear()  # a new agent may have looked at tasks of training
+    judge(Loaded(cfg, RunConfig(eval_steps=1), family, state), state)
+    seen = {
+        split: {tuple(t.values()) for t in task_values(draw(family, 4000, split))}
+        for split in SPLITS[:3]
+    }
+    assert set(played) <= seen["validation"]
+    assert len(set(played)) >= 10
+    assert not seen["validation"] & (seen["train"] | seen["test"])
+
+
+def test_evaluate_on_validation_tasks_repeats_the_last_evaluation_of_training(tracked):
+    runs, _ = tracked
+    code, out, err = metarl(
+        "evaluate --split validation --json - --steps 1 --episodes 2", runs / "csv"
+    )
+    assert code == 0, err
+    row, mean = record(runs / "csv")[-1], json.loads(out)["return_mean"]
+    assert [float(row[f"eval/return_step_{k}"]) for k in (0, 1)] == mean
 
 
 def test_a_run_goes_on_as_it_was_tracked(tracked, tmp_path):

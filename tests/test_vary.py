@@ -1,4 +1,4 @@
-"""What the words after --vary, --hold-out, --extrapolate and --set mean."""
+"""What the words after --vary, --hold-out, --validation, --extrapolate and --set mean."""
 
 import json
 import re
@@ -15,8 +15,9 @@ COUNTER = "gym_worlds:Counter-v0"
 GAIN = "--vary gain=1:2"
 
 
-def built(family, vary=(), hold_out=(), extrapolate=(), set=()):
+def built(family, vary=(), hold_out=(), extrapolate=(), set=(), validation=()):
     words = {"vary": vary, "hold_out": hold_out, "extrapolate": extrapolate, "set": set}
+    words["validation"] = validation
     made = build_family(
         TrainConfig(family=family, **{k: tuple(v) for k, v in words.items()}), RunConfig(workers=3)
     )
@@ -33,6 +34,7 @@ def built(family, vary=(), hold_out=(), extrapolate=(), set=()):
         ("0,1,2.5", Choice((0.0, 1.0, 2.5))),
         ("4x4,8x8", Choice((0.0, 1.0), labels=("4x4", "8x8"))),
         ("true,false", Choice((0.0, 1.0), labels=(True, False))),
+        ("[0,1],[1,0.5]", Choice((0.0, 1.0), labels=([0, 1], [1, 0.5]))),
     ],
 )
 def test_ranges_and_sets(words, want):
@@ -53,6 +55,45 @@ def test_what_training_does_not_see():
         "at": Choice((1.0, 2.0, 3.0), held_out=(2.0, 3.0), beyond=(7.0,)),
         "scale": Choice((0.0, 1.0), held_out=(1.0,), beyond=(2.0,), labels=("a", "b", "c")),
     }
+
+
+def test_what_only_validation_sees():
+    _, known = built(
+        COUNTER,
+        ["gain=0:9", "at=1,2,3", "scale=a,b,c"],
+        ["gain=4:5", "scale=b"],
+        ["scale=d"],
+        validation=["gain=5:6", "at=3", "scale=c"],
+    )
+    assert known == {
+        "gain": Range(0.0, 9.0, held_out=(4.0, 5.0), validation=(5.0, 6.0)),
+        "at": Choice((1.0, 2.0, 3.0), validation=(3.0,)),
+        "scale": Choice(
+            (0.0, 1.0, 2.0),
+            held_out=(1.0,),
+            validation=(2.0,),
+            beyond=(3.0,),
+            labels=("a", "b", "c", "d"),
+        ),
+    }
+
+
+def test_other_layouts_for_the_test_and_for_validation():
+    """Those of the family are no obstacle: what is asked for counts as a whole."""
+    _, known = built("maze", hold_out=["layout=60,61"], validation=["layout=70"])
+    assert known["layout"].members("test") == (60.0, 61.0)
+    assert known["layout"].members("validation") == (70.0,)
+    assert len(known["layout"].members("train")) == 97
+
+
+def test_the_switch_for_what_does_not_repeat_itself_reaches_the_family():
+    words = TrainConfig(family=COUNTER, vary=("gain=1:2",))
+    assert build_family(words, RunConfig()).exact_replay
+    family = build_family(words, RunConfig(exact_replay=False))
+    assert not family.exact_replay
+    assert not family.changed(family.vary, {}).exact_replay
+    with pytest.raises(UsageError, match="--no-exact-replay: forager is no Gymnasium"):
+        build_family(TrainConfig(), RunConfig(exact_replay=False))
 
 
 def test_constants_of_an_environment():
@@ -120,6 +161,13 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         (f"{COUNTER} {GAIN} --hold-out gain=", ("--hold-out gain=", "NAME=LOW:HIGH")),
         (f"{COUNTER} {GAIN} --hold-out gain=1,2", ("gain=1,2", "give LOW:HIGH")),
         (f"{COUNTER} {GAIN} --hold-out scale=1:2", ("scale", "give one of gain")),
+        (f"{COUNTER} {GAIN} --validation scale=1:2", ("--validation scale", "give one of gain")),
+        (f"{COUNTER} {GAIN} --validation gain=3:4", ("--validation gain=3:4", "interval inside")),
+        (
+            f"{COUNTER} {GAIN} --hold-out gain=1.2:1.5 --validation gain=1.4:1.6",
+            ("--hold-out gain=1.2:1.5 --validation gain=1.4:1.6", "don't overlap"),
+        ),
+        ("maze --hold-out layout=65", ("--hold-out layout=65", "validation both have 65")),
         (f"{COUNTER} {GAIN} --extrapolate gain=1.5:3", ("gain=1.5:3", "make it contain [1, 2]")),
         (f"{COUNTER} --vary at=1,2 --hold-out at=3", ("at=3", "some of {1, 2}")),
         (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "no number")),
@@ -147,7 +195,7 @@ def test_a_run_goes_on_with_its_own_variants_and_ends_as_if_never_stopped(tmp_pa
     words = f"train {COUNTER} {GAIN} --hold-out gain=1.5:1.7 --workers 1 --quiet {TINY}"
     assert metarl(words, "--iterations 2 --run", tmp_path / "whole")[0] == 0
     assert metarl(words, "--iterations 1 --run", tmp_path / "parts")[0] == 0
-    code, _, err = metarl("train --quiet --resume", tmp_path / "parts", "--iterations 2")
+    code, _, err = metarl("train --quiet --trust --resume", tmp_path / "parts", "--iterations 2")
     assert (code, err) == (0, "")
     last = "checkpoints/step-000002.safetensors"
     assert files(tmp_path / "whole")[last] == files(tmp_path / "parts")[last]
@@ -167,10 +215,10 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
     assert metarl(words, "--iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
     parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "last good state")
-    refused("train --quiet --resume", run, "--iterations 5", code=1, parts=parts)
+    refused("train --quiet --trust --resume", run, "--iterations 5", code=1, parts=parts)
     assert (run / "checkpoints" / "step-000001.json").exists()
     (tmp_path / "go").unlink()
-    assert metarl("train --quiet --resume", run, "--iterations 2")[0] == 0
+    assert metarl("train --quiet --trust --resume", run, "--iterations 2")[0] == 0
 
 
 def test_success_of_an_environment_is_reported(tmp_path):
@@ -192,7 +240,7 @@ def test_a_step_that_hangs_ends_the_run_with_its_state_saved(tmp_path):
     assert metarl(words, "--step-timeout 1 --workers 1 --iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
     parts = ("took longer than 1 s", "step 2 of episode", "seed ", "last good state")
-    refused("train --quiet --resume", run, "--iterations 2", code=1, parts=parts)
+    refused("train --quiet --trust --resume", run, "--iterations 2", code=1, parts=parts)
 
 
 def test_episodes_that_diverge_are_counted_and_told(tmp_path):

@@ -116,24 +116,42 @@ def plain(shades, returns):
 
 
 def test_the_shorter_episode_stays_at_its_end(monkeypatch):
-    titles = []
-    real = pictures._beside
-    monkeypatch.setattr(pictures, "_beside", lambda p, t: (titles.append(t), real(p, t))[1])
+    titles, variants = [], set()
+    real = pictures._sheet
+
+    def sheet(shown, text, variant):
+        titles.append(text)
+        variants.add(variant)
+        return real(shown, text, variant)
+
+    monkeypatch.setattr(pictures, "_sheet", sheet)
     short, long = plain([10, 20], [0.0, 1.5]), plain([1, 2, 3, 4], [0.0, 0.0, -2.0, -3.0])
-    frames = side_by_side([short, long], ("before", "after"))
+    frames = side_by_side([short, long], ("before", "after"), "ferry: current=0.1")
     assert len(frames) == 4
+    assert variants == {"ferry: current=0.1"}
     assert titles[0] == ["before\nstep 0, return 0.0", "after\nstep 0, return 0.0"]
     assert titles[2] == ["before\nended at step 1, return 1.5", "after\nstep 2, return -2.0"]
-    below = pictures.HEAD + 5
-    assert [(f[below, 5, 0], f[below, -5, 0]) for f in frames] == [
-        *((10, 1), (20, 2), (20, 3), (20, 4))
+    pale = 20 // 2 + 128
+    assert [(f[-5, 5, 0], f[-5, -5, 0]) for f in frames] == [
+        *((10, 1), (20, 2), (pale, 3), (pale, 4))
     ]
+
+
+def test_a_film_names_the_hidden_parameters():
+    """However many there are: each line of them has its place above the pictures."""
+    film = plain([10, 20], [0.0, 1.5])
+    few, none, many = (
+        side_by_side([film, film], ("before", "after"), variant)[0]
+        for variant in ("ferry: current=0.1", "", "ferry: " + "current=0.1, " * 20)
+    )
+    assert len(none) < len(few) < len(many)
+    assert (few[: len(few) - len(none)] < 128).any()
 
 
 def test_a_long_film_skips_steps_but_not_its_end():
     length = 2 * pictures.MAX_FRAMES + 50
     film = plain([i % 250 for i in range(length)], [0.0] * length)
-    frames = side_by_side([film, film], ("", ""))
+    frames = side_by_side([film, film], ("", ""), "")
     assert len(frames) <= pictures.MAX_FRAMES + 1
     assert frames[-1][-1, -1, 0] == (length - 1) % 250
 
@@ -160,7 +178,10 @@ def test_with_ffmpeg_a_film_is_an_mp4(tmp_path):
     assert save(FRAMES, tmp_path / "a.mp4") == tmp_path / "a.mp4"
     about, *frames = reader.read_frames(str(tmp_path / "a.mp4"))
     assert about["size"] == (62, 40)
-    assert [round(frame[0] / 120) for frame in frames] == [0, 1, 2]
+    shades = [round(frame[0] / 120) for frame in frames]
+    assert shades[:3] == [0, 1, 2]
+    assert set(shades[2:]) == {2}  # the end stays
+    assert (len(shades) - 3) * watching.MILLISECONDS >= 1000
 
 
 needs_pygame = pytest.mark.skipif(

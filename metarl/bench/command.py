@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ from metarl.bench.operations import operations, trace
 from metarl.bench.simulation import bench_simulation
 from metarl.bench.workloads import bench as measure
 from metarl.bench.workloads import settings
-from metarl.commands import write_json
+from metarl.commands import check_json, write_json
+from metarl.files import DAMAGED, RECORD, check_output, read_json
 from metarl.machine import choose_device
 from metarl.records import usable
 from metarl.tables import show_simulation
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 def bench(command: Bench) -> int:
     """Measure, then show; the record alone where `--json -` asks for it."""
-    console = Console(quiet=str(command.json) == "-")
+    check_json(command.json)
+    console = Console(markup=False, quiet=str(command.json) == "-")
     if command.workload == "sim":
         names = command.families or tuple(usable())
         record = bench_simulation(
@@ -38,8 +39,7 @@ def bench(command: Bench) -> int:
         return 0
     cfg = settings(command.workload, command.repeats, command.tasks, command.task_chunk)
     device, before = choose_device(command.device), _read(command.compare, command.workload)
-    if command.profile:
-        _check_writable(command.profile)
+    check_output("--profile", command.profile)
     if command.threads:
         torch.set_num_threads(command.threads)
     if command.ops:
@@ -61,23 +61,17 @@ def _read(path: Path | None, workload: str) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path, RECORD)
         record["phases"].items()
         other: str = record["workload"]
     except OSError as error:
-        raise UsageError(f"--compare {path}: {error.strerror}; give a file of --json.") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = error.strerror or error
+        raise UsageError(f"--compare {path}: {reason}; give a file of --json.") from error
+    except (*DAMAGED, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"--compare {path}: no record of bench; give one of --json.") from error
     if other != workload:
         raise UsageError(f"--compare {path}: it is of {other}; give one of {workload}.")
     return record
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        path.touch()
-    except OSError as error:
-        raise UsageError(f"--profile {path}: {error.strerror}; give a file elsewhere.") from error
 
 
 def _show(console: Console, record: dict[str, Any], before: dict[str, Any] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from agents.rollout import react, some_steps
 from envs import make_family, sample_tasks, simulate
 from metarl.config import TrainConfig
 from metarl.experience import play_and_adapt
+from metarl.files import write_atomically
 from metarl.meta_training import meta_train, new_agent
 from metarl.objective import meta_gradient
 from metarl.outer.gradient import trained_weights
@@ -89,7 +91,10 @@ def trace(
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
     with profile(activities=activities) as seen:
         next(iterations)
-    seen.export_chrome_trace(str(path))
+    with tempfile.TemporaryDirectory() as folder:  # torch would follow a link at `path`
+        made = Path(folder) / "trace.json"
+        seen.export_chrome_trace(str(made))
+        write_atomically(path, made.read_bytes())
     rows = seen.key_averages()
     what = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     total = sum(getattr(row, what) for row in rows)

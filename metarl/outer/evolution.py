@@ -11,6 +11,8 @@ from torch import Tensor
 from agents.adapt import per_task
 from agents.agent import Agent
 from agents.policy import act_dist
+from agents.returns import in_units, same_rewards
+from agents.rollout import Rollout
 from envs import Family
 from metarl.adam import adam, clip
 from metarl.experience import Experience, chunks, play_and_adapt, policy_change
@@ -45,22 +47,30 @@ def improve(
     for part in chunks(rows, cfg.task_chunk):
         noise = {k: directions(w, len(part[0]), gen) for k, w in weights.items()}
         pair = play_pairs(cfg, agent, noise, family, part, gen, mark)
-        up, down = (d.rollouts[-1].episode_return().mean(1) for d in pair)
-        slope = pair_slopes(noise, up - down, cfg.sigma)
+        difference = gain_of_up(*(d.rollouts[-1] for d in pair))
+        slope = pair_slopes(noise, difference, cfg.sigma)
         total = {k: t + slope[k] for k, t in total.items()}
-        differences.append(up - down)
+        differences.append(difference)
         data += pair
         mark("outer")
     count = cfg.tasks * cfg.pairs
     # In units of the spread of returns, so that one step size serves worlds of all rewards.
-    spread = mean_over_ranks(torch.cat(differences).square()).sqrt() + 1e-8
+    spread = mean_over_ranks(torch.cat(differences).square()).sqrt()
     total = named_over_ranks(total)
-    grads, norm = clip({k: -t / (count * spread) for k, t in total.items()}, cfg.max_grad_norm)
+    grads = {k: in_units(-t / count, spread) for k, t in total.items()}
+    grads, norm = clip(grads, cfg.max_grad_norm)
     weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
     ret = mean_over_ranks(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), [of_centre(agent, d) for d in data])
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)
+
+
+def gain_of_up(up: Rollout, down: Rollout) -> Tensor:
+    """Mean return above minus below of each pair, (n,); 0 where all episodes got the same."""
+    gain = up.episode_return().mean(1) - down.episode_return().mean(1)
+    both = (torch.cat((up.rew, down.rew), dim=2), torch.cat((up.alive, down.alive), dim=2))
+    return torch.where(same_rewards(*both), 0, gain)
 
 
 def directions(weight: Tensor, n: int, gen: torch.Generator | None) -> Tensor:

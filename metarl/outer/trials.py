@@ -12,7 +12,7 @@ from agents.losses import Batch, clipped_surrogate, mean_kl
 from agents.memory import MemoryAgent, Steps, arrange
 from agents.policy import Params
 from agents.recurrent import MemoryPolicy, remember
-from agents.returns import discounted_sum
+from agents.returns import discounted_sum, in_units, same_rewards
 from agents.rollout import Rollout
 from envs import Family
 from metarl.adam import adam, clip
@@ -107,8 +107,22 @@ def make_trials(
     val = reach * val
     adv = trial_gae(steps.rew, val, steps.alive, cfg.gamma, cfg.gae_lambda)
     ret = adv + val * steps.alive
-    _, spread = moments(ret, steps.alive)
-    return Trials(steps, normalise(adv, steps.alive), ret, spread, reach)
+    mean, spread = moments(ret, steps.alive)
+    # Where all returns are equal their size is the unit, not what rounding makes of their spread.
+    size = (mean.square() + spread.square()).sqrt()
+    spread = torch.where(spread > ret.shape[0] * torch.finfo(ret.dtype).eps * size, spread, size)
+    adv = torch.where(any_signal(played), normalise(adv, steps.alive), 0)
+    return Trials(steps, adv, ret, spread, reach)
+
+
+def any_signal(played: list[list[Rollout]]) -> Tensor:
+    """Whether any trials of one task, on any rank, got other rewards than its others; () bool.
+
+    If not, advantages are nothing but the critic's errors.
+    """
+    each = [(~same_rewards(r.rew, r.alive)).sum() for rollouts in played for r in rollouts]
+    (count,) = over_ranks(torch.stack(each).sum())
+    return count > 0
 
 
 def trial_gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float) -> Tensor:
@@ -125,7 +139,7 @@ def trial_gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda:
 def normalise(adv: Tensor, alive: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1 over all living steps; 0 in the padding."""
     mean, std = moments(adv, alive)
-    return (adv - mean) / (std + 1e-8) * alive
+    return in_units(adv - mean, std) * alive
 
 
 def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +164,7 @@ def trial_loss(
     dist, val, _ = remember(policy, params, steps.x, _blank(policy, steps), steps.alive)
     batch = Batch(steps.x, steps.act, steps.logp, trials.adv, weight, steps.dist, 1)
     entropy = (dist.entropy() * weight).sum()
-    missed = (trials.reach * val - trials.ret) / (trials.spread + 1e-8)
+    missed = in_units(trials.reach * val - trials.ret, trials.spread)
     value_loss = (missed.square() * weight).sum()  # share of the variance that is left unexplained
     loss = clipped_surrogate(dist, batch, cfg.clip).sum()
     loss = loss + cfg.value_weight * value_loss - cfg.entropy * entropy
