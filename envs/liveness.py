@@ -200,8 +200,8 @@ def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, aga
         by = f" (or {', '.join(functions)} adds to it)" if functions else ""
         return (
             f"{what}something survives reset{by}: with {show(setting)}, an environment that played "
-            f"before isn't as a new one: {told}: set everything anew in reset, and let no value "
-            "depend on what was set before."
+            f"before isn't as a new one: {told}: set everything anew in reset, let no value "
+            "depend on what was set before, or give up exact resume with --no-exact-replay."
         )
     return (
         f"{what}episodes that are played in turns in one process disturb each other, with "

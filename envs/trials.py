@@ -10,7 +10,7 @@ import torch
 from envs.bound_env import Settings
 from envs.liveness import Trial
 from envs.parameter import Choice, Parameter
-from envs.split import Split
+from envs.split import SPLITS, Split
 
 FEW = 16  # values of a set that are tried
 HELD_OUT, TRAIN = 50, 200  # and that are compared, to find levels that are alike
@@ -52,8 +52,7 @@ def _every_kind(parameter: Parameter) -> list[float]:
     """Values of all splits, the ends of each among them."""
     if isinstance(parameter, Choice):
         return _some([*parameter.values, *parameter.beyond], FEW)
-    splits: tuple[Split, ...] = ("train", "test", "extrapolate")
-    return sorted({v for split in splits for v in _draw(parameter, (*TELLING, *ENDS), split)})
+    return sorted({v for split in SPLITS for v in _draw(parameter, (*TELLING, *ENDS), split)})
 
 
 def _members(parameter: Parameter, split: Split) -> list[float]:
