@@ -68,7 +68,8 @@ class Player:
         late = tuning.snapshots(self.plan, (last.entropy,), late=True)
         going, others = self._pretrain(late, last), []
         told, memory = home / f"told-{spec.told_steps}", home / "recurrent"
-        if not checkpoints(memory):
+        recurrent = spec.train.algo != "rl2"  # else it would be compared with itself
+        if recurrent and not checkpoints(memory):
             others.append(self.jobs.submit(job.train_recurrent, spec, memory))
         if not has_tensors(told):
             others.append(self.jobs.submit(job.train_told, spec, told))
@@ -82,7 +83,8 @@ class Player:
         found["multi-task, zero-shot"] = self._zero_shot([*early, *late])
         found["multi-task PPO"] = self._adapted("multi-task", start)
         _wait(others)
-        found["recurrent PPO"] = self._recurrent(memory)
+        if recurrent:
+            found["recurrent PPO"] = self._recurrent(memory)
         found[TOLD] = self._told(told)
         return found
 

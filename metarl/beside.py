@@ -74,7 +74,7 @@ def set_beside(
     curve = budget_curve(rows, spec.budget, scale, title)
     write_atomically(picture, png(curve))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
-    return {**_record(rows, scale, words, result.seed), "baseline_env_steps": env_steps}
+    return {**_record(rows, scale, words), "baseline_env_steps": env_steps}
 
 
 def _play(spec: BaselineSpec, folder: Path, console: Console) -> dict[str, Baseline]:
@@ -153,7 +153,7 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -> dict[str, Any]:
+def _record(rows: Mapping[str, Baseline], scale: Scale, words: str) -> dict[str, Any]:
     """Lists run over updates 0 ... K."""
     found = {
         name: {

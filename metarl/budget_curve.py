@@ -29,7 +29,7 @@ def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, titl
 
     adapts = {name: row for name, row in rows.items() if row.returns.shape[1] > 1}
     spent = {name: row.env_steps.mean(axis=0) for name, row in adapts.items()}
-    played = {name: episodes * np.arange(len(x), dtype=float) for name, x in spent.items()}
+    played = {name: _episodes(row, episodes) for name, row in adapts.items()}
     panels = [(played, "episodes")]
     if not _proportional(played, spent):
         panels.append((spent, "environment steps"))
@@ -54,11 +54,19 @@ def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, titl
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def _episodes(row: Baseline, episodes: int) -> Array:
+    """Those from which a row has learned by each column; a memory may have room for fewer."""
+    every = episodes * np.arange(row.returns.shape[1])
+    return np.array(row.chosen.get("remembered_episodes", every), dtype=np.float64)
+
+
 def _proportional(episodes: Mapping[str, Array], env_steps: Mapping[str, Array]) -> bool:
     """Whether environment steps are the same multiple of episodes everywhere."""
-    lengths = [y[1:] / x[1:] for x, y in zip(episodes.values(), env_steps.values(), strict=True)]
+    lengths = [
+        y[x > 0] / x[x > 0] for x, y in zip(episodes.values(), env_steps.values(), strict=True)
+    ]
     each = np.concatenate(lengths) if lengths else np.ones(1)
-    return bool(np.allclose(each, each[0]))
+    return bool(np.allclose(each, each[:1]))
 
 
 def _draw(panel: Any, x: Array | None, row: Baseline, name: str, color: str) -> None:
