@@ -254,13 +254,13 @@ class Needle(Tell):
 
 
 class Even(Tell):
-    """The sign of the angle counts for nothing, nor does all below 0.6."""
+    """The sign of the angle counts for nothing, nor does all beyond 0.6."""
 
     def __init__(self, angle=0.0):
         self.angle = angle
 
     def told(self):
-        return max(abs(self.angle), 0.6)
+        return max(0.6 - abs(self.angle), 0.0)
 
 
 class Nine(Tell):

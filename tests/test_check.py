@@ -243,9 +243,9 @@ class TestEffect:
         with pytest.raises(UsageError, match=r"--live price: .* give one of prize"):
             family(worlds.Needle, {"prize": Range(1.0, 2.0)}, live=["price"])
 
-    @pytest.mark.parametrize("ends", [(-1.0, 1.0), (-0.9, 0.2)])
+    @pytest.mark.parametrize("ends", [(-1.0, 1.0), (-1.0, 3.0)])
     def test_more_than_two_values_are_tried(self, ends):
-        """An effect that is even, and one that only a few values have."""
+        """An effect that is even, and that values near the ends don't have."""
         assert family(worlds.Even, {"angle": Range(*ends)}).horizon == 20
 
 
