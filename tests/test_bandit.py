@@ -86,7 +86,7 @@ def test_parameters_are_as_many_as_arms():
 
 
 def test_only_means_of_normal_arms_lie_beyond_0_and_1():
-    assert splits(FAMILY) == ("train", "test")
+    assert splits(FAMILY) == ("train", "validation", "test")
     assert {p.bounds for p in parameters(FAMILY).values()} == {(0.0, 1.0)}
     task = torch.cat(draw(GAUSSIAN, 200, "extrapolate"), dim=-1)
     assert ((task < 0) | (task > 1)).all()
