@@ -23,6 +23,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -46,7 +47,7 @@ NUMBERS = (
     *("0", "-0.0", "1", "-1", "2", "3", "0.5", "1e-3", "1e-30", "1e-40", "1e-320", "1e30", "1e38"),
     *("1e39", "1e308", "-1e308", "1e309", "nan", "inf", "-inf", str(2**24 + 1), str(2**31)),
     *(str(2**32), str(2**53 + 1), str(2**63 - 1), str(2**63), str(2**64), str(2**70), "9" * 5000),
-    *("0x10", "1_000", "1,5", "true", "None", "", " ", "½", "٣"),  # noqa: RUF001
+    *("0x10", "1_000", "1,5", "true", "None", "", " ", "½", "٣"),
 )
 WORDS = ("", " ", "-", "--", "..", "/", "\0", "a" * 300, "é", "\udc80", "[red]", "{}", "%s", "a=b",
          "NAME", "*", "auto", "none")  # fmt: skip
@@ -60,6 +61,10 @@ SMALL = {
     "bench": "--repeats 1 --tasks 1",
 }
 LEFT_OUT = {"window", "baselines", "processes", "compile", "profile", "families", "threads"}
+
+
+# Python itself swallows a Ctrl-C that comes within a destructor, and says so with a traceback.
+IGNORED = re.compile(r"^Exception ignored in.*\n(Traceback.*\n( .*\n)*)?\S.*\n?", re.M)
 
 
 class Hung(BaseException):
@@ -77,10 +82,7 @@ class Ended:
     @property
     def wrong(self):
         """What breaks the promise of every command; empty where nothing does."""
-        # Python itself swallows a Ctrl-C that comes within a destructor, and says so.
-        said = re.sub(
-            r"Exception ignored in.*?\n(KeyboardInterrupt: *|$)", "", self.err, flags=re.S
-        )
+        said = IGNORED.sub("", self.err)
         if "Traceback" in said + self.out:
             return "traceback"
         if self.code not in CODES:
@@ -180,8 +182,14 @@ def command_line(rng, run, folder):
         family = "point-navigation"
     elif name == "families":
         words += [rng.choice((*FAMILIES, *WORDS))]
-    hints = get_type_hints(COMMANDS[name], include_extras=True)
-    fields = [f.name for f in dataclasses.fields(COMMANDS[name]) if f.name not in LEFT_OUT]
+    return words_of_flags(words, family, [folder / "x", run], rng)
+
+
+def words_of_flags(words, family, paths, rng):
+    """A command with some of its flags."""
+    kind_of = COMMANDS[words[0]]
+    hints = get_type_hints(kind_of, include_extras=True)
+    fields = [f.name for f in dataclasses.fields(kind_of) if f.name not in LEFT_OUT]
     for field in rng.sample(fields, min(len(fields), rng.choice((1, 1, 1, 2, 3)))):
         kind, *extras = get_args(hints[field]) or (hints[field],)
         flag = "--" + field.replace("_", "-")
@@ -190,7 +198,7 @@ def command_line(rng, run, folder):
         elif kind is bool:
             words += [rng.choice((flag, "--no-" + flag[2:]))]
         elif Path in (kind, *get_args(kind)):
-            words += [flag, rng.choice((str(folder / "x"), str(run), *WORDS))]
+            words += [flag, str(rng.choice((*paths, *WORDS)))]
         elif get_origin(kind) is tuple and kind is not tuple[str, ...]:
             words += [flag, *(values_of(kind.__args__[0], extras, rng) for _ in range(2))]
         else:
@@ -300,7 +308,7 @@ def kills(count, seed, home):
     for i in range(count):
         rng, run = random.Random(f"{seed}/{i}"), home / "killed"
         process = begin(f"{words} {run}")
-        until(lambda: (run / "config.json").exists() or process.poll() is not None)
+        until(partial(exists_or_ended, run / "config.json", process))
         if rng.random() < 0.5:  # as soon as there is a file that is being written
             end = time.monotonic() + rng.random()
             while time.monotonic() < end and not list(run.glob("checkpoints/*.part*")):
@@ -320,6 +328,10 @@ def kills(count, seed, home):
         shutil.rmtree(run)
     print(f"{inside} kills while a checkpoint was being written")
     return codes, findings
+
+
+def exists_or_ended(path, process):
+    return path.exists() or process.poll() is not None
 
 
 def outputs(count, seed, home):
