@@ -108,8 +108,6 @@ class Breakout:
             english=(0, 10),
             horizon=HORIZON,
         )
-        if self.size < 6:
-            raise UsageError(f"Breakout(size={self.size}): too small for bricks; give 6 or more.")
         if self.speed.bounds[0] <= 0 or self.speed.bounds[1] >= 2:
             raise UsageError(
                 f"Breakout(speed={self.speed}): a ball must not jump over a brick; "
