@@ -58,7 +58,8 @@ class Acrobot:
     Anchors: an oracle that is told the physics gets 35 (65 steps; 95 % of episodes reach the goal).
     Told the keys the wrong way round it gets -95, chance -87; in Gymnasium's reward: -65, -100,
     -100. Tests compute these. The best agent found that never adapts (ProMP's outer update alone,
-    100 iterations) gets about -3: some ways to pump do for most orders of the keys, slowly.
+    100 iterations) gets about -3: some ways to pump do for most orders of the keys, slowly. PPO
+    without memory gets no more (docs/bounds.csv).
     Source: Sutton 1996, with the equations of Gymnasium's Acrobot-v1, which is the task that one
     gets by default.
     """

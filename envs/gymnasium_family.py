@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -12,13 +13,16 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from envs.bound_env import Recipe, Settings
+from envs.encoding import Image
 from envs.errors import RunError, UsageError
 from envs.knobs import Setter
 from envs.parameter import Choice, Parameter
 from envs.pool import Lost, Pool
 from envs.remote import RemoteSimulator
 from envs.specs import find_spec
-from envs.stage import Failure, Recipe, Settings
+from envs.stage import Agreed, Failure
+from envs.trials import trial
 
 STEP_TIMEOUT = 60.0  # s
 
@@ -31,9 +35,12 @@ class GymnasiumFamily:
         vary: what is hidden. A name is looked for among the keywords of `make`, then the attributes
             of the unwrapped environment, then the fields of its MuJoCo model (`gravity[2]`,
             `body_mass[torso]`); with a `*` at its end the value is relative to the environment's.
+            An attribute is set while the environment is constructed, so that what is computed from
+            it follows; it is refused where its value may have been taken from elsewhere.
         fixed: settings of the same kinds that don't vary.
         functions: by name, called with (env, value) before each reset; they win over all else.
         live: parameters known to change something, which random play might not find out.
+        image: where pictures have their channels, or that observations are none.
         workers: processes; 0 is one for each thread of torch.
         step_timeout: seconds after which a step that isn't done is taken for hung.
         exact_replay: False for an environment that doesn't repeat itself, such as hardware. Then a
@@ -53,6 +60,7 @@ class GymnasiumFamily:
         fixed: Mapping[str, Any] | None = None,
         functions: Mapping[str, Setter] | None = None,
         live: Collection[str] = (),
+        image: Image = "auto",
         name: str | None = None,
         source: str = "Gymnasium",
         about: str = "",
@@ -69,8 +77,14 @@ class GymnasiumFamily:
             raise UsageError(f"{self.name}: {', '.join(vary)}: give names that differ in letters.")
         self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
-        self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}))
-        self.vary, self.live = dict(vary), live
+        self.image = image
+        self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}), image)
+        self.vary, self.live = dict(vary), tuple(live)
+        if unknown := [k for k in self.live if k not in vary]:
+            raise UsageError(
+                f"{self.name}: --live {unknown[0]}: not a parameter that varies: give one of "
+                f"{', '.join(vary)}."
+            )
         self.source, self.about = source, about or f"Variants of {spec.id}."
         self.workers, self.step_timeout = workers, step_timeout
         self.exact_replay = exact_replay
@@ -91,7 +105,7 @@ class GymnasiumFamily:
 
     @property
     def horizon(self) -> int:
-        """Steps until the time limit of `make`."""
+        """Steps in the longest episode of any variant; each ends at its own limit."""
         limit: int = self._explored["limit"]
         return limit
 
@@ -99,6 +113,41 @@ class GymnasiumFamily:
     def success(self) -> bool:
         """Whether the environment says in `info` if an episode succeeded."""
         return bool(self._explored["success"])
+
+    @property
+    def notes(self) -> list[str]:
+        """How the spaces were understood, in lines for a person."""
+        seen, done = self._explored["about"]
+        return [f"{self.name}: observation: {seen}; action: {done}"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not as one might expect of this environment, in lines for a person."""
+        lines = []
+        if self._explored["has_mask"]:
+            lines.append(
+                f"{self.name} says which actions are legal (action_mask): that is ignored, illegal "
+                "ones are tried too."
+            )
+        for name, (count, tried) in self._explored["alike"].items():
+            if count:
+                lines.append(
+                    f"{self.name}: {count} of {tried} held-out values of {name} play exactly as a "
+                    "training value does, as far as random play tells: they are not unseen."
+                )
+        return lines
+
+    @property
+    def alike(self) -> dict[str, tuple[int, int]]:
+        """By parameter, how many held-out values play as a training value, and how many of them
+        were tried; empty until the environment was first used."""
+        return {k: v for k, v in self._found.get("alike", {}).items() if v[0]}
+
+    @property
+    def agreed(self) -> Agreed:
+        """What the workers go by."""
+        found = self._explored
+        return Agreed(found["knobs"], found["form"], found["limit"])
 
     def changed(self, vary: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> GymnasiumFamily:
         """The same environment with these parameters, and more constants."""
@@ -108,7 +157,8 @@ class GymnasiumFamily:
             {k: v for k, v in vary.items() if k not in fixed},
             fixed=constants,
             functions=self.recipe.functions,
-            live=self.live,
+            live=[k for k in self.live if k in vary and k not in fixed],
+            image=self.recipe.image,
             name=self.name,
             source=self.source,
             about=self.about,
@@ -123,12 +173,13 @@ class GymnasiumFamily:
 
     def make_env(self, render: bool = False, **values: float) -> gymnasium.Env[Any, Any]:
         """One variant as a plain Gymnasium environment in this process, to look at or replay."""
-        from envs.stage import Stage, find_knobs
+        from envs.bound_env import find_knobs
+        from envs.stage import Stage
 
         usual = {k: p.usual for k, p in self.parameters.items()}
         setting = self.settings({**usual, **values})
         stage = Stage(self.recipe, 0)
-        stage.knobs, stage.encoding, _ = find_knobs(self.recipe, setting)
+        stage.knobs = find_knobs(self.recipe, setting)
         made = stage.take(setting, render=render)
         made.apply(setting)
         return made.env
@@ -146,7 +197,7 @@ class GymnasiumFamily:
         try:
             pool = self._workers()
             pool.share({})
-            return bool(pool.ask({0: ("draws", (usual,))})[0])
+            return bool(pool.ask({0: ("draws", (usual, self.agreed))})[0])
         except (Failure, Lost, UsageError):
             self.close()
             return False
@@ -172,9 +223,8 @@ class GymnasiumFamily:
         if not self._found:
             usual = {k: p.usual for k, p in self.parameters.items()}
             trials = {
-                self._raw[k]: [self.settings({**usual, k: v}) for v in _telling(p)]
+                self._raw[k]: trial(p, partial(self._variant, usual, k), self._raw[k] in self.live)
                 for k, p in self.parameters.items()
-                if self._raw[k] not in self.live
             }
             pool = self._workers()
             try:
@@ -194,6 +244,10 @@ class GymnasiumFamily:
             self._found = found
         return self._found
 
+    def _variant(self, usual: Mapping[str, float], name: str, value: float) -> Settings:
+        """The usual variant, but for one parameter."""
+        return self.settings({**usual, name: value})
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pool": None}
 
@@ -208,10 +262,3 @@ def setting(parameter: Parameter, value: float) -> Any:
     else:
         whole = parameter.integer
     return round(value) if whole else float(value)
-
-
-def _telling(parameter: Parameter) -> list[float]:
-    """Values that should differ in what they do. Not the very ends, which may be open."""
-    if isinstance(parameter, Choice):
-        return [*parameter.values, *parameter.beyond]
-    return parameter.draw(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()

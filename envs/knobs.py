@@ -3,38 +3,69 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from envs.derived import derived
+from envs.derived import ADVICE, Owner, refused
 from envs.errors import UsageError
+from envs.mujoco_field import find_field, model_field
 
 Setter = Callable[[Any, Any], None]  # environment, value
 
 
 @dataclass(frozen=True)
 class Knob:
-    """Where a parameter lives, and how to set it in an environment that exists."""
+    """Where a parameter lives, and how it is set."""
 
     kind: Literal["keyword", "attribute", "MuJoCo field", "function"]
-    name: str  # keyword of make, for that kind
-    # A new environment -> what sets its parameter, which may remember the original value.
-    bind: Callable[[Any], Callable[[Any], None]] | None = None
+    name: str
+    owner: Owner = ("", "")  # class of an attribute
+
+    @property
+    def plain(self) -> str:
+        """The name without the star."""
+        return self.name.rstrip("*")
+
+    @property
+    def relative(self) -> bool:
+        """Whether values are multiples of the environment's own."""
+        return self.name.endswith("*")
+
+    @property
+    def made(self) -> bool:
+        """Whether an environment has to be made for each value."""
+        return self.kind in ("keyword", "attribute")
+
+    def bind(self, env: Any, function: Setter | None) -> Callable[[Any], None]:
+        """What sets the parameter in an environment that exists; it remembers the first value."""
+        if self.kind == "MuJoCo field":
+            return model_field(env.unwrapped.model, self.plain, self.relative)
+        assert function is not None  # of the other kinds this alone is bound
+        return lambda value: function(env, value)
 
 
 def keywords(spec: EnvSpec) -> tuple[set[str], bool]:
     """The keywords that `make` takes for an environment, and whether it takes any other."""
-    creator: Any = spec.entry_point
-    creator = load_env_creator(creator) if isinstance(creator, str) else creator
-    kinds = {k: p.kind for k, p in inspect.signature(creator).parameters.items()}
+    taken = _signature(spec)
+    kinds = {k: p.kind for k, p in taken.items()}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = {k for k, kind in kinds.items() if kind in by_name} | set(spec.kwargs)
     return named - {"render_mode", "self"}, inspect.Parameter.VAR_KEYWORD in kinds.values()
+
+
+def keyword_defaults(spec: EnvSpec) -> dict[str, Any]:
+    """What the keywords of `make` are if nothing is said."""
+    return {k: p.default for k, p in _signature(spec).items()} | spec.kwargs
+
+
+def _signature(spec: EnvSpec) -> Mapping[str, inspect.Parameter]:
+    creator: Any = spec.entry_point
+    creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    return inspect.signature(creator).parameters
 
 
 def find(env: Any, name: str, function: Setter | None = None) -> Knob:
@@ -47,17 +78,19 @@ def find(env: Any, name: str, function: Setter | None = None) -> Knob:
         UsageError: nothing of that name, or one that can't be changed safely.
     """
     if function is not None:
-        return Knob("function", name, lambda env: lambda value: function(env, value))
+        return Knob("function", name)
     known, open_ended = keywords(env.spec)
     if name in known:
         return Knob("keyword", name)
     plain, relative = name.rstrip("*"), name.endswith("*")
     bare = env.unwrapped
     if _is_attribute(bare, plain):
-        redo = derived(type(bare), plain)
-        return Knob("attribute", name, lambda env: _attribute(env, plain, relative, redo))
-    if (model := getattr(bare, "model", None)) is not None and _field(model, plain):
-        return Knob("MuJoCo field", name, lambda env: _model_field(env, plain, relative))
+        if trouble := refused(type(bare), plain):
+            raise UsageError(f"'{name}' (attribute of {type(bare).__name__}): {trouble}: {ADVICE}.")
+        return Knob("attribute", name, (type(bare).__module__, type(bare).__qualname__))
+    if (model := getattr(bare, "model", None)) is not None and find_field(model, plain):
+        model_field(model, plain, relative)
+        return Knob("MuJoCo field", name)
     if open_ended:
         return Knob("keyword", name)
     numbers = [
@@ -76,86 +109,7 @@ def find(env: Any, name: str, function: Setter | None = None) -> Knob:
 def _is_attribute(bare: Any, name: str) -> bool:
     if not name.isidentifier() or name not in dir(bare):
         return False
-    value = getattr(bare, name)
-    if not isinstance(value, int | float | str | np.number):
-        return False
     member = inspect.getattr_static(type(bare), name, None)
-    return not isinstance(member, property) or member.fset is not None
-
-
-def _attribute(
-    env: Any, name: str, relative: bool, redo: Callable[[Any], None]
-) -> Callable[[Any], None]:
-    bare = env.unwrapped
-    original = getattr(bare, name)
-
-    def assign(value: Any) -> None:
-        setattr(bare, name, original * value if relative else value)
-        redo(bare)
-
-    return assign
-
-
-def _field(model: Any, name: str) -> tuple[Any, Any] | None:
-    """The array that holds a field, and the index of the named part; None if there is none.
-
-    Raises:
-        UsageError: the field is there, but not the part.
-    """
-    match = re.fullmatch(r"(\w+)(?:\[(.+)\])?", name)
-    if match is None:
-        return None
-    field, inside = match.groups()
-    owner = next((o for o in (model, model.opt) if hasattr(o, field)), None)
-    if owner is None or callable(getattr(owner, field)):
-        return None
-    if not isinstance(getattr(owner, field), np.ndarray):  # a number of `opt`, such as timestep
-        return (owner, field) if inside is None else None
-    index = (
-        tuple(_index(model, field, part.strip()) for part in inside.split(",")) if inside else ...
-    )
-    try:
-        getattr(owner, field)[index]
-    except IndexError as error:
-        raise UsageError(
-            f"'{name}': {error}: {field} has shape {getattr(owner, field).shape}."
-        ) from error
-    return getattr(owner, field), index
-
-
-def _index(model: Any, field: str, part: str) -> Any:
-    if part.lstrip("-").isdigit():
-        return int(part)
-    kind = {"jnt": "joint", "dof": "joint"}.get(prefix := field.split("_")[0], prefix)
-    try:
-        element = getattr(model, kind)(part)
-    except (AttributeError, KeyError) as error:
-        raise UsageError(
-            f"'{field}[{part}]': the model has no such {kind}: give its number, or one of its names"
-            f" ({' '.join(str(error).split())})."
-        ) from error
-    if prefix == "dof":  # a joint has one degree of freedom or more
-        return np.atleast_1d(element.dofadr)
-    return element.id
-
-
-def _model_field(env: Any, name: str, relative: bool) -> Callable[[Any], None]:
-    import mujoco
-
-    model = env.unwrapped.model
-    found = _field(model, name)
-    assert found is not None  # `find` saw it
-    owner, index = found
-    is_number = isinstance(index, str)
-    original = getattr(owner, index) if is_number else owner[index].copy()
-
-    def assign(value: Any) -> None:
-        wanted = original * value if relative else value
-        if is_number:
-            setattr(owner, index, wanted)
-        else:
-            owner[index] = wanted
-        # Constants that MuJoCo derives from masses and the like.
-        mujoco.mj_setConst(model, mujoco.MjData(model))
-
-    return assign
+    if isinstance(member, property) and member.fset is None:
+        return False
+    return isinstance(getattr(bare, name), int | float | str | np.number)

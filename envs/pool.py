@@ -21,9 +21,10 @@ import cloudpickle
 import numpy as np
 
 from envs import worker
+from envs.bound_env import Recipe
 from envs.errors import UsageError
 from envs.shared_memory import SharedMemory
-from envs.stage import Failure, Field, Recipe, arrays, size_of
+from envs.stage import Failure, Field, arrays, size_of
 
 START_TIMEOUT = 120.0  # s; a process that imports torch on a busy machine
 CLOSE_TIMEOUT = 5.0  # s, for all environments of all workers to be closed
@@ -81,6 +82,7 @@ class Pool:
         memory = SharedMemory(sum(map(size_of, self._fields.values())))
         self._memory.append(memory)
         self.shared = arrays(memory.buf, self._fields)
+        self.shared["progress"][:] = -1  # in no slot
         for i in self._attach(range(self.count)):
             self.restart(i)
 

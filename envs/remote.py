@@ -122,7 +122,7 @@ class RemoteSimulator:
             return self._pool.ask({0: ("frame", (0,))})[0]
 
     def _start(self, slots: list[int]) -> Question:
-        return "reset", (*self._starts(slots), self._render)
+        return "reset", (*self._starts(slots), self._family.agreed, self._render)
 
     def _starts(self, slots: list[int]) -> tuple[Any, ...]:
         """Slots, and the settings and seeds of their episodes."""

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import pickle
-import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from mmap import mmap
-from numbers import Real
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
-import torch
-from gymnasium.envs.registration import EnvSpec
 
-from envs.encoding import Encoding, encode
+from envs.bound_env import BoundEnv, Recipe, Settings, close
+from envs.contract import Malformed
 from envs.errors import UsageError
-from envs.knobs import Knob, Setter, find, keywords
+from envs.knobs import Knob
 from envs.shared_memory import release
 
-Settings = dict[str, Any]  # name of a parameter -> what the environment gets
 
+class Agreed(NamedTuple):
+    """What was found out of a family once, for the workers to go by."""
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to make one environment of a family."""
-
-    spec: EnvSpec
-    fixed: Settings = field(default_factory=dict)  # parameters that don't vary, set like the rest
-    functions: dict[str, Setter] = field(default_factory=dict)
+    knobs: dict[str, Knob]
+    form: tuple[str, str]  # of observations and actions, which all variants share
+    horizon: int  # steps in the longest episode of any variant
 
 
 class Field(NamedTuple):
@@ -69,47 +59,15 @@ def raised(what: str, error: BaseException) -> str:
     return f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def close(env: gymnasium.Env[Any, Any]) -> None:
-    """Close an environment that nobody uses any more."""
-    # Many fail in it, such as on a window that never opened; no episode depends on that.
-    with suppress(Exception):
-        env.close()
-
-
-@dataclass
-class Made:
-    """One environment, and what sets its parameters."""
-
-    env: gymnasium.Env[Any, Any]
-    key: Any  # settings that only `make` can set
-    bound: dict[str, Callable[[Any], None]]
-    fixed: Settings
-
-    def apply(self, setting: Settings) -> None:
-        """Set the parameters that aren't keywords of `make`."""
-        every = {**self.fixed, **setting}
-        for name, assign in self.bound.items():
-            assign(every[name])
-
-    def begin(self, setting: Settings, seed: int) -> Any:
-        """Set the parameters and start an episode; the first observation."""
-        # For environments that draw from the process's own streams: one seed, one episode.
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
-        self.apply(setting)
-        return self.env.reset(seed=seed)[0]
-
-
 class Stage:
     """The environments of one worker; those not in use are kept, as making one may take long."""
 
     def __init__(self, recipe: Recipe, worker: int) -> None:
         self.recipe, self.worker = recipe, worker
-        self.playing: dict[int, Made] = {}
-        self.idle: OrderedDict[Any, list[Made]] = OrderedDict()
+        self.playing: dict[int, BoundEnv] = {}
+        self.idle: OrderedDict[Any, list[BoundEnv]] = OrderedDict()
         self.knobs: dict[str, Knob] = {}
-        self.encoding: Encoding
+        self.agreed: Agreed
         self.memory: mmap | None = None
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
 
@@ -123,18 +81,23 @@ class Stage:
 
     def close(self) -> None:
         """Close all environments, with whatever they have started."""
-        for made in (*self.playing.values(), *(m for group in self.idle.values() for m in group)):
+        for made in self.playing.values():
             close(made.env)
+        self.drop_idle()
 
     def reset(
-        self, slots: Sequence[int], settings: list[Settings], seeds: list[int], render: bool
+        self,
+        slots: Sequence[int],
+        settings: list[Settings],
+        seeds: list[int],
+        agreed: Agreed,
+        render: bool,
     ) -> None:
         """Start an episode in each slot; what played before is put by."""
         for made in self.playing.values():
             self.put_by(made)
         self.playing = {}
-        if not self.knobs and settings:
-            self.knobs, self.encoding, _ = find_knobs(self.recipe, settings[0])
+        self.agreed, self.knobs = agreed, agreed.knobs
         for slot, setting in zip(slots, settings, strict=True):
             self.show_progress(slot)
             try:
@@ -149,65 +112,61 @@ class Stage:
         """Start another episode of the same variant in each slot."""
         for slot, setting, seed in zip(slots, settings, seeds, strict=True):
             self.show_progress(slot)
+            made = self.playing[slot]
             try:
-                obs = self.playing[slot].begin(setting, seed)
-                self.shared["obs"][slot] = self.encoding.observe(obs)
+                obs = made.begin(setting, seed)
             except UsageError:
                 raise
+            except Malformed as error:
+                raise Failure(slot, str(error)) from error
             except BaseException as error:
                 raise Failure(slot, raised("reset", error)) from error
+            check_form(made.encoding.form, self.agreed.form)
+            check_limit(made, self.agreed)
+            self.shared["obs"][slot] = obs
             self.shared["success"][slot] = 0
 
-    def put_by(self, made: Made) -> None:
+    def put_by(self, made: BoundEnv) -> None:
         """Keep an environment for another episode."""
         self.idle.setdefault(made.key, []).append(made)
         self.idle.move_to_end(made.key)
 
-    def take(self, setting: Settings, most: int = 1, render: bool = False) -> Made:
-        """An environment made with these keywords, an idle one where there is one."""
+    def drop_idle(self) -> None:
+        """Close the environments that are kept."""
+        for made in (m for all_of_them in self.idle.values() for m in all_of_them):
+            close(made.env)
+        self.idle.clear()
+
+    def take(self, setting: Settings, most: int = 1, render: bool = False) -> BoundEnv:
+        """An environment made for these settings, an idle one where there is one."""
         every = {**self.recipe.fixed, **setting}
-        made_by = {k: every[k] for k, knob in self.knobs.items() if knob.kind == "keyword"}
-        key = pickle.dumps((render, made_by))  # values may be lists
+        made_by = {k: every[k] for k, knob in self.knobs.items() if knob.made}
+        key = render, pickle.dumps(made_by)  # values may be lists
         if self.idle.get(key):
             return self.idle[key].pop()
         while sum(map(len, self.idle.values())) >= most:
             _, oldest = self.idle.popitem(last=False)
             for made in oldest:
                 close(made.env)
-        env = build(self.recipe, made_by, render)
-        self._check_spaces(env)
-        bound = {k: knob.bind(env) for k, knob in self.knobs.items() if knob.bind}
-        return Made(env, key, bound, self.recipe.fixed)
-
-    def _check_spaces(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Raise UsageError if this variant looks or acts unlike the first one."""
-        mine = encode(env.observation_space, env.action_space)
-        for kind, one, other in (
-            ("observations", self.encoding.observation_space, mine.observation_space),
-            ("actions", self.encoding.action_space, mine.action_space),
-        ):
-            if one.shape != other.shape or getattr(one, "n", 0) != getattr(other, "n", 0):
-                raise UsageError(
-                    f"some variants have {kind} of {one}, others of {other}: give variants that "
-                    "are alike in this."
-                )
+        return BoundEnv(self.recipe, self.knobs, setting, key)
 
     def step(self, slots: Sequence[int]) -> None:
         """One step in each slot, from shared actions to shared observations."""
-        shared, encoding = self.shared, self.encoding
+        shared = self.shared
         for slot in slots:
             self.show_progress(slot)
             try:
-                env = self.playing[slot].env
-                obs, rew, terminated, truncated, info = env.step(encoding.act(shared["act"][slot]))
-                shared["obs"][slot] = encoding.observe(obs)
+                step = self.playing[slot].step(shared["act"][slot])
+            except Malformed as error:
+                raise Failure(slot, str(error)) from error
             except BaseException as error:
                 raise Failure(slot, raised("step", error)) from error
-            shared["rew"][slot] = rew
-            shared["terminated"][slot] = terminated
-            shared["truncated"][slot] = truncated
-            if "success" in info:
-                shared["success"][slot] = max(shared["success"][slot], float(info["success"]))
+            shared["obs"][slot] = step.obs
+            shared["rew"][slot] = step.rew
+            shared["terminated"][slot] = step.terminated
+            shared["truncated"][slot] = step.truncated
+            if step.success is not None:
+                shared["success"][slot] = max(shared["success"][slot], step.success)
 
     def frame(self, slot: int) -> Any:
         """Picture of the episode in a slot."""
@@ -220,47 +179,21 @@ class Stage:
         shown[1] += 1
 
 
-def build(recipe: Recipe, made_by: Settings, render: bool = False) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, with what varies or is fixed by keyword."""
-    more: Settings = {"render_mode": "rgb_array"} if render else {}
-    return gymnasium.make(recipe.spec, disable_env_checker=True, **made_by, **more)
+def check_form(form: tuple[str, str], agreed: tuple[str, str]) -> None:
+    """Raise UsageError if a variant looks or acts unlike the others."""
+    for kind, one, other in zip(("observations", "actions"), agreed, form, strict=True):
+        if one != other:
+            raise UsageError(
+                f"some variants have {kind} of {one}, others of {other}: give variants that are "
+                "alike in this, or pad them to the largest in a wrapper."
+            )
 
 
-def find_knobs(recipe: Recipe, setting: Settings) -> tuple[dict[str, Knob], Encoding, int | None]:
-    """How each parameter is set, the spaces, and the time limit in steps."""
-    every = {**recipe.fixed, **setting}
-    known = keywords(recipe.spec)[0] | {"max_episode_steps"}
-    made_by = {k: v for k, v in every.items() if k in known and k not in recipe.functions}
-    check_limit(made_by.get("max_episode_steps"))
-    env = build(recipe, made_by)
-    try:
-        knobs = {
-            k: Knob("keyword", k) if k in made_by else find(env, k, recipe.functions.get(k))
-            for k in every
-        }
-        return knobs, encode(env.observation_space, env.action_space), time_limit(env)
-    finally:
-        close(env)
-
-
-def check_limit(steps: Any) -> None:
-    """Raise UsageError unless gymnasium takes this as `max_episode_steps`; -1 is no limit."""
-    whole = isinstance(steps, int) and not isinstance(steps, bool)
-    if steps is not None and not (whole and (steps >= 1 or steps == -1)):
+def check_limit(made: BoundEnv, agreed: Agreed) -> None:
+    """Raise UsageError if a variant's episodes are longer than was found for all."""
+    if made.limit is None or made.limit > agreed.horizon:
+        longest = "no time limit" if made.limit is None else f"episodes of {made.limit} steps"
         raise UsageError(
-            f"max_episode_steps={steps}: give the steps after which an episode ends, a whole "
-            "number of 1 or more."
+            f"a variant has {longest}, where the longest that was found has {agreed.horizon}: give "
+            f"one limit for all with --set max_episode_steps={agreed.horizon}."
         )
-
-
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """Steps after which an episode is over at the latest; None where there is no saying.
-
-    An environment's own `max_steps`, as in MiniGrid, counts where it is a number before the first
-    reset: BabyAI's is another for each level, and is 0 until then.
-    """
-    limit: Any = env.spec.max_episode_steps if env.spec else None
-    if limit is None or limit < 0:  # gymnasium's -1: no limit
-        limit = getattr(env.unwrapped, "max_steps", None)
-    real = isinstance(limit, Real) and not isinstance(limit, bool) and math.isfinite(limit)
-    return int(limit) if real and limit >= 1 else None

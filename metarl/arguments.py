@@ -45,8 +45,13 @@ class Evaluate:
         Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
     ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
-    episodes: Annotated[int, *number("episodes of each task for each step", 2, 100_000)] = 20
-    steps: Annotated[int, *number("inner steps", 0, 100)] = 3
+    episodes: Annotated[
+        int | None,
+        *number("episodes of each task for each step; by default the run's", 2, 100_000),
+    ] = None
+    steps: Annotated[
+        int | None, *number("inner steps; by default the run's --eval-steps", 0, 100)
+    ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
     comparators: Annotated[
         bool,
@@ -54,11 +59,23 @@ class Evaluate:
     ] = False
     baselines: Annotated[
         bool,
-        arg(help="set it beside random play, PPO from scratch, and PPO over all training variants"),
+        arg(
+            help="compare with random play and with PPO: from scratch, over all training variants, "
+            "with a memory, and told the task"
+        ),
     ] = False
     baseline_steps: Annotated[
-        int, *number("environment steps of PPO over all training variants", 1, 10**12)
-    ] = 3_000_000
+        int | None,
+        *number(
+            "environment steps of each baseline that is trained; by default the run's own",
+            1,
+            10**12,
+        ),
+    ] = None
+    told_steps: Annotated[
+        int | None,
+        *number("of the policy that is told the task; by default --baseline-steps", 1, 10**12),
+    ] = None
     oracle_steps: Annotated[
         int,
         *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
@@ -73,7 +90,9 @@ class Evaluate:
             metavar="FILE",
         ),
     ] = None
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
         None
     )
@@ -107,7 +126,9 @@ class Compare:
             "on tasks of the first run's family"
         ),
     ] = False
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
     out: Annotated[
         tuple[Path, ...],
         UseAppendAction,
@@ -189,7 +210,9 @@ class Watch:
         ),
     ] = None
     window: Annotated[bool, arg(help="show it in a window instead of writing a file")] = False
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[
+        str | None, arg(help="auto, cpu, cuda or cuda:N; by default the run's --device")
+    ] = None
     trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:

@@ -2,242 +2,247 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
-from agents.streams import stream
-from envs import Family, Split, make_task, sample_tasks, task_values
-from metarl.checkpoint import write_atomically
-from metarl.config import RunConfig, TrainConfig
-from metarl.family_record import recorded_family
-from metarl.machine import cores
-from metarl.ppo import (
-    PPOSettings,
-    adapt_to_variant,
-    load_ppo,
-    train_on_variant,
-    train_over_variants,
-)
-from metarl.presets import preset
-from metarl.statistics import Array
+from metarl import baseline_jobs as job
+from metarl import tuning
+from metarl.baseline_cache import Record, digest, has_tensors, kept, numbers, write_record
+from metarl.baseline_jobs import JobPool
+from metarl.baseline_spec import TOLD_ENTROPY, BaselineSpec
+from metarl.baseline_spec import Baseline as Baseline  # for `from metarl.baselines import`
+from metarl.checkpoint import checkpoints
+from metarl.ppo import LongTraining
+from metarl.recurrent_ppo import columns, evaluate_recurrent
+from metarl.tuning import Candidate, Snapshot
 
-FORMAT = 1  # of the cache: what another one wrote is not read
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # step sizes of PPO, of which the best on training variants counts
-LONG_RATE, LONG_EPOCHS = 1e-3, 4  # of a training over many variants, or to the end on one
-TUNED_ON = 8  # training variants
 PART = 5  # variants in one job
-TUNING_SEED = 1_000_000
-
-Params = tuple[dict[str, float], ...]
-
-
-class Baseline(NamedTuple):
-    """Mean return of each of M tasks after 0 ... K updates, and the steps spent by then."""
-
-    returns: Array  # (M, K + 1)
-    env_steps: Array  # (M, K + 1)
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The variants, how much of them may be played to adapt, and how long PPO is trained before.
-
-    Attributes:
-        episodes: that a return is the mean of.
-        budget: episodes from which each of K updates learns.
-        params: M variants.
-        env_steps: of multi-task PPO over the training variants.
-        oracle_steps: of PPO on each variant where the family knows no best play; 0 for none.
-        record: of the family's fields, as the run has it.
-    """
-
-    train: TrainConfig
-    run: RunConfig
-    split: Split
-    seed: int
-    episodes: int
-    budget: int
-    steps: int
-    params: Params
-    env_steps: int
-    oracle_steps: int = 0
-    record: Mapping[str, Any] = field(default_factory=dict)
-
-    def family(self) -> Family:
-        """The family that the run was started on; each process has to build its own."""
-        return recorded_family(self.train, self.run, self.record)
-
-    def ppo(self, lr: float) -> PPOSettings:
-        """Discount, credit and network as the family's own agents have them."""
-        cfg = preset(self.train.family)
-        return PPOSettings(cfg.gamma, cfg.gae_lambda, cfg.hidden, lr)
-
-    def long_ppo(self) -> PPOSettings:
-        """For a long training, which has no want of new episodes."""
-        return replace(self.ppo(LONG_RATE), epochs=LONG_EPOCHS)
-
-    @property
-    def world(self) -> dict[str, Any]:
-        """What a model of PPO depends on."""
-        named = {k: getattr(self.train, k) for k in ("vary", "hold_out", "extrapolate", "set")}
-        about = {
-            "family": self.train.family,
-            **named,
-            "record": self.record,
-            **asdict(self.long_ppo()),
-        }
-        return {"format": FORMAT, **about, "env_steps": self.env_steps}
-
-
-@dataclass
-class Work:
-    """A pool of processes, one for each core, and a folder where results stay."""
-
-    pool: ProcessPoolExecutor
-    home: Path
-    report: Callable[[int, int], None]
-    asked: int = 0
-    done: int = 0
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Start a job, and tell of its end."""
-        self.asked += 1
-        future = self.pool.submit(function, *args)
-        future.add_done_callback(self._finished)
-        return future
-
-    def _finished(self, _: Future[Any]) -> None:
-        self.done += 1
-        self.report(self.done, self.asked)
-
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The record of that name, made if it isn't there."""
-        path = self.home / f"{name}.json"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(make()).encode())
-        record: dict[str, Any] = json.loads(path.read_text())
-        return record
+TOLD = "told the task"  # the row that knows what others have to find out
 
 
 def baselines(
-    contest: Contest, folder: Path, report: Callable[[int, int], None] = lambda done, asked: None
+    spec: BaselineSpec, folder: Path, report: Callable[[int, int], None] = lambda done, asked: None
 ) -> dict[str, Baseline]:
-    """PPO from scratch; multi-task PPO, zero-shot and fine-tuned; an oracle where one is wanted.
+    """PPO from scratch, over all variants, with a memory, told the task; an oracle where wanted.
 
     What was trained or played before, for whatever agent, is read from `folder`.
 
     Args:
         report: told how many jobs are done, of how many that were asked for so far.
+    Raises:
+        UsageError: a file in `folder` is damaged.
     """
-    home = folder / f"{contest.train.family.replace('/', '.')}-{_digest(contest.world)}"
-    home.mkdir(parents=True, exist_ok=True)
-    write_atomically(home / "about.json", json.dumps(contest.world, indent=1).encode())
-    pool = ProcessPoolExecutor(cores(), get_context("spawn"), torch.set_num_threads, (1,))
-    work = Work(pool, home, report)
-    try:
-        model = home / "multi-task.zip"
-        ready = None if model.exists() else work.submit(_train_over_variants, contest, model)
-        found = {"PPO from scratch": _adapted(work, contest, "scratch", None)}
-        if contest.oracle_steps:
-            found["oracle"] = _oracle(work, contest)
-        if ready:
-            ready.result()
-        found["multi-task PPO"] = _adapted(work, contest, "fine-tuned", model)
+    home = folder / f"{spec.train.family.replace('/', '.')}-{digest(spec.key)[:10]}"
+    write_record(home / "about.json", spec.key)
+    with JobPool(report) as jobs:
+        return Player(spec, home, jobs).everything()
+
+
+@dataclass
+class Player:
+    """Starts long jobs as early as what they need is known, and none whose result is there."""
+
+    spec: BaselineSpec
+    home: Path
+    jobs: JobPool
+
+    def __post_init__(self) -> None:
+        self.plan = LongTraining(self.spec.family(), self.spec.env_steps)
+
+    def everything(self) -> dict[str, Baseline]:
+        """All rows, the best starts found in two stages."""
+        spec, home = self.spec, self.home
+        early = tuning.snapshots(self.plan, tuning.LONG_ENTROPIES, late=False)
+        begun = self._pretrain(early, None)
+        scratch = self._tuned("scratch", tuning.from_scratch(), {})
+        _wait(begun)
+        scores: dict[Candidate, list[float]] = {}
+        first = self._tuned("early-start", tuning.from_snapshots(early, scratch), scores)
+        last = max(s for s in early if first.start and s.entropy == first.start.entropy)
+        late = tuning.snapshots(self.plan, (last.entropy,), late=True)
+        going, others = self._pretrain(late, last), []
+        told, memory = home / f"told-{spec.told_steps}", home / "recurrent"
+        recurrent = spec.train.algo != "rl2"  # else it would be compared with itself
+        if recurrent and not checkpoints(memory):
+            others.append(self.jobs.submit(job.train_recurrent, spec, memory))
+        if not has_tensors(told):
+            others.append(self.jobs.submit(job.train_told, spec, told))
+        found = {"PPO from scratch": self._adapted("scratch", scratch)}
+        if spec.oracle_steps:
+            found["oracle"] = self.oracle()
+        _wait(going)
+        finalists = [c for c in scores if len(scores[c]) == max(tuning.ROUNDS)]
+        further = [*finalists, *tuning.from_snapshots(late, scratch)]
+        start = self._tuned("start", further, scores)
+        found["multi-task, zero-shot"] = self._zero_shot([*early, *late])
+        found["multi-task PPO"] = self._adapted("multi-task", start)
+        _wait(others)
+        if recurrent:
+            found["recurrent PPO"] = self._recurrent(memory)
+        found[TOLD] = self._told(told)
         return found
-    finally:
-        pool.shutdown(cancel_futures=True)
 
+    def _pretrain(self, wanted: list[Snapshot], start: Snapshot | None) -> list[Future[None]]:
+        """A job for each entropy of which a snapshot is missing."""
+        by_entropy = [
+            [s for s in wanted if s.entropy == entropy]
+            for entropy in dict.fromkeys(s.entropy for s in wanted)
+        ]
+        return [
+            self.jobs.submit(job.pretrain, self.spec, each, start, self.home)
+            for each in by_entropy
+            if not all(has_tensors(self.home / s.name) for s in each)
+        ]
 
-def _adapted(work: Work, contest: Contest, name: str, start: Path | None) -> Baseline:
-    """PPO from a start, its step size chosen on training variants, on the variants of a contest."""
-    budget = f"{contest.episodes}-{contest.budget}x{contest.steps}"
+    def _tuned(
+        self, name: str, candidates: list[Candidate], scores: dict[Candidate, list[float]]
+    ) -> Candidate:
+        """The best candidate on training variants. Args: scores: filled with all that is known."""
+        trial = self.spec.tuning
 
-    def tune() -> dict[str, Any]:
-        gen = stream(TUNING_SEED, "variants of training")
-        chosen = task_values(sample_tasks(contest.family(), TUNED_ON, gen))
-        trial = replace(contest, params=tuple(chosen), seed=TUNING_SEED)
-        jobs = [work.submit(_adapt, trial, lr, start) for lr in RATES]
-        last = [float(job.result().returns[:, -1].mean()) for job in jobs]
-        return {
-            "lr": RATES[int(np.argmax(last))],
-            "return_by_lr": dict(zip(RATES, last, strict=True)),
+        def play(candidate: Candidate, first: int, last: int) -> Future[list[float]]:
+            return self.jobs.submit(job.adapted_return, trial, candidate, first, last, self.home)
+
+        choose = partial(tuning.halving, candidates, scores, play)
+        return self._chosen(name, candidates, scores, choose)
+
+    def _chosen(
+        self,
+        name: str,
+        candidates: list[Candidate],
+        scores: dict[Candidate, list[float]],
+        choose: Callable[[], Candidate],
+    ) -> Candidate:
+        """What was chosen before with the same settings, or is now."""
+        spec = self.spec
+        key = digest([tuning.tuning_key(), spec.episodes, spec.budget, spec.steps])[:10]
+        path = self.home / f"tuned-{key}" / f"{name}.json"
+
+        def parse(record: Record) -> Candidate:
+            scores.update(tuning.scores_of(record))
+            found = Candidate.from_json(record["chosen"])
+            if found not in candidates:
+                raise ValueError(f"{found} was no candidate")
+            return found
+
+        return kept(path, lambda: tuning.to_json(choose(), scores), parse)
+
+    def _place(self) -> Path:
+        spec = self.spec
+        return self.home / f"{spec.split}-{digest([spec.seed, spec.params])[:10]}"
+
+    def _adapted(self, name: str, candidate: Candidate, steps: int | None = None) -> Baseline:
+        """PPO adapted to the variants of the evaluation."""
+        spec = replace(self.spec, steps=self.spec.steps if steps is None else steps)
+        total = len(spec.params)
+
+        def make() -> Record:
+            cuts = [(i, min(i + PART, total)) for i in range(0, total, PART)]
+            jobs = [self.jobs.submit(job.adapt, spec, candidate, *cut, self.home) for cut in cuts]
+            parts = zip(*(each.result() for each in jobs), strict=True)
+            returns, spent = (np.concatenate(part).tolist() for part in parts)
+            return {"params": spec.params, "returns": returns, "env_steps": spent}
+
+        key = digest([asdict(candidate), spec.episodes, spec.budget, spec.steps])[:10]
+        path, shape = self._place() / f"{name}-{key}.json", (total, spec.steps + 1)
+        about = _about(candidate, self.plan.chunk)
+        return kept(path, make, partial(_row, shape=shape, about=about))
+
+    def _zero_shot(self, snapshots: list[Snapshot]) -> Baseline:
+        """The snapshot that is best without adapting, on training variants."""
+        trial = replace(self.spec.tuning, steps=0)
+        tried = [Candidate(lr=0.0, start=s) for s in snapshots]
+        scores: dict[Candidate, list[float]] = {}
+
+        def choose() -> Candidate:
+            args = 0, len(trial.params), self.home
+            jobs = {c: self.jobs.submit(job.adapted_return, trial, c, *args) for c in tried}
+            scores.update({c: each.result() for c, each in jobs.items()})
+            return max(tried, key=lambda c: np.mean(scores[c]))
+
+        found = self._chosen("zero-shot", tried, scores, choose)
+        return self._adapted("zero-shot", found, steps=0)
+
+    def _recurrent(self, folder: Path) -> Baseline:
+        """Column k is the return in the last episode that k updates' episodes allow, of a trial."""
+        spec, cfg = self.spec, self.spec.recurrent()
+
+        def make() -> Record:
+            about = spec.split, len(spec.params), spec.episodes, spec.seed
+            result = evaluate_recurrent(cfg, spec.family(), folder, *about)
+            returns, spent = result.returns.tolist(), result.env_steps.tolist()
+            return {"params": result.params, "returns": returns, "env_steps": spent}
+
+        path = self._place() / f"recurrent-{spec.episodes}.json"
+        which = columns(cfg.trial, spec.budget, spec.steps)
+        about = {
+            "algo": cfg.algo,
+            "trained_env_steps": spec.env_steps,
+            "episodes_of_a_trial": cfg.trial,
+            "remembered_episodes": which.tolist(),
         }
+        shape = len(spec.params), cfg.trial
+        row = kept(path, make, partial(_row, shape=shape, about=about))
+        return row._replace(returns=row.returns[:, which], env_steps=row.env_steps[:, which])
 
-    def play() -> dict[str, Any]:
-        lr = work.kept(f"{name}-tuned-{budget}", tune)["lr"]
-        parts = [contest.params[i : i + PART] for i in range(0, len(contest.params), PART)]
-        jobs = [work.submit(_adapt, replace(contest, params=part), lr, start) for part in parts]
-        columns = zip(*(job.result() for job in jobs), strict=True)
-        returns, spent = (np.concatenate(part).tolist() for part in columns)
-        return {"lr": lr, "params": contest.params, "returns": returns, "env_steps": spent}
+    def _told(self, stem: Path) -> Baseline:
+        def make() -> Record:
+            returns = self.jobs.submit(job.play_told, self.spec, stem).result()
+            return {"params": self.spec.params, "returns": returns}
 
-    record = work.kept(f"{_place(contest)}/{name}-{budget}", play)
-    return Baseline(np.array(record["returns"]), np.array(record["env_steps"]))
+        path = self._place() / f"{stem.name}-{self.spec.episodes}.json"
+        about = {"trained_env_steps": self.spec.told_steps, "entropy": TOLD_ENTROPY}
+        return kept(path, make, partial(_one_column, self.spec, 0, about))
 
+    def oracle(self) -> Baseline:
+        """PPO trained on each variant for itself; the same variant once."""
+        spec = self.spec
 
-def _oracle(work: Work, contest: Contest) -> Baseline:
-    """PPO trained on each variant for itself; the same variant once."""
+        def make() -> Record:
+            each = {digest(p): p for p in spec.params}
+            jobs = {k: self.jobs.submit(job.train_alone, spec, p) for k, p in each.items()}
+            returns = [jobs[digest(p)].result() for p in spec.params]
+            return {"params": spec.params, "returns": returns}
 
-    def make() -> dict[str, Any]:
-        each = {_digest(p): p for p in contest.params}
-        jobs = {k: work.submit(_train_on_variant, contest, p) for k, p in each.items()}
-        returns = [jobs[_digest(p)].result() for p in contest.params]
-        return {"params": contest.params, "returns": returns}
-
-    record = work.kept(f"{_place(contest)}/oracle-{contest.oracle_steps}", make)
-    returns = np.array(record["returns"])[:, None]
-    return Baseline(returns, np.full_like(returns, contest.oracle_steps))
-
-
-def _train_over_variants(contest: Contest, path: Path) -> None:
-    """In a process of its own."""
-    model = train_over_variants(contest.long_ppo(), contest.family(), contest.env_steps)
-    half = path.with_suffix(".part.zip")
-    model.save(half)
-    half.replace(path)
+        name = f"oracle-{spec.oracle_steps}-{spec.episodes}.json"
+        return kept(self._place() / name, make, partial(_one_column, spec, spec.oracle_steps, {}))
 
 
-def _adapt(contest: Contest, lr: float, start: Path | None) -> Baseline:
-    """In a process of its own."""
-    family, cfg = contest.family(), contest.ppo(lr)
-    model = load_ppo(start) if start else None
-    found = []
-    for i, values in enumerate(contest.params):
-        each = replace(cfg, seed=_seed(contest.seed, i))
-        task = make_task(family, **values)
-        budget = contest.episodes, contest.budget, contest.steps
-        found.append(adapt_to_variant(each, family, task, *budget, model))
-    returns, spent = (np.stack(column) for column in zip(*found, strict=True))
-    return Baseline(returns, spent)
+def _row(record: Record, shape: tuple[int, int], about: Mapping[str, Any]) -> Baseline:
+    return Baseline(numbers(record["returns"], *shape), numbers(record["env_steps"], *shape), about)
 
 
-def _train_on_variant(contest: Contest, values: dict[str, float]) -> float:
-    """In a process of its own."""
-    family = contest.family()
-    task = make_task(family, **values)
-    return train_on_variant(
-        contest.long_ppo(), family, task, contest.episodes, contest.oracle_steps
-    )
+def _one_column(
+    spec: BaselineSpec, spent: int, about: Mapping[str, Any], record: Record
+) -> Baseline:
+    column = numbers(record["returns"], len(spec.params))[:, None]
+    return Baseline(column, np.full_like(column, spent), about)
 
 
-def _seed(*parts: int) -> int:
-    """31 bits, since SB3 takes no more than 32 and every update adds to it."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)
+def _about(candidate: Candidate, chunk: int) -> dict[str, Any]:
+    """What was chosen, by names that a person can read."""
+    about = asdict(candidate)
+    start = about.pop("start")
+    if start is None:
+        del about["head"]
+        return about
+    start = Snapshot(*start)
+    training = {
+        "pretrained_env_steps": start.done * chunk,
+        "pretrained_share": start.done / start.chunks,
+        "pretraining_entropy": start.entropy,
+    }
+    if candidate.lr == 0:  # nothing is adapted
+        return training
+    return {**training, "head_scale": about.pop("head"), **about}
 
 
-def _place(contest: Contest) -> str:
-    return f"{contest.split}-{_digest([contest.seed, contest.params])}"
-
-
-def _digest(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:10]
+def _wait(jobs: list[Future[Any]]) -> None:
+    for each in jobs:
+        each.result()

@@ -14,7 +14,8 @@ from rich.table import Table
 from agents.memory import MemoryAgent
 from agents.streams import stream
 from envs import sample_tasks
-from metarl.baselines import Baseline, Contest, baselines
+from metarl.baseline_spec import BaselineSpec
+from metarl.baselines import TOLD, Baseline, baselines
 from metarl.budget_curve import budget_curve
 from metarl.evaluation import Evaluation, evaluate
 from metarl.files import write_atomically
@@ -37,7 +38,8 @@ def set_beside(
     Baselines are kept beside the run, in `baselines/`, for all runs of the family there.
     """
     remembers = isinstance(job.state.agent, MemoryAgent)  # and adapts from one episode at a time
-    contest = Contest(
+    env_steps = command.baseline_steps or max(job.state.env_steps, 1)
+    spec = BaselineSpec(
         train=job.train,
         run=job.run,
         split=result.split,
@@ -46,32 +48,36 @@ def set_beside(
         budget=1 if remembers else result.episodes,
         steps=result.returns.shape[1] - 1,
         params=tuple(result.params),
-        env_steps=command.baseline_steps,
+        env_steps=env_steps,
+        told_steps=command.told_steps or env_steps,
         oracle_steps=command.oracle_steps if result.oracle is None else 0,
         record=job.record,
     )
-    found = _play(contest, command.run.absolute().parent / "baselines", console)
+    found = _play(spec, command.run.absolute().parent / "baselines", console)
     oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]
     gen = stream(result.seed, f"evaluate {result.split} tasks", 0)
     task = sample_tasks(job.family, len(result.params), gen, result.split)
-    luck = stream(result.seed, "random play")
-    chance = random_return(job.family, task, result.episodes, luck)
-    scratch = {} if remembers else {f"{job.train.algo} from scratch": _from_scratch(job, result)}
+    noise = stream(result.seed, "random play")
+    chance = random_return(job.family, task, result.episodes, noise)
+    if not remembers:
+        found = {f"{job.train.algo} from scratch": _from_scratch(job, result), **found}
     agent = Baseline(result.returns, result.env_steps)
-    rows = {f"{job.train.algo}, meta-trained": agent, **scratch, **found}
+    rows = {f"{job.train.algo}, meta-trained": agent, **found}
     scale = Scale(float(chance.mean()), float(oracle.mean()))
-    words = verdict(result, {"multi-task PPO, fine-tuned,": found["multi-task PPO"]}, scale)
-    _show(console, rows, scale, result.seed)
+    # What an alternative may know: not the task.
+    words = verdict(result, {k: row for k, row in found.items() if k != TOLD}, scale)
+    _show(console, rows, scale)
+    _show_choices(console, found, job.state.env_steps)
     console.print(words, soft_wrap=True, highlight=False)
     picture = command.run / f"baselines-{result.split}.png"
     title = f"{result.family}: {len(result.params)} {result.split} tasks"
-    curve = budget_curve(rows, contest.budget, scale, title, result.seed)
+    curve = budget_curve(rows, spec.budget, scale, title)
     write_atomically(picture, png(curve))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
-    return _record(rows, scale, words, result.seed)
+    return {**_record(rows, scale, words), "baseline_env_steps": env_steps}
 
 
-def _play(contest: Contest, folder: Path, console: Console) -> dict[str, Baseline]:
+def _play(spec: BaselineSpec, folder: Path, console: Console) -> dict[str, Baseline]:
     columns = (TextColumn("baselines"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("baselines", total=None)
@@ -79,7 +85,7 @@ def _play(contest: Contest, folder: Path, console: Console) -> dict[str, Baselin
         def report(done: int, asked: int) -> None:
             progress.update(bar, completed=done, total=asked)
 
-        return baselines(contest, folder, report)
+        return baselines(spec, folder, report)
 
 
 def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
@@ -99,7 +105,7 @@ def _from_scratch(job: Loaded, result: Evaluation) -> Baseline:
     return Baseline(scratch.returns, scratch.env_steps)
 
 
-def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: int) -> None:
+def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
     """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
@@ -111,11 +117,13 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: in
     largest = max(abs(row.returns.mean(axis=0)).max() for row in rows.values())
     digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # fits on eighty columns
     for name, row in rows.items():
-        low, high = interval(row.returns[:, -1], seed)
+        low, high = interval(row.returns[:, -1])
         share = scale.share(row.returns[:, -1])
+        means = [f"{mean:.{digits}f}" for mean in row.returns.mean(axis=0)]
         table.add_row(
             name,
-            *(f"{mean:.{digits}f}" for mean in row.returns.mean(axis=0)),
+            *means,
+            *[""] * (steps - len(means)),  # of one that doesn't adapt
             f"[{low:.{digits}f}, {high:.{digits}f}]",
             "" if share is None else f"{share:.0%}",
         )
@@ -125,15 +133,36 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale, seed: in
     console.print(table)
 
 
-def _record(rows: Mapping[str, Baseline], scale: Scale, words: str, seed: int) -> dict[str, Any]:
+def _show_choices(console: Console, rows: Mapping[str, Baseline], env_steps: int) -> None:
+    """What each was trained for, and with what settings, chosen on variants of training."""
+    console.print(
+        f"The agent was trained for {env_steps:,} environment steps. Chosen on training tasks:"
+    )
+    for name, row in rows.items():
+        if row.chosen:
+            words = [f"{k.replace('_', ' ')} {_shown(v)}" for k, v in row.chosen.items()]
+            console.print(f"  {name}: {', '.join(words)}", soft_wrap=True, highlight=False)
+    console.print()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _record(rows: Mapping[str, Baseline], scale: Scale, words: str) -> dict[str, Any]:
     """Lists run over updates 0 ... K."""
     found = {
         name: {
             "return_mean": row.returns.mean(axis=0).tolist(),
-            "return_ci95": [interval(column, seed) for column in row.returns.T],
+            "return_ci95": [interval(column) for column in row.returns.T],
             "adaptation_env_steps": row.env_steps.mean(axis=0).tolist(),
             "share_of_oracle": scale.share(row.returns[:, -1]),
             "per_task": row.returns.tolist(),
+            **({"chosen": dict(row.chosen)} if row.chosen else {}),
         }
         for name, row in rows.items()
     }

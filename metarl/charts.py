@@ -16,7 +16,7 @@ from metarl.files import check_output, read_table
 from metarl.gain_map import MAX_LABELS, most_telling
 from metarl.grouping import Runs
 from metarl.pictures import legend_below
-from metarl.statistics import Array
+from metarl.statistics import FEW_SEEDS, Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +35,14 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     adapting, *training = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
     for i, row in enumerate(rows):
         colour, seeds = f"C{i % 10}", len(row["seeds"])
-        label = row["algorithm"] + (f" ({seeds} seeds)" if seeds > 1 else "")
+        label = f"{row['algorithm']} ({seeds} seeds)" if seeds > 1 else row["algorithm"]
+        label += f", 95 % {row['intervals']}"
         low, high = np.array(row["return_ci95"]).T
         style = {"marker": MARKERS[i % len(MARKERS)], "color": colour, "label": label}
         adapting.fill_between(row["episodes"], low, high, color=colour, alpha=0.2, linewidth=0)
         adapting.plot(row["episodes"], row["return_mean"], **style)
+        if 1 < seeds < FEW_SEEDS:
+            adapting.plot(row["episodes"], row["return_by_seed"], color=colour, linewidth=0.7)
     if record["oracle_mean"] is not None:
         style = {"color": "0.4", "linestyle": "--", "linewidth": 1, "label": "oracle"}
         adapting.axhline(record["oracle_mean"], **style)
@@ -49,7 +52,7 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     legend_below(figure, adapting)
     for axes in training:
         _learning(axes, curves)
-    figure.suptitle(f"{record['family']}: mean and 95 % interval over seeds and tasks")
+    figure.suptitle(f"{record['family']}: mean and 95 % interval")
     return figure
 
 

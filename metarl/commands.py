@@ -7,17 +7,14 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from envs import UsageError
 from metarl.charts import check_figure, encode, per_task
 from metarl.comparison import compare, show_comparison
-from metarl.evaluation import evaluate as judge
 from metarl.files import check_output, write_atomically
 from metarl.json_output import print_json
-from metarl.own_errors import own_errors_told
-from metarl.run import open_run
+from metarl.run import evaluate_run, open_run
 from metarl.tables import show_returns
 from metarl.worst import show_worst
 
@@ -30,18 +27,8 @@ def evaluate(command: Evaluate) -> int:
     check_figure("--plot", command.plot)
     check_json(command.json)
     job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
-    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    with own_errors_told(job.family):
-        result = judge(
-            job.state.agent,
-            job.family,
-            command.split,
-            command.tasks,
-            command.episodes,
-            command.steps,
-            command.seed,
-            job.train.task_chunk,
-        )
+    names = ("split", "tasks", "episodes", "steps", "seed")
+    result = evaluate_run(job, **{name: getattr(command, name) for name in names})
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(markup=False, quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:

@@ -10,13 +10,12 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from envs import Family, UsageError
 from metarl.commands import check_json, write_json
-from metarl.evaluation import Evaluation, evaluate
+from metarl.evaluation import Evaluation
 from metarl.files import DAMAGED, RECORD, read_json
 from metarl.grouping import (
     WORLD,
@@ -28,12 +27,12 @@ from metarl.grouping import (
     labels,
     trained,
 )
-from metarl.own_errors import own_errors_told
 from metarl.report import check_outputs, show, write
-from metarl.run import Loaded, open_run
+from metarl.run import Loaded, evaluate_run, open_run
 from metarl.settings_file import read_settings
 from metarl.statistics import (
     Array,
+    difference_interval,
     interval,
     iqm,
     iqm_interval,
@@ -53,33 +52,60 @@ class Row:
     seeds: tuple[int, ...]
     env_steps: int  # of meta-training, mean over runs
     episodes: int  # of a task, for each step of adaptation
-    returns: Array  # (S, M, K + 1)
-    spent: Array  # (S, M, K + 1) environment steps of adaptation
+    results: tuple[Evaluation, ...]  # S
 
-    def record(self, seed: int, first: Row) -> dict[str, Any]:
+    @property
+    def returns(self) -> Array:
+        """(S, M, K + 1)."""
+        return np.stack([result.returns for result in self.results])
+
+    @property
+    def intervals(self) -> str:
+        """What the 95 % intervals are of."""
+        one = self.results[0]
+        if len(self.results) == 1:
+            return one.intervals
+        return f"over seeds and {'tasks' if one.task is None else 'episodes'}"
+
+    def record(self, first: Row) -> dict[str, Any]:
         """Numbers over runs and tasks, lists over steps 0 ... K; `first` is what it is held to."""
         steps = range(self.returns.shape[-1])
-        at = [self.returns[..., k] for k in steps]
-        gain = [x - at[0] for x in at]
+        at, task = [self.returns[..., k] for k in steps], self.results[0].task
+        means, gains = self._ends()
+        spent = np.stack([result.env_steps for result in self.results])
         return {
             "algorithm": self.label,
             "runs": [str(folder) for folder in self.runs],
             "seeds": list(self.seeds),
             "env_steps_trained": self.env_steps,
             "episodes": [k * self.episodes for k in steps],
-            "adaptation_env_steps": self.spent.mean(axis=(0, 1)).tolist(),
+            "adaptation_env_steps": spent.mean(axis=(0, 1)).tolist(),
+            "intervals": self.intervals,
             "return_mean": [float(x.mean()) for x in at],
-            "return_ci95": [interval(x, seed) for x in at],
+            "return_ci95": means,
+            "return_by_seed": [x.mean(axis=1).tolist() for x in at],
             "return_iqm": [iqm(x) for x in at],
-            "return_iqm_ci95": [iqm_interval(x, seed) for x in at],
-            "gain_mean": [float(x.mean()) for x in gain],
-            "gain_ci95": [interval(x, seed) for x in gain],
+            "return_iqm_ci95": [iqm_interval(x, task) for x in at],
+            "gain_mean": [float((x - at[0]).mean()) for x in at],
+            "gain_ci95": gains,
             "probability_of_improvement": None
             if self is first
             else [
-                probability_of_improvement(x, first.returns[..., k], seed) for k, x in enumerate(at)
+                probability_of_improvement(x, first.returns[..., k], task) for k, x in enumerate(at)
             ],
         }
+
+    def _ends(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Intervals of the return and of the gain after each step; those of one run are its own."""
+        one, *others = self.results
+        if not others:
+            return one.ci95.tolist(), one.gain_ci95.tolist()
+        every = np.array([result.bounds for result in self.results])
+        bounds = float(every.min()), float(every.max())
+        at = np.moveaxis(self.returns, -1, 0)
+        means = [interval(x, bounds, one.task) for x in at]
+        gains = [difference_interval(x, at[0], bounds, one.task) for x in at[1:]]
+        return list(map(list, means)), [[0.0, 0.0], *map(list, gains)]
 
 
 def compare_runs(command: Compare) -> int:
@@ -103,7 +129,7 @@ def compare_runs(command: Compare) -> int:
     return 0
 
 
-def open_runs(folders: Sequence[Path], device: str, trust: bool) -> dict[Path, Loaded]:
+def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[Path, Loaded]:
     """The runs; those of one world share a family, and its worker processes.
 
     Raises:
@@ -151,18 +177,8 @@ def _judge(folder: Path, job: Loaded, family: Family, command: Compare, steps: i
     own = saved(folder, job.state.env_steps) if job.family is family else None
     if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
         return own.until(steps)
-    torch.set_num_threads(job.run.threads)  # sums depend on it in their last digits
-    with own_errors_told(family):
-        return evaluate(
-            job.state.agent,
-            family,
-            command.split,
-            command.tasks,
-            episodes,
-            steps,
-            command.seed,
-            job.train.task_chunk,
-        )
+    names = ("split", "tasks", "episodes", "seed")
+    return evaluate_run(job, family, steps=steps, **{k: getattr(command, k) for k in names})
 
 
 def check_spaces(folder: Path, job: Loaded, family: Family) -> None:
@@ -212,8 +228,7 @@ def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> 
             tuple(settings[i].seed for i in members),
             round(np.mean([jobs[i].state.env_steps for i in members])),
             episodes_per_step(settings[members[0]], episodes),
-            np.stack([results[i].returns for i in members]),
-            np.stack([results[i].env_steps for i in members]),
+            tuple(results[i] for i in members),
         )
         for label, members in zip(names, groups, strict=True)
     ]
@@ -227,5 +242,5 @@ def record_of(rows: Sequence[Row], judged: Evaluation) -> dict[str, Any]:
         "seed": judged.seed,
         "tasks": len(judged.params),
         "oracle_mean": None if judged.oracle is None else float(judged.oracle.mean()),
-        "rows": [row.record(judged.seed, rows[0]) for row in rows],
+        "rows": [row.record(rows[0]) for row in rows],
     }

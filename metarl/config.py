@@ -57,6 +57,21 @@ class TrainConfig(Origin):
         UseAppendAction,
         arg(metavar="NAME=VALUE", help="constant of the world, such as max_episode_steps=200"),
     ] = ()
+    live: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME",
+            help="parameter that has an effect where random actions don't lead; once for each",
+        ),
+    ] = ()
+    image: Annotated[
+        Literal["auto", "channels-first", "channels-last", "vector"],
+        arg(
+            help="where a Gymnasium environment's images have their channels, or to take them as "
+            "plain numbers; auto: told by the shape, and printed"
+        ),
+    ] = "auto"
     algo: Annotated[
         str,
         *name_in(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from agents.learner import check_spaces
 from agents.memory import AnyAgent, MemoryAgent
 from agents.rollout import check_finite
 from agents.streams import stream
-from envs import Family, RunError, Split, sample_tasks, task_values
+from envs import Choice, Family, RunError, Split, parameters, sample_tasks, task_values
 from metarl.scripted import oracle_return
-from metarl.statistics import Array, interval, iqm
+from metarl.statistics import Array, Ends, difference_interval, half_width, interval, iqm
+
+FEW_TASKS = 4  # up to which all tasks of a split are met, and an interval is over episodes
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Evaluation:
     oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
     success: Array | None = None  # (M, K + 1) share of episodes, where the simulator notes it
     step_name: str = "inner steps"
+    standard_error: Array | None = None  # (M, K + 1) of each return, over its episodes
+    few_tasks: bool = False  # the split has no others than these, at most `FEW_TASKS`
 
     @property
     def steps(self) -> int:
@@ -51,14 +56,52 @@ class Evaluation:
         return mean
 
     @property
+    def task(self) -> Array | None:
+        """(M,) which task each is, where there are few; None where they are a sample."""
+        if not self.few_tasks:
+            return None
+        each = np.array([list(p.values()) for p in self.params])
+        number: Array = np.unique(each, axis=0, return_inverse=True)[1].reshape(-1).astype(float)
+        return number
+
+    @property
+    def intervals(self) -> str:
+        """What the 95 % intervals are of."""
+        if self.task is None:
+            return "this run, over tasks"
+        count = len(np.unique(self.task))
+        return f"this run, over episodes of its {count} task{'s' if count > 1 else ''}"
+
+    @property
+    def bounds(self) -> Ends:
+        """Lowest and highest return of any task at any step, the oracle's included."""
+        every = self.returns if self.oracle is None else np.c_[self.returns, self.oracle]
+        return float(every.min()), float(every.max())
+
+    @property
     def ci95(self) -> Array:
-        """Bootstrap 95 % interval of the mean over tasks, (K + 1, 2)."""
-        return intervals(self.returns, self.seed)
+        """95 % interval of the mean, (K + 1, 2)."""
+        own = [self._over_episodes(k) for k in range(self.steps + 1)]
+        columns = zip(self.returns.T, own, strict=True)
+        return np.array([interval(x, self.bounds, self.task, half) for x, half in columns])
 
     @property
     def gain_ci95(self) -> Array:
         """Interval of what each step count gains over no adaptation, paired by task, (K + 1, 2)."""
-        return intervals(self.returns - self.returns[:, :1], self.seed)
+        found = [(0.0, 0.0)]
+        for k in range(1, self.steps + 1):
+            own, start = self._over_episodes(k), self._over_episodes(0)
+            half = None if own is None or start is None else np.hypot(own, start)
+            x, before = self.returns[:, k], self.returns[:, 0]
+            found.append(difference_interval(x, before, self.bounds, self.task, half))
+        return np.array(found)
+
+    def _over_episodes(self, step: int) -> Array | None:
+        """Half of the interval of each task's return over its episodes, (M,)."""
+        if self.standard_error is None:
+            return None
+        half: Array = half_width(self.standard_error[:, step], self.episodes)
+        return half
 
     @property
     def iqm(self) -> Array:
@@ -78,6 +121,8 @@ class Evaluation:
             "steps": self.steps,
             "step_name": self.step_name,
             "adaptation_env_steps": self.env_steps.mean(axis=0).tolist(),
+            "intervals": self.intervals,
+            "few_tasks": self.few_tasks,
             "return_mean": self.mean.tolist(),
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
@@ -88,6 +133,9 @@ class Evaluation:
                 {
                     "params": params,
                     "returns": self.returns[n].tolist(),
+                    "standard_error": None
+                    if self.standard_error is None
+                    else self.standard_error[n].tolist(),
                     "env_steps": self.env_steps[n].tolist(),
                     "oracle": None if self.oracle is None else float(self.oracle[n]),
                     "success": None if self.success is None else self.success[n].tolist(),
@@ -119,6 +167,8 @@ class Evaluation:
             oracle=column("oracle"),
             success=column("success"),
             step_name=record["step_name"],
+            standard_error=column("standard_error"),
+            few_tasks=record["few_tasks"],
         )
 
     def until(self, steps: int) -> Evaluation:
@@ -129,6 +179,7 @@ class Evaluation:
             returns=self.returns[:, first],
             env_steps=self.env_steps[:, first],
             success=None if self.success is None else self.success[:, first],
+            standard_error=None if self.standard_error is None else self.standard_error[:, first],
         )
 
 
@@ -164,7 +215,7 @@ def evaluate(
     gens = [stream(seed, f"evaluate {kind}episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
     adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
-    returns, spent, success = zip(*adapted, strict=True)
+    returns, spent, success, error = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
         split,
@@ -176,7 +227,18 @@ def evaluate(
         oracle_return(family, task, episodes, stream(seed, f"{kind}oracle", 0, device)),
         np.concatenate(success) if success[0] is not None else None,
         agent.step_name,
+        np.concatenate(error) if episodes > 1 else None,
+        few_tasks(family, split),
     )
+
+
+def few_tasks(family: Family, split: Split) -> bool:
+    """Whether a split has so few tasks that an evaluation meets them all, time and again."""
+    if hasattr(family, "members"):
+        return len(family.members(split, "cpu")[0]) <= FEW_TASKS
+    known = parameters(family).values()
+    sets = [len(p.members(split)) for p in known if isinstance(p, Choice)]
+    return len(sets) == len(known) and math.prod(sets) <= FEW_TASKS
 
 
 def _adapt(
@@ -186,9 +248,11 @@ def _adapt(
     episodes: int,
     gens: list[torch.Generator | None],
     watch: Callable[[AnyAgent], None],
-) -> tuple[Array, Array, Array | None]:
-    """Return, steps spent, and share of successes where simulators tell, (n, K + 1) each."""
-    returns, success = [], []
+) -> tuple[Array, Array, Array | None, Array]:
+    """Return, steps spent, share of successes where simulators tell, and the return's standard
+    error, (n, K + 1) each.
+    """
+    returns, success, error = [], [], []
     spent = [torch.zeros(len(task[0]), device=agent.device)]
     for step, gen in enumerate(gens):
         data = agent.play(family, task, episodes, gen)
@@ -198,7 +262,9 @@ def _adapt(
                 f"the agent's weights are not finite after {step} inner steps: "
                 "train again with a lower --inner-lr."
             )
-        returns.append(data.episode_return().mean(dim=1))
+        each = data.episode_return()
+        returns.append(each.mean(dim=1))
+        error.append(each.std(dim=1, correction=min(1, episodes - 1)) / episodes**0.5)
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
@@ -208,7 +274,7 @@ def _adapt(
             spent.append(spent[-1] + (played.mean(dim=1) if alone else played.sum(dim=1)))
             agent = agent.learn(data)
     watch(agent)
-    return _table(returns), _table(spent), _table(success) if success else None
+    return _table(returns), _table(spent), _table(success) if success else None, _table(error)
 
 
 def _table(columns: list[Tensor]) -> Array:
@@ -217,6 +283,6 @@ def _table(columns: list[Tensor]) -> Array:
     return table
 
 
-def intervals(x: Array, seed: int) -> Array:
+def intervals(x: Array) -> Array:
     """95 % interval of the mean over rows, for each column, (columns, 2)."""
-    return np.array([interval(column, seed) for column in x.T])
+    return np.array([interval(column, (float(x.min()), float(x.max()))) for column in x.T])

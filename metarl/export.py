@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from agents.streams import stream
 from envs import UsageError, describe, task_values
 from metarl.files import check_output
 from metarl.own_errors import own_errors_told
-from metarl.run import Loaded, open_run
+from metarl.run import Loaded, open_run, set_up
 from metarl.sb3 import save_sb3, to_sb3
 from metarl.variant import parse_variant
 
@@ -29,7 +28,7 @@ def export(command: Export) -> int:
     path: Path = command.out or command.run / name
     check_output("--out", path)
     job = open_run(command.run, "cpu", trust=command.trust, advice="give --trust")
-    torch.set_num_threads(job.run.threads)
+    set_up(job.run)
     agent: Any = job.state.agent
     to_sb3(agent, job.family)  # what can't be exported is refused before any episode
     what = "slow weights, as before any adaptation"

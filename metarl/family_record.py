@@ -21,7 +21,7 @@ PARAMETERS = {"Range": Range, "Choice": Choice}
 PLAIN = (bool, int, float, str)
 # Arguments of `GymnasiumFamily` that are kept as they are. Not kept are `workers` and
 # `step_timeout`, which a run's settings give.
-KEPT = ("live", "name", "source", "about", "exact_replay")
+KEPT = ("live", "image", "name", "source", "about", "exact_replay")
 
 
 class Unrecordable(Exception):
@@ -251,9 +251,9 @@ def decode(told: Any) -> Any:
 
 def _parameter(made: Range | Choice) -> Range | Choice:
     """The parameter; TypeError unless it is made of numbers."""
-    kept = (made.held_out or (), made.beyond or (), made.validation or ())
     own = (made.low, made.high) if isinstance(made, Range) else made.values
-    if wrong := [x for x in (*own, *sum(kept, ())) if type(x) not in (int, float)]:
+    unseen = (made.held_out or (), made.validation or (), made.beyond or ())
+    if wrong := [x for part in (own, *unseen) for x in part if type(x) not in (int, float)]:
         raise TypeError(f"{wrong[0]} is no number")
     return made
 

@@ -31,8 +31,10 @@ def adaptation_curve(result: Evaluation) -> Picture:
     steps = np.arange(result.returns.shape[1])
     axes.plot(steps, result.returns.T, color="0.75", linewidth=0.6, zorder=1)
     low, high = result.ci95.T
-    axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, linewidth=0, zorder=2)
-    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean, 95 % interval", zorder=3)
+    label = f"95 % interval: {result.intervals}"
+    style = {"color": "tab:blue", "alpha": 0.25, "linewidth": 0, "zorder": 2, "label": label}
+    axes.fill_between(steps, low, high, **style)
+    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean", zorder=3)
     if result.oracle is not None:
         axes.axhline(
             result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"

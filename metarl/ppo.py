@@ -1,117 +1,121 @@
 """Stable-Baselines3's PPO as the plain alternative: trained over variants, and adapted to one.
 
-Each call makes a model anew and hands the weights and the optimiser on, since a model of SB3 keeps
+Each call makes a model anew and hands the weights and the optimizer on, since a model of SB3 keeps
 the number of environments, steps and its learning rate for life.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor
 
 from agents.streams import stream
 from envs import Family, sample_tasks
-from metarl.sb3 import to_vec_env
+from metarl.ppo_model import PPOSettings, new_ppo, ppo_env, scale_head, with_weights
 from metarl.statistics import Array
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
-MINIBATCHES = 4  # at most, all of one size
+ROLLOUTS = 400  # of a long training, where the number of environments allows
+FEWEST, MOST = 50, 400  # environments of a long training
+REDRAW = 4  # rollouts on the same variants
 
 
 @dataclass(frozen=True)
-class PPOSettings:
-    """What PPO shares with the agent that it is compared with, and its own step size."""
+class LongTraining:
+    """How many variants and rollouts a training of `env_steps` has."""
 
-    gamma: float
-    gae_lambda: float
-    hidden: tuple[int, ...]
-    lr: float
-    epochs: int = 10
-    seed: int = 0
+    family: Family
+    env_steps: int
 
+    @property
+    def variants(self) -> int:
+        """Side by side, one environment each; few where the budget is small."""
+        episodes = self.env_steps // self.family.horizon  # if all are as long as they can be
+        return max(min(max(episodes // ROLLOUTS, FEWEST), MOST, episodes // 10), 2)
 
-def new_ppo(cfg: PPOSettings, env: Any, n_steps: int, like: PPO | None = None) -> PPO:
-    """A model for `n_steps` steps of each environment before an update of several epochs.
+    @property
+    def chunk(self) -> int:
+        """Environment steps on the same variants."""
+        rollout = self.family.horizon * self.variants
+        return rollout * min(max(self.env_steps // (20 * rollout), 1), REDRAW)
 
-    Args:
-        like: goes on with the weights and the optimiser of this model.
-    """
-    from stable_baselines3 import PPO
+    @property
+    def chunks(self) -> int:
+        """In the whole training, one at least."""
+        return max(round(self.env_steps / self.chunk), 1)
 
-    batch = n_steps * env.num_envs
-    model = PPO(
-        "MlpPolicy",
-        env,
-        learning_rate=cfg.lr,
-        n_steps=n_steps,
-        batch_size=batch // max(d for d in range(1, MINIBATCHES + 1) if batch % d == 0),
-        n_epochs=cfg.epochs,
-        gamma=cfg.gamma,
-        gae_lambda=cfg.gae_lambda,
-        policy_kwargs={"net_arch": list(cfg.hidden), "activation_fn": nn.Tanh},
-        seed=cfg.seed,
-        device="cpu",
-    )
-    if like is not None:
-        # A copy, since torch's optimisers go on with the very moments that they are given.
-        model.set_parameters(copy.deepcopy(like.get_parameters()), device="cpu")  # type: ignore[arg-type]
-    return model
-
-
-def load_ppo(path: Path) -> PPO:
-    """A model that `train_over_variants` made and metarl saved."""
-    from stable_baselines3 import PPO
-
-    return PPO.load(path, device="cpu")
+    def until(self, share: float) -> int:
+        """Chunks after which this share of the training is done, one at least."""
+        return max(round(share * self.chunks), 1)
 
 
 def train_over_variants(
-    cfg: PPOSettings, family: Family, env_steps: int, variants: int = 100, rollouts: int = 4
+    cfg: PPOSettings,
+    family: Family,
+    env_steps: int,
+    keep: Callable[[int, PPO], None] = lambda done, model: None,
+    start: tuple[int, dict[str, Tensor]] | None = None,
+    end: int | None = None,
 ) -> PPO:
-    """One policy for all variants of the training split: domain randomisation.
+    """One policy for all variants of the training split: domain randomization.
 
-    New variants are drawn every `rollouts` rollouts; the step size falls to nothing.
+    New variants are drawn for each chunk of a few rollouts; the step size falls to 0.
     Source: as the baseline to beat, Zhao et al. 2022 (arXiv:2206.03271).
+
+    Args:
+        keep: called with the number of chunks that are done, and the model.
+        start: go on after so many chunks, with the weights and optimizer of then.
+        end: stop after so many chunks; None goes on to the last.
     """
+    plan = LongTraining(family, env_steps)
 
-    def env(i: int) -> Any:
+    def env(i: int) -> VecEnv:
         gen = stream(cfg.seed, "multi-task variants", i)
-        return to_vec_env(family, sample_tasks(family, variants, gen), unit_actions=True)
+        return ppo_env(cfg, family, sample_tasks(family, plan.variants, gen))
 
-    return _train(cfg, env, family.horizon, rollouts, env_steps)
+    done, model = 0, None
+    if start:
+        done, tensors = start
+        model = with_weights(new_ppo(cfg, env(0), family.horizon), tensors, optimizer=True)
+    for i in range(done, end or plan.chunks):
+        model = _learn(cfg, env(i), family.horizon, plan.chunk, i / plan.chunks, i, model)
+        keep(i + 1, model)
+    return model  # type: ignore[return-value]  # there is a chunk at least
 
 
 def train_on_variant(
     cfg: PPOSettings, family: Family, task: Any, episodes: int, env_steps: int
 ) -> float:
     """Mean return over `episodes` on one variant, fields (1, 1), of a policy trained for it."""
-    env = to_vec_env(family, task, episodes, unit_actions=True)
-    model = _train(cfg, lambda i: env, family.horizon, 4, env_steps)
-    return float(np.mean(_play(model, env, episodes)[0]))
-
-
-def _train(
-    cfg: PPOSettings, env: Callable[[int], Any], n_steps: int, rollouts: int, env_steps: int
-) -> PPO:
-    """Learn in `env(0)`, `env(1)`, ... for so many rollouts each, the step size falling to 0."""
-    first = env(0)
-    chunk = n_steps * first.num_envs * rollouts
+    env = ppo_env(cfg, family, task, episodes)
+    chunk = REDRAW * family.horizon * episodes
     times = max(math.ceil(env_steps / chunk), 1)
     model = None
     for i in range(times):
-        now = replace(cfg, lr=cfg.lr * (1 - i / times), seed=cfg.seed + i)
-        model = new_ppo(now, env(i), n_steps, like=model)
-        model.learn(chunk)
-    return model  # type: ignore[return-value]  # times is at least 1
+        model = _learn(cfg, env, family.horizon, chunk, i / times, i, model)
+    return float(np.mean(play(model, env, episodes)[0]))  # type: ignore[arg-type]
+
+
+def _learn(
+    cfg: PPOSettings,
+    env: VecEnv,
+    n_steps: int,
+    env_steps: int,
+    done: float,
+    number: int,
+    like: PPO | None,
+) -> PPO:
+    """A chunk of a long training, of which a share is done."""
+    now = replace(cfg, lr=cfg.lr * (1 - done), seed=cfg.seed + number)
+    return new_ppo(now, env, n_steps, like).learn(env_steps)
 
 
 def adapt_to_variant(
@@ -121,7 +125,8 @@ def adapt_to_variant(
     episodes: int,
     budget: int,
     steps: int,
-    start: PPO | None,
+    start: dict[str, Tensor] | None,
+    head: float = 1.0,
 ) -> tuple[Array, Array]:
     """Return after 0 ... K updates on one variant, and the steps spent by then, (K + 1,) each.
 
@@ -130,15 +135,18 @@ def adapt_to_variant(
 
     Args:
         task: one variant, fields (1, 1).
-        start: the model to begin with; None begins with fresh weights.
+        start: the weights to begin with, with a new optimizer; None begins with fresh weights.
+        head: what `scale_head` multiplies their last layer by, before anything is played.
     """
-    judge = to_vec_env(family, task, episodes, unit_actions=True)
-    judge.seed(cfg.seed)
-    env = to_vec_env(family, task, budget, unit_actions=True)
-    model = new_ppo(cfg, env, family.horizon, like=start)
+    test_env = ppo_env(cfg, family, task, episodes)
+    test_env.seed(cfg.seed)
+    env = ppo_env(cfg, family, task, budget)
+    model = new_ppo(cfg, env, family.horizon)
+    if start is not None:
+        scale_head(with_weights(model, start), head)
     returns, spent = [], [0]
     for k in range(steps + 1):
-        rew, lengths = _play(model, judge, episodes)
+        rew, lengths = play(model, test_env, episodes)
         returns.append(float(np.mean(rew)))
         if k < steps:
             n_steps = max(math.ceil(np.mean(lengths)), 2)
@@ -148,8 +156,8 @@ def adapt_to_variant(
     return np.array(returns), np.array(spent, dtype=np.float64)
 
 
-def _play(model: PPO, env: Any, episodes: int) -> tuple[list[float], list[int]]:
-    """Returns and lengths of whole episodes."""
+def play(model: PPO, env: Any, episodes: int) -> tuple[list[float], list[int]]:
+    """Returns and lengths of whole episodes, with sampled actions."""
     from stable_baselines3.common.evaluation import evaluate_policy
 
     rew, lengths = evaluate_policy(

@@ -17,11 +17,12 @@ from envs import UsageError
 from metarl.charts import FIGURES, comparison, encode
 from metarl.files import check_output, write_atomically
 from metarl.grouping import Runs
+from metarl.statistics import FEW_SEEDS
 
 ALL = (".csv", ".json", ".tex", ".png", ".svg")  # what a stem without an ending gets
 COLUMNS = (
     "algorithm", "seeds", "env_steps_trained", "episodes", "adaptation_env_steps",
-    "return", "return_low", "return_high",
+    "intervals", "return", "return_low", "return_high", "return_by_seed",
     "iqm", "iqm_low", "iqm_high", "gain", "gain_low", "gain_high",
     "improvement", "improvement_low", "improvement_high",
 )  # fmt: skip
@@ -29,10 +30,8 @@ COLUMNS = (
 
 def show(console: Console, record: dict[str, Any]) -> None:
     """A block of lines for each algorithm, a line for each step of adaptation."""
-    title = (
-        f"{record['family']}: {record['tasks']} {record['split']} tasks, "
-        "intervals over seeds and tasks"
-    )
+    title = f"{record['family']}: {record['tasks']} {record['split']} tasks"
+    title += "".join(f"\nintervals{line}" for line in _intervals(record["rows"]))
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("algorithm", overflow="fold")
     for name in ("episodes", "return", "95 % interval", "IQM", "gain"):
@@ -52,14 +51,46 @@ def show(console: Console, record: dict[str, Any]) -> None:
     if record["oracle_mean"] is not None:
         table.add_row("oracle", "", f"{record['oracle_mean']:.2f}")
     console.print(table)
+    _show_seeds(console, rows)
     for row in rows[1:]:
         p, low, high = row["probability_of_improvement"][-1]
         console.print(
             f"{row['algorithm']} gets more than {first} on a task with probability {p:.2f} "
-            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes.",
+            f"[{low:.2f}, {high:.2f}], after {row['episodes'][-1]} episodes."
+            + _single(rows[0], row),
             soft_wrap=True,
             highlight=False,
         )
+
+
+def _intervals(rows: list[dict[str, Any]]) -> list[str]:
+    """What they are of, said once where it holds for all rows."""
+    kinds = list(dict.fromkeys(row["intervals"] for row in rows))
+    if len(kinds) == 1:
+        return [f": {kinds[0]}"]
+    return [
+        f" of {', '.join(row['algorithm'] for row in rows if row['intervals'] == kind)}: {kind}"
+        for kind in kinds
+    ]
+
+
+def _single(*rows: dict[str, Any]) -> str:
+    """Of which rows a comparison knows one run only."""
+    names = [row["algorithm"] for row in rows if len(row["seeds"]) == 1]
+    return f" Of {' and '.join(names)}: this run, over tasks." if names else ""
+
+
+def _show_seeds(console: Console, rows: list[dict[str, Any]]) -> None:
+    """What each run of a row reaches, where these are few."""
+    for row in rows:
+        if 1 < len(row["seeds"]) < FEW_SEEDS:
+            each = zip(row["seeds"], row["return_by_seed"][-1], strict=True)
+            console.print(
+                f"{row['algorithm']} after {row['episodes'][-1]} episodes: "
+                + ", ".join(f"{value:.2f} (seed {seed})" for seed, value in each),
+                soft_wrap=True,
+                highlight=False,
+            )
 
 
 def _seeds(row: dict[str, Any]) -> str:
@@ -99,7 +130,8 @@ def as_csv(record: dict[str, Any]) -> str:
                 [
                     *(row["algorithm"], len(row["seeds"]), row["env_steps_trained"], episodes),
                     row["adaptation_env_steps"][k],
-                    *(row["return_mean"][k], *row["return_ci95"][k]),
+                    *(row["intervals"], row["return_mean"][k], *row["return_ci95"][k]),
+                    ";".join(map(str, row["return_by_seed"][k])),
                     *(row["return_iqm"][k], *row["return_iqm_ci95"][k]),
                     *(row["gain_mean"][k], *row["gain_ci95"][k]),
                     *better[k],
@@ -109,15 +141,19 @@ def as_csv(record: dict[str, Any]) -> str:
 
 
 def as_latex(record: dict[str, Any]) -> str:
-    """Rows of a table: algorithm, seeds, million steps, then a return for each step, P(better)."""
+    """Rows of a table: algorithm, seeds, million steps, a return for each step, P(better)."""
     steps = len(record["rows"][0]["episodes"])
     after = " & ".join(f"return after {k}" for k in range(steps))
     lines = [f"% algorithm & seeds & million environment steps & {after} & P(better) \\\\"]
+    lines[0] += f" 95 % intervals{';'.join(_intervals(record['rows']))}"
     for row in record["rows"]:
         name = row["algorithm"].replace("_", r"\_").replace("%", r"\%")
         cells = [name, str(len(row["seeds"])), f"{row['env_steps_trained'] / 1e6:.3g}"]
-        for mean, (low, high) in zip(row["return_mean"], row["return_ci95"], strict=True):
-            cells.append(f"${mean:.2f}$ {{\\scriptsize $[{low:.2f}, {high:.2f}]$}}")
+        columns = (row[key] for key in ("return_mean", "return_ci95", "return_by_seed"))
+        for mean, (low, high), each in zip(*columns, strict=True):
+            few = 1 < len(each) < FEW_SEEDS
+            seeds = f" ({', '.join(f'{value:.2f}' for value in each)})" if few else ""
+            cells.append(f"${mean:.2f}$ {{\\scriptsize $[{low:.2f}, {high:.2f}]${seeds}}}")
         if row["probability_of_improvement"]:
             p, low, high = row["probability_of_improvement"][-1]
             cells.append(f"${p:.2f}$ {{\\scriptsize $[{low:.2f}, {high:.2f}]$}}")

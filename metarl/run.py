@@ -180,8 +180,7 @@ def train_in(
         KeyboardInterrupt: after saving.
     """
     train, run, state = job.train, job.run, job.state
-    torch.set_num_threads(run.threads)
-    set_matmul(run.matmul)
+    set_up(run)
     if not getattr(job.family, "exact_replay", True):
         say(
             f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
@@ -257,17 +256,32 @@ def _record(tracking: Trackers, job: Loaded, state: TrainState, speed: dict[str,
     tracking.write(state.iteration, state.env_steps, metrics)
 
 
+def evaluate_run(job: Loaded, family: Family | None = None, **asked: Any) -> Evaluation:
+    """The evaluation that training ends with, or one that differs in what is asked for.
+
+    Args:
+        family: to take the tasks from, instead of the run's own.
+        asked: arguments of `evaluate`; None is as if not given.
+    """
+    set_up(job.run)
+    own = {"episodes": job.train.episodes, "steps": job.run.eval_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chunk = job.train.task_chunk
+    family = family or job.family
+    with own_errors_told(family):
+        return evaluate(job.state.agent, family, chunk=chunk, **{**own, **given})
+
+
+def set_up(run: RunConfig) -> None:
+    """Threads and matrix products as in the run, on which the last digits depend."""
+    torch.set_num_threads(run.threads)
+    set_matmul(run.matmul)
+
+
 def conclude(folder: Path, job: Loaded, state: TrainState) -> Evaluation:
     """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
     train, run = job.train, job.run
-    with own_errors_told(job.family):
-        result = evaluate(
-            state.agent,
-            job.family,
-            steps=run.eval_steps,
-            episodes=train.episodes,
-            chunk=train.task_chunk,
-        )
+    result = evaluate_run(dataclasses.replace(job, state=state))
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
     curve, gains = adaptation_curve(result), gain_map(result, job.family)

@@ -102,8 +102,9 @@ def _settings(record: dict[str, Any]) -> Settings:
             + "start a new run."
             + (f" It names code that would be imported: {', '.join(code)}." if code else "")
         )
-    told = {**record["train"], **start}  # before format 5 these were among the settings
-    return Settings(train, run, family, {k: str(told.get(k, "")) for k in FILES}, digest)
+    # Before format 5 these were among the settings.
+    told = {k: str(start.get(k) or record["train"].get(k, "")) for k in FILES}
+    return Settings(train, run, family, told, digest)
 
 
 def _short(error: Exception) -> str:

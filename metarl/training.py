@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -80,6 +81,7 @@ def _train(command: Train) -> int:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)
         with own_errors_told(job.family):
+            _say_how_it_is_read(console, job)
             _say_what_validates(console, job)
         unlike = from_first(lambda: _unlike_its_start(folder, job))
         where = _Where(folder, job.train.iterations, job.reopening, unlike)
@@ -151,6 +153,15 @@ def _say_what_validates(console: Console, job: Loaded) -> None:
             "for validation (--validation NAME=VALUES).",
             soft_wrap=True,
         )
+
+
+def _say_how_it_is_read(console: Console, job: Loaded) -> None:
+    """Of a Gymnasium environment: how its spaces were understood, and what is ignored of it."""
+    for line in getattr(job.family, "notes", ()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if first():
+        for line in getattr(job.family, "warnings", ()):  # also with --quiet
+            print(f"metarl: {line}", file=sys.stderr)
 
 
 def _show_what_is_next(console: Console, folder: Path, job: Loaded) -> None:

@@ -28,8 +28,7 @@ def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:
     Args:
         texts: further ones, that the family was made with.
     """
-    words = (*train.vary, *train.hold_out, *train.extrapolate, *train.set)
-    found = [each for each in words if _may_be_opened(each.partition("=")[2])]
+    found = [each for each in _words(train) if _may_be_opened(each.partition("=")[2])]
     return found + [text for text in texts if _may_be_opened(text)]
 
 
@@ -57,13 +56,19 @@ def check_trust(
 
 def typed(asked: TrainConfig, train: TrainConfig, texts: Iterable[str]) -> bool:
     """Whether the user typed all the names and values himself that a run would import or open."""
-    words = (*asked.vary, *asked.hold_out, *asked.extrapolate, *asked.set)
-    return {*named_code(train), *named_files(train, texts)} <= {*named_code(asked), *words}
+    known = {*named_code(asked), *_words(asked)}
+    return {*named_code(train), *named_files(train, texts)} <= known
 
 
 def flag_for(train: TrainConfig, texts: Iterable[str]) -> str:
     """` --trust` for a command that opens a run of these settings, where it needs that."""
     return " --trust" if named_code(train) or named_files(train, texts) else ""
+
+
+def _words(train: TrainConfig) -> tuple[str, ...]:
+    """All NAME=VALUE that the family is made of."""
+    seen = (*train.vary, *train.hold_out, *train.validation, *train.extrapolate)
+    return (*seen, *train.set)
 
 
 def _may_be_opened(text: str) -> bool:

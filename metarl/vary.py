@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
 from envs.family import parameters
-from envs.knobs import Setter
+from envs.knobs import Setter, keyword_defaults
 from envs.own_code import import_own
 from envs.parameter import Parameter
-from envs.specs import environment_class
+from envs.specs import environment_class, find_spec
 from metarl.config import RunConfig, TrainConfig
 
 HOW = "give NAME=LOW:HIGH, with :log or :int after it if wanted, or NAME=A,B,C"
@@ -37,11 +38,25 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
     if environment := name if is_gymnasium_id(name) else environment_class(name):
         ranges = _unseen(train, ranges)
         functions = {name: _function(name) for name in ranges if ":" in name}
-        family = GymnasiumFamily(environment, ranges, fixed=fixed, functions=functions)
+        fixed = _as_words(environment, train.set, fixed)
+        family = GymnasiumFamily(
+            environment,
+            ranges,
+            fixed=fixed,
+            functions=functions,
+            live=train.live,
+            image=train.image,
+        )
     else:
         family = make_family(train.family)
         if ranges or fixed or train.hold_out or train.validation or train.extrapolate:
             family = _changed(family, train, ranges, fixed)
+        for flag, value in (("--live", " ".join(train.live)), ("--image", train.image)):
+            if value not in ("", "auto"):
+                raise UsageError(
+                    f"{flag} {value}: {train.family} is no Gymnasium id: leave it out, or give the "
+                    "id of an environment."
+                )
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
         family.exact_replay = run.exact_replay
@@ -51,6 +66,18 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
             "leave it out."
         )
     return family  # type: ignore[no-any-return]
+
+
+def _as_words(
+    environment: str | EnvSpec, given: tuple[str, ...], fixed: dict[str, Any]
+) -> dict[str, Any]:
+    """The constants, where `none`, `true` and `false` are words if the default is a word."""
+    defaults = keyword_defaults(find_spec(environment, ())[0])
+    said = dict(_pair("--set", words) for words in given)
+    return {
+        k: said[k] if isinstance(defaults.get(k), str) and isinstance(v, bool | None) else v
+        for k, v in fixed.items()
+    }
 
 
 def is_gymnasium_id(name: str) -> bool:

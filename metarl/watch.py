@@ -15,7 +15,7 @@ from envs import Family, UsageError, can_be_filmed, describe, make_task, sample_
 from metarl.files import check_output, write_atomically
 from metarl.own_errors import own_errors_told
 from metarl.pictures import PAUSE, Picture, after, film, gif, side_by_side
-from metarl.run import open_run
+from metarl.run import open_run, set_up
 from metarl.variant import named_values
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def watch(command: Watch) -> int:
     out = command.out or command.run / "watch.gif"
     _check_out(out)
     job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
+    set_up(job.run)
     family, agent = job.family, job.state.agent
     task = choose_task(command, family, agent.device)
     if not can_be_filmed(family):

@@ -17,7 +17,6 @@ class Counter(gymnasium.Env):
 
     def __init__(self, gain=1.0, folder=None, trouble=None, at=3, scale=1.0, program=False):
         self.gain, self.bonus, self.doubled = gain, 0.5, 1.0
-        self.doubled = 2 * self.bonus
         self.folder, self.trouble, self.at, self.scale = folder, trouble, at, scale
         if program:  # which nobody ends, and whose number is the name of a file
             (Path(folder) / f"pid-{subprocess.Popen(['sleep', '600']).pid}").touch()

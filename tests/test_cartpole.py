@@ -180,7 +180,7 @@ def test_a_policy_that_balances_with_either_action_mapping_stays_below_the_bound
     task = spread(500)
     task = task._replace(inverted=torch.full_like(task.inverted, inverted))
     _, rew, alive = play(FAMILY, task, even)
-    assert alive.sum(0).float().mean() > 195
+    assert alive[-1].float().mean() > 0.98
     assert 0.8 * FAMILY.bound() < rew.sum(0).mean() < FAMILY.bound()
 
 

@@ -102,7 +102,7 @@ def test_training_ends_with_a_table_of_steps_and_the_next_commands(trained):
 
 def test_what_follows_a_run_of_steady_step_sizes_is_to_go_on_with_it(tmp_path):
     folder = tmp_path / "new"
-    code, out, _ = metarl("train cartpole", TINY, "--run", folder)
+    code, out, _ = metarl("train cartpole --no-lr-decay", TINY, "--run", folder)
     assert (code, f"  metarl train --resume {folder} --iterations 4\n" in out) == (0, True)
 
 
@@ -277,7 +277,8 @@ def test_a_family_without_unseen_tasks_says_so(tmp_path, vary, during, final):
     assert final in said
     warned = "none are held out for validation (--validation NAME=VALUES)" in said
     assert warned == ("unseen" not in during)
-    code, out, _ = metarl("evaluate", tmp_path / "run", "--split validation --episodes 2 --tasks 3")
+    words = "--trust --split validation --episodes 2 --tasks 3"
+    code, out, _ = metarl("evaluate", tmp_path / "run", words)
     assert code == 0
     assert during in " ".join(out.split())
 

@@ -16,6 +16,7 @@ from gymnasium.spaces import (
 )
 
 from envs import UsageError
+from envs.contract import Malformed
 from envs.encoding import encode
 
 KEYS, FLAT = Discrete(2), Box(-1.0, 1.0, (3,))
@@ -37,6 +38,14 @@ KEYS, FLAT = Discrete(2), Box(-1.0, 1.0, (3,))
         (Box(0, 255, (4, 84, 84), np.uint8), (4, 84, 84)),
         (Box(0, 255, (4, 84, 80, 3), np.uint8), (12, 84, 80)),
         (Box(0.0, 1.0, (10, 10, 4)), (4, 10, 10)),
+        (Box(0, 255, (10, 10, 7), np.uint8), (7, 10, 10)),
+        (Box(0, 255, (84, 84, 12), np.uint8), (12, 84, 84)),
+        (Box(0, 255, (210, 160, 12), np.uint8), (12, 210, 160)),
+        (Box(0.0, 1.0, (9, 7, 21)), (21, 9, 7)),
+        (Box(0.0, 1.0, (20, 7, 7)), (20, 7, 7)),
+        (Box(0.0, 1.0, (16, 20, 18)), (18, 16, 20)),
+        (Box(0, 255, (4, 10, 10, 7), np.uint8), (28, 10, 10)),
+        (Box(0, 255, (4, 3, 84, 80), np.uint8), (12, 84, 80)),
     ],
 )
 def test_observations_become_flat_or_planes(space, shape):
@@ -51,6 +60,56 @@ def test_observations_become_flat_or_planes(space, shape):
             assert sorted(seen.flatten().tolist()) == sorted(
                 raw.astype(seen.dtype).flatten().tolist()
             )
+
+
+@pytest.mark.parametrize(
+    ("image", "shape", "read"),
+    [
+        ("auto", (6, 8, 7), "an image of 6 channels, 8 x 7, channels last"),
+        ("channels-last", (8, 7, 6), "an image of 6 channels, 8 x 7, channels last"),
+        ("channels-first", (8, 7, 6), "an image of 8 channels, 7 x 6, channels first"),
+        ("vector", (336,), "a vector of 336 numbers"),
+    ],
+)
+def test_where_the_channels_are_is_told_and_can_be_said(image, shape, read):
+    space = Box(0.0, 1.0, (8, 7, 6))
+    code = encode(space, KEYS, image)
+    raw = np.arange(336, dtype=np.float32).reshape(space.shape)
+    want = raw.transpose(2, 0, 1) if "channels last" in read else raw.reshape(shape)
+    np.testing.assert_array_equal(code.observe(raw), want)
+    assert code.about[0] == f"Box{space.shape} read as {read}"
+
+
+def test_what_has_no_channels_cannot_have_them_last():
+    with pytest.raises(UsageError, match=r"--image channels-last: the observation is Box\(3,\)"):
+        encode(FLAT, KEYS, "channels-last")
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "told"),
+    [
+        (Box(0.0, 1.0, (3,)), np.zeros(1), r"shape \(1,\), its space \(3,\)"),
+        (Box(0.0, 1.0, (2, 3)), np.zeros((3, 2)), r"shape \(3, 2\)"),
+        (Box(0.0, 1.0, (3,)), None, r"shape \(\)"),
+        (Box(0.0, 1.0, (2,)), np.array([None, 1.0]), "not numbers"),
+        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 0.5), "values that aren't in its space"),
+        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 256), "values that aren't in its space"),
+        (Discrete(3, start=1), 0, "aren't in its space Discrete"),
+        (Discrete(3), 1.5, "aren't in its space"),
+        (MultiDiscrete([2, 3]), np.array([1, 3]), "aren't in its space"),
+        (MultiBinary(2), np.array([0, 2]), "aren't in its space"),
+        (Dict({"a": FLAT, "b": KEYS}), {"a": np.zeros(3)}, "lacks 'b'"),
+        (Dict({"a": FLAT}), {"a": np.zeros(3), "c": 0}, "has 'c'"),
+        (Dict({"a": FLAT}), {"a": np.zeros(2)}, r"observation\['a'\] has shape"),
+        (Dict({"a": FLAT}), np.zeros(3), "is a Dict of a|its space is a Dict"),
+        (Tuple((KEYS, FLAT)), (0,), "its space is a tuple of 2"),
+        (Tuple((KEYS, FLAT)), (0, np.zeros(4)), r"observation\[1\]"),
+    ],
+)
+def test_an_observation_that_is_not_of_its_space_is_refused(space, obs, told):
+    """Nothing is spread, cut off or left out."""
+    with pytest.raises(Malformed, match=told):
+        encode(space, KEYS).observe(obs)
 
 
 def test_planes_keep_rows_columns_and_the_order_of_colours():

@@ -11,6 +11,7 @@ from agents.policy import MLP
 from agents.rollout import collect
 from envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task, sample_tasks
 from envs import simulate as start
+from envs.mujoco_field import model_field
 
 COUNTER = "gym_worlds:Counter-v0"
 GAIN = {"gain": Range(1.0, 2.0)}
@@ -143,7 +144,8 @@ class TestParameters:
     def test_a_keyword_of_make_comes_before_an_attribute(self, made):
         """`gain` is both; `doubled` is no keyword."""
         family = made(COUNTER, {"gain": Range(1.0, 2.0), "doubled": Range(0.0, 1.0)})
-        assert family._explored["kinds"] == {"gain": "keyword", "doubled": "attribute"}
+        kinds = {k: knob.kind for k, knob in family.agreed.knobs.items()}
+        assert kinds == {"gain": "keyword", "doubled": "attribute"}
 
     def test_a_star_makes_it_relative(self, made):
         family = made("MountainCar-v0", {"gravity*": Range(0.5, 2.0)})
@@ -184,7 +186,8 @@ class TestMujocoFields:
             "dof_damping[foot_joint]": Range(0.5, 2.0),
         }
         family = made("Hopper-v5", vary, fixed={"max_episode_steps": 30})
-        assert set(family._explored["kinds"].values()) == {"keyword", "MuJoCo field"}
+        kinds = {knob.kind for knob in family.agreed.knobs.values()}
+        assert kinds == {"keyword", "MuJoCo field"}
         plain = gymnasium.make("Hopper-v5").unwrapped.model
         values = {"body_mass_torso": 2.0, "geom_friction": 0.5, "dof_damping_foot_joint": 1.5}
         model = family.make_env(gravity_2=-11.0, **values).unwrapped.model
@@ -197,6 +200,28 @@ class TestMujocoFields:
         assert model.dof_damping[plain.joint("foot_joint").dofadr[0]] == 1.5
         added = plain.body_mass[torso]
         assert model.body_subtreemass[0] == pytest.approx(plain.body_subtreemass[0] + added)
+
+    @pytest.mark.parametrize(
+        ("environment", "name", "parts"),
+        [
+            ("Hopper-v5", "gravity", ("3 numbers", "(3,)", "x, y, z", "gravity[2]", "gravity*")),
+            ("Hopper-v5", "geom_friction", ("(5, 3)", "sliding, torsional, rolling", "[floor,0]")),
+            ("Hopper-v5", "geom_friction[floor]", ("3 numbers", "[floor,0]", "[floor]*")),
+            ("Hopper-v5", "body_mass", ("5 numbers", "torso, thigh, leg, foot", "[torso]")),
+            ("Ant-v5", "dof_damping[root]", ("6 numbers", "(14,)", "dof_damping[0]")),
+            ("Hopper-v5", "geom_size[floor,0]", ("geom_rbound", "module:function")),
+            ("Hopper-v5", "actuator_ctrlrange[0,1]", ("action space", "module:function")),
+            ("Hopper-v5", "geom_condim[floor]", ("whole numbers", ":int")),
+        ],
+    )
+    def test_one_value_for_several_numbers_is_refused_with_their_shape_and_names(
+        self, environment, name, parts
+    ):
+        model = gymnasium.make(environment).unwrapped.model
+        with pytest.raises(UsageError) as error:
+            model_field(model, name, relative=False)(1.5)
+        for part in (f"'{name}'", *parts):
+            assert part in str(error.value)
 
     @pytest.mark.parametrize("name", ["body_mass[trunk]", "gravity[7]"])
     def test_a_part_that_is_not_there_is_named(self, made, name):

@@ -136,7 +136,7 @@ def test_a_world_size_that_is_no_number_is_named(tmp_path):
 
 def test_another_number_of_processes_goes_on_and_says_so(undisturbed, tmp_path):
     folder = tmp_path / "new"
-    assert metarl(f"{SMALL} --iterations 4 --processes 2 --run {folder}")[0] == 0
+    assert metarl(f"{SMALL} --no-lr-decay --iterations 4 --processes 2 --run {folder}")[0] == 0
     words = f"--resume {folder} --iterations 6 --processes 1"
     code, out, err = metarl(words.replace("--quiet", ""))
     assert code == 0, err

@@ -90,7 +90,7 @@ def test_many_parameters_alike_are_told_as_one():
 
 def test_make_task_takes_the_usual_value_of_what_is_not_given():
     task = make_task(make_family("cartpole"), length=1.2, inverted=1)
-    want = (9.8, 1.0, 0.1, 1.2, 10.0, 1.0)  # Gymnasium's own
+    want = (9.8, 1.0, 0.1, 1.2, 10.0, 1.0, 0.0)  # Gymnasium's own, the target in the middle
     assert_close(task, type(task)(*(torch.tensor([[x]]) for x in want)))
 
 

@@ -16,12 +16,15 @@ import torch
 from torch.testing import assert_close
 
 from envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
-from envs.liveness import explore
+from envs.bound_env import Recipe, check_limit, close, find_knobs, step_limit
+from envs.liveness import Trial, explore
 from envs.specs import environment_class, find_spec
-from envs.stage import Recipe, Stage, check_limit, close, find_knobs, time_limit
+from envs.stage import Agreed, Stage
 from envs.worker import _answer
 
 PULL = {"pull": Range(-1.0, 1.0)}
+USUAL, ENDS = {"pull": 0.0}, [{"pull": -1.0}, {"pull": 1.0}]
+TRIALS = {"pull": Trial(ENDS, ENDS, [], [], False)}
 
 
 @pytest.fixture
@@ -92,13 +95,13 @@ class TestTimeLimits:
         ],
     )
     def test_the_limit_is_a_number_of_steps_or_unknown(self, name, more, steps):
-        assert time_limit(gymnasium.make(f"{name}-v0", **more)) == steps
+        assert step_limit(gymnasium.make(f"{name}-v0", **more)) == steps
 
     @pytest.mark.parametrize("steps", [None, np.inf, 0, -3, True, "many", np.nan, [], 40.0, 40])
     def test_max_steps_of_any_kind_are_read_or_not(self, steps):
         env = gymnasium.make("Own-v0")
         env.unwrapped.max_steps = steps
-        assert time_limit(env) == (40 if steps in (40, 40.0) else None)
+        assert step_limit(env) == (40 if steps in (40, 40.0) else None)
 
     @pytest.mark.parametrize("steps", [0, -5, 2.5, "many", True, np.inf])
     def test_what_is_no_limit_is_refused(self, steps):
@@ -124,18 +127,16 @@ class TestTimeLimits:
         names = [n for n in gymnasium.registry if n.startswith(("MiniGrid-", "BabyAI-"))]
         assert len(names) > 100
         for name in names[::7]:
-            limit = time_limit(gymnasium.make(find_spec(name, ["level"])[0]))
+            limit = step_limit(gymnasium.make(find_spec(name, ["level"])[0]))
             assert limit is None or limit >= 1
             assert (limit is None) <= name.startswith("BabyAI-")
 
 
 class TestExactReplay:
-    USUAL, TRIALS = {"pull": 0.0}, {"pull": [{"pull": -1.0}, {"pull": 1.0}]}
-
     def test_the_refusal_names_the_switch_and_the_switch_works(self):
         with pytest.raises(UsageError, match="--no-exact-replay"):
-            explore(stage("Noisy"), self.USUAL, self.TRIALS)
-        assert explore(stage("Noisy"), self.USUAL, self.TRIALS, exact=False)["limit"] == 6
+            explore(stage("Noisy"), USUAL, TRIALS)
+        assert explore(stage("Noisy"), USUAL, TRIALS, exact=False)["limit"] == 6
 
     def test_a_worker_lost_within_an_episode_ends_the_rollout(self, family):
         noisy = family("Noisy", exact_replay=False)
@@ -207,7 +208,7 @@ class TestOutput:
         run = tmp_path / "run"
         for command in (
             f"train rough_environments:Chatter-v0 --vary pull=-1:1 {words} --json --run {run}",
-            f"evaluate {run} --tasks 2 --episodes 2 --steps 1 --json -",
+            f"evaluate {run} --trust --tasks 2 --episodes 2 --steps 1 --json -",
         ):
             got = subprocess.run(
                 [sys.executable, "-m", "metarl", *command.split()],
@@ -225,10 +226,10 @@ class TestOutput:
 class TestFailures:
     def test_a_close_that_raises_is_no_failure(self):
         close(gymnasium.make("Fails-v0", where="close"))
-        knobs, *_ = find_knobs(recipe("Fails", where="close"), {"pull": 0.0})
+        knobs = find_knobs(recipe("Fails", where="close"), USUAL)
         assert knobs["pull"].kind == "keyword"
         small = stage("Fails", where="close")
-        explore(small, {"pull": 0.0}, {"pull": [{"pull": -1.0}, {"pull": 1.0}]})
+        explore(small, USUAL, TRIALS)
         for pull in range(9):  # older ones are closed
             small.put_by(small.take({"pull": float(pull)}))
         small.close()
@@ -247,7 +248,9 @@ class TestFailures:
     def test_whatever_is_raised_is_an_answer(self, where, what):
         here = stage("Fails")
         settings = [{"pull": 0.0}]
-        start = ("reset", ([0], settings, [2000], False))
+        form = here.take(USUAL).encoding.form
+        agreed = Agreed(find_knobs(here.recipe, USUAL), form, 6)
+        start = ("reset", ([0], settings, [2000], agreed, False))
         if where != "make":
             assert _answer(here, None, *start)[0] == "done"
             here.playing[0].env.unwrapped.where = where
@@ -274,7 +277,7 @@ def test_values_may_be_lists():
     family = GymnasiumFamily("rough_environments:Line-v0", {"pull": lists})
     assert family.settings({"pull": 1.0}) == {"pull": [3, 4]}
     here = stage("Line")
-    here.knobs, here.encoding, _ = find_knobs(here.recipe, {"pull": [1, 2]})
+    here.knobs = find_knobs(here.recipe, {"pull": [1, 2]})
     first = here.take({"pull": [1, 2]})
     here.put_by(first)
     assert here.take({"pull": [1, 2]}) is first

@@ -212,7 +212,7 @@ def test_weights_are_adapted_to_the_variant_that_is_asked_for(run, tmp_path):
         ("--steps 3", ("--steps: slow weights", "give --variant")),
         ("--variant goal=3", ("no parameter 'goal'", "goal_x in [")),
         ("--variant goal_x=7", ("goal_x=7 is out of bounds",)),
-        ("--out /nowhere/at/all.zip", ("--out /nowhere/at/all.zip: No such file",)),
+        ("--out /nowhere/at/all.zip", ("--out /nowhere/at/all.zip: no folder /nowhere/at",)),
         ("--to onnx", ("onnx",)),
     ],
 )

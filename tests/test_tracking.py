@@ -22,7 +22,7 @@ from metarl.watching import judge
 
 SETTINGS = (
     "point-navigation --iterations 4 --tasks 2 --episodes 2 --hidden 8 --eval-every 2 "
-    "--eval-steps 1 --quiet --threads 1"
+    "--eval-steps 1 --quiet --threads 1 --no-lr-decay"
 )
 
 

@@ -144,8 +144,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):
 
 @pytest.mark.parametrize("family", ["walk", "cartpole"])
 def test_the_host_reads_once_a_trial_and_then_the_metrics(family, monkeypatch):
-    cfg, trials = small(inner_steps=2, tasks=2, episodes=2), []
-    trainer = meta_train(cfg, world(family))
+    played, trials = world(family), []
+    cfg = small(family=played.name, inner_steps=2, tasks=2, episodes=2)
+    trainer = meta_train(cfg, played)
     next(trainer)  # makes the constant tables
     real = trpo.outcome
     monkeypatch.setattr(trpo, "outcome", lambda *a: trials.append(1) or real(*a))

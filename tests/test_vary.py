@@ -101,6 +101,12 @@ def test_constants_of_an_environment():
     assert family.recipe.fixed == {"max_episode_steps": 9, "scale": 0.5, "folder": "x"}
 
 
+def test_words_for_a_keyword_that_is_a_word():
+    """`none` is nothing, but where the environment has a word by default it is one."""
+    family, _ = built("checked_worlds:Gives", ["gain=1:2"], set=["wrong=none", "after=none"])
+    assert family.recipe.fixed == {"wrong": "none", "after": None}
+
+
 def test_names_that_no_tuple_can_have():
     vary = ["gravity[2]=-12:-8", "body_mass[torso]*=0.5:2", "gym_worlds:set_bonus=0:5"]
     family, known = built(COUNTER, vary)
@@ -167,6 +173,10 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "no number")),
         (f"{COUNTER} --vary at=a,b --hold-out at=c", ("at=c", "some of {a, b}")),
         (f"{COUNTER} {GAIN} --set scale", ("--set scale", "NAME=VALUE")),
+        (f"{COUNTER} {GAIN} --live scale", ("--live scale", "give one of gain")),
+        (f"{COUNTER} {GAIN} --image channels-last", ("--image channels-last", "Box(1,)")),
+        ("cartpole --live length", ("--live length", "cartpole is no Gymnasium id")),
+        ("cartpole --image vector", ("--image vector", "cartpole is no Gymnasium id")),
         (f"{COUNTER} {GAIN} --set nothing=1", ("no parameter 'nothing'", "scale")),
         ("cartpole --vary mass=1:2", ("--vary mass", "masspole")),
         ("cartpole --set horizon=ten", ("--set horizon=ten", "give int, such as 200")),
@@ -185,7 +195,7 @@ def test_a_run_goes_on_with_its_own_variants_and_ends_as_if_never_stopped(tmp_pa
     words = f"train {COUNTER} {GAIN} --hold-out gain=1.5:1.7 --workers 1 --quiet {TINY}"
     assert metarl(words, "--iterations 2 --run", tmp_path / "whole")[0] == 0
     assert metarl(words, "--iterations 1 --run", tmp_path / "parts")[0] == 0
-    code, _, err = metarl("train --quiet --resume", tmp_path / "parts", "--iterations 2")
+    code, _, err = metarl("train --quiet --trust --resume", tmp_path / "parts", "--iterations 2")
     assert (code, err) == (0, "")
     last = "checkpoints/step-000002.safetensors"
     assert files(tmp_path / "whole")[last] == files(tmp_path / "parts")[last]
@@ -204,11 +214,16 @@ def test_an_environment_that_raises_leaves_the_last_good_state(tmp_path):
     run = tmp_path / "run"
     assert metarl(words, "--iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
-    parts = ("Counter-v0: step 2 of episode", "gain=1.", "no such thing", "last good state")
-    refused("train --quiet --resume", run, "--iterations 5", code=1, parts=parts)
+    parts = (
+        "Counter-v0: step 2 of episode",
+        "gain=1.",
+        "no such thing",
+        "Iteration 1 of 5 is saved",
+    )
+    refused("train --quiet --trust --resume", run, "--iterations 5", code=1, parts=parts)
     assert (run / "checkpoints" / "step-000001.json").exists()
     (tmp_path / "go").unlink()
-    assert metarl("train --quiet --resume", run, "--iterations 2")[0] == 0
+    assert metarl("train --quiet --trust --resume", run, "--iterations 2")[0] == 0
 
 
 def test_success_of_an_environment_is_reported(tmp_path):
@@ -229,8 +244,8 @@ def test_a_step_that_hangs_ends_the_run_with_its_state_saved(tmp_path):
     run = tmp_path / "run"
     assert metarl(words, "--step-timeout 1 --workers 1 --iterations 1 --run", run)[0] == 0
     (tmp_path / "go").touch()
-    parts = ("took longer than 1 s", "step 2 of episode", "seed ", "last good state")
-    refused("train --quiet --resume", run, "--iterations 2", code=1, parts=parts)
+    parts = ("took longer than 1 s", "step 2 of episode", "seed ", "Iteration 1 of 2 is saved")
+    refused("train --quiet --trust --resume", run, "--iterations 2", code=1, parts=parts)
 
 
 def test_episodes_that_diverge_are_counted_and_told(tmp_path):

@@ -38,8 +38,8 @@ def world(name):
 
 def small(inner_steps=1, **more):
     rule = {"max_kl": 0.01, "curvature_share": 1.0, "multi_step": False}
-    more = {**SMALL, **rule, "inner_steps": inner_steps, **more}
-    return preset("point-navigation", "maml-trpo", **more)
+    more = {"family": "point-navigation", **SMALL, **rule, "inner_steps": inner_steps, **more}
+    return preset(algo="maml-trpo", **more)
 
 
 def problem(cfg, family="walk"):
