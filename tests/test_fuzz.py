@@ -4,7 +4,7 @@ import pytest
 from fuzz import Ended, commands, damage
 
 
-@pytest.mark.parametrize(("kind", "count"), [(commands, 12), (damage, 12)])
+@pytest.mark.parametrize(("kind", "count"), [(commands, 8), (damage, 12)])
 def test_no_command_line_and_no_damage_ends_in_a_traceback(kind, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # which `commands` changes
     codes, findings = kind(count, "suite", tmp_path)
