@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -95,6 +96,8 @@ def collect_by(
         gen: on the tasks' device; None draws from torch's own stream.
         programs: compile steps of a tensor family, for an actor without a state of its own.
     """
+    if not hasattr(family, "simulate") and task[0].device.type == "cpu":
+        _check_whole(family, len(task[0]), episodes)
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
     dist = actor(obs, None)
@@ -139,6 +142,29 @@ def _draw(
             yield dist.noise(min(size, horizon - done), gen=gen)
     else:
         yield from dist.noise(horizon, gen=gen).split(STEPS if programs else horizon)
+
+
+def bytes_of_step(family: Family) -> int:
+    """Bytes of one step of one episode in a `Rollout` of a tensor family."""
+    obs, acts = math.prod(family.observation_space.shape or ()), family.action_space
+    act = 4 * math.prod(acts.shape or ()) if isinstance(acts, Box) else 8
+    heads = math.prod(acts.shape or ()) if isinstance(acts, Box) else int(getattr(acts, "n", 1))
+    return 4 * (obs + heads + 3) + act  # and logp, rew, alive
+
+
+def _check_whole(family: Family, n: int, episodes: int) -> None:
+    """Raise RunError if a rollout that is as long as the horizon would not fit into memory.
+
+    Each step is there twice, as it is put together, and so is the noise that was drawn for it.
+    """
+    each = 2 * (bytes_of_step(family) + 4 * int(family.step_noise))
+    wanted, free = n * episodes * family.horizon * each, free_memory()
+    if wanted > free:
+        raise RunError(
+            f"{family.name}: {n} tasks x {episodes} episodes of {family.horizon} steps take "
+            f"{in_bytes(wanted)} of memory, and {in_bytes(free)} are free: give fewer --episodes "
+            "or --tasks, or train with a smaller --task-chunk."
+        )
 
 
 def _check_room(family: Family, parts: list[list[Tensor]], more: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 from envs.tables import table
 
@@ -88,8 +88,19 @@ class Acrobot:
     max_speed_2: ClassVar[float] = 9 * math.pi  # rad/s
 
     def __post_init__(self) -> None:
-        if not 0 <= self.torque_noise < math.inf:
-            raise UsageError(f"Acrobot(torque_noise={self.torque_noise}): give a finite N m >= 0.")
+        check_constants(
+            self,
+            length_1=(1e-6, 1e6),
+            mass_1=(1e-6, 1e6),
+            mass_2=(1e-6, 1e6),
+            com_1=(1e-6, 1e6),
+            com_2=(1e-6, 1e6),
+            torque=(0, 1e6),
+            keys=(0, len(PUSHES) - 1),
+            torque_noise=(0, 1e6),
+            lookahead=(1, 1000),
+            horizon=HORIZON,
+        )
 
     @property
     def step_noise(self) -> int:

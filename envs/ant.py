@@ -74,6 +74,7 @@ class AntDir(Ant):
 
     direction: Choice = Choice((1.0, -1.0))
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"direction": (-1, 1)}
     name: ClassVar[str] = "ant-dir"
     source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium Ant-v5"
     task_type: ClassVar[type] = Direction
@@ -95,6 +96,7 @@ class AntDir2D(Ant):
 
     angle: Range = Range(-math.pi, math.pi, "rad")
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"angle": (-100, 100)}
     name: ClassVar[str] = "ant-dir-2d"
     source: ClassVar[str] = "PEARL (arXiv:1903.08254), Gymnasium Ant-v5"
     task_type: ClassVar[type] = Angle
@@ -118,6 +120,7 @@ class AntVel(Ant):
 
     velocity: Range = Range(0.0, 3.0, "m/s", beyond=(0.0, 4.0))
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"velocity": (-100, 100)}
     name: ClassVar[str] = "ant-vel"
     source: ClassVar[str] = "MAML (arXiv:1703.03400), Gymnasium Ant-v5"
     task_type: ClassVar[type] = Velocity
@@ -144,6 +147,10 @@ class AntGoal(Ant):
     goal_x: Range = Range(-3.0, 3.0, "m", beyond=(-4.0, 4.0))
     goal_y: Range = Range(-3.0, 3.0, "m", beyond=(-4.0, 4.0))
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "goal_x": (-1e3, 1e3),
+        "goal_y": (-1e3, 1e3),
+    }
     name: ClassVar[str] = "ant-goal"
     source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium Ant-v5"
     task_type: ClassVar[type] = Goal

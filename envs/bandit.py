@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
-from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Parameter, Range
 
 PITCH = 84  # pixels from machine to machine in pictures
@@ -53,11 +53,7 @@ class Bandit:
     step_noise: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.arms < 2 or self.horizon < 1:
-            raise UsageError(
-                f"Bandit(arms={self.arms}, horizon={self.horizon}): give 2 arms or more and 1 pull "
-                "or more."
-            )
+        check_constants(self, arms=(2, 1000), horizon=HORIZON)
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 from envs.tables import table
 
@@ -94,8 +95,19 @@ class Breakout:
     step_noise: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.size < 6:
-            raise UsageError(f"Breakout(size={self.size}): too small for bricks; give 6 or more.")
+        check_constants(
+            self,
+            speed=(1e-3, 2),
+            wind=(-1e3, 1e3),
+            width=(0.1, 1e3),
+            inverted=(0, 1),
+            layout=(0, len(LAYOUTS) - 1),
+            size=(6, 64),
+            paddle_speed=(1e-6, 1e3),
+            draught=(0, 1e3),
+            english=(0, 10),
+            horizon=HORIZON,
+        )
         if self.speed.bounds[0] <= 0 or self.speed.bounds[1] >= 2:
             raise UsageError(
                 f"Breakout(speed={self.speed}): a ball must not jump over a brick; "

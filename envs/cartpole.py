@@ -11,6 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 
 
@@ -78,6 +79,20 @@ class CartPole:
     dt: ClassVar[float] = 0.02  # s per step
     x_max: ClassVar[float] = 2.4  # m
     theta_max: ClassVar[float] = 12 * 2 * math.pi / 360  # rad
+
+    def __post_init__(self) -> None:
+        check_constants(
+            self,
+            gravity=(0, 1e3),
+            masscart=(1e-6, 1e6),
+            masspole=(1e-6, 1e6),
+            length=(1e-6, 1e6),
+            force_mag=(0, 1e6),
+            inverted=(0, 1),
+            target=(-2.4, 2.4),
+            width=(1e-3, 1e3),
+            horizon=HORIZON,
+        )
 
     @property
     def observation_space(self) -> Box:

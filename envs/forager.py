@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice
 from envs.split import Split
 from envs.tables import table
@@ -80,6 +81,18 @@ class Forager:
     step_noise: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        check_constants(
+            self,
+            berry=(-1, 1),
+            mushroom=(-1, 1),
+            pebble=(-1, 1),
+            keys=(0, len(KEYMAPS) - 1),
+            size=(3, 32),
+            view=(1, 31),
+            count=(1, 1000),
+            lookahead=(1, 6),
+            horizon=HORIZON,
+        )
         if self.view % 2 == 0 or self.view > self.size or 3 * self.count >= self.size**2:
             raise UsageError(
                 f"Forager(size={self.size}, view={self.view}, count={self.count}): give an odd "

@@ -46,6 +46,7 @@ class HalfCheetahDir(HalfCheetah):
     direction: Choice = Choice((1.0, -1.0))
     horizon: int = 100
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"direction": (-1, 1)}
     name: ClassVar[str] = "half-cheetah-dir"
     source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Direction
@@ -71,6 +72,7 @@ class HalfCheetahVel(HalfCheetah):
     velocity: Range = Range(0.0, 3.0, "m/s", beyond=(0.0, 4.0))
     horizon: int = 100
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"velocity": (-100, 100)}
     name: ClassVar[str] = "half-cheetah-vel"
     source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Velocity

@@ -51,6 +51,7 @@ class HalfCheetahMass(HalfCheetahBody):
 
     scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-mass"
     source: ClassVar[str] = "after arXiv:2005.06800, Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Scale
@@ -73,6 +74,7 @@ class HalfCheetahFriction(HalfCheetahBody):
 
     scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-friction"
     source: ClassVar[str] = "after arXiv:1810.12282, Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Scale
@@ -94,6 +96,7 @@ class HalfCheetahDamping(HalfCheetahBody):
 
     scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-damping"
     source: ClassVar[str] = "after arXiv:2005.06800, Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Scale
@@ -115,6 +118,7 @@ class HalfCheetahGravity(HalfCheetahBody):
 
     gravity: Range = Range(4.905, 14.715, "m/s^2", beyond=(2.0, 20.0))
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"gravity": (0, 1e3)}
     name: ClassVar[str] = "half-cheetah-gravity"
     source: ClassVar[str] = "after arXiv:1708.04352, Gymnasium HalfCheetah-v5"
     task_type: ClassVar[type] = Gravity

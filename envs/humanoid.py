@@ -40,6 +40,7 @@ class HumanoidDir(Locomotion):
 
     angle: Range = Range(-math.pi, math.pi, "rad")
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"angle": (-100, 100)}
     name: ClassVar[str] = "humanoid-dir"
     source: ClassVar[str] = "ProMP (arXiv:1810.06784), Gymnasium Humanoid-v5"
     task_type: ClassVar[type] = Angle

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from envs.family import make_task, task_values
+from envs.limits import HORIZON, check_constants
 from envs.mujoco_batch import (
     Body,
     MujocoSimulator,
@@ -56,9 +57,11 @@ class Locomotion:
     source: ClassVar[str]
     task_type: ClassVar[type]
     body: ClassVar[Body]
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}  # of what varies, see check_constants
     settings: ClassVar[dict[str, Any]] = {}  # of Gymnasium's environment, for the same world
 
     def __post_init__(self) -> None:
+        check_constants(self, horizon=HORIZON, threads=(0, 1024), **self.limits)
         need(self.name, "mujoco", "mujoco")
 
     @property

@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice
 from envs.tables import table
 
@@ -79,12 +80,19 @@ class Maze:
     step_noise: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
+        check_constants(
+            self,
+            layout=(0, 999),
+            goal=(0, 255),
+            reach=(0, 16),
+            size=(2, 16),
+            loops=(0, 1),
+            cost=(0, 1e6),
+            hint=(0, 1e6),
+            start=(-1, 255),
+            horizon=HORIZON,
+        )
         cells = self.size**2
-        if self.size < 2 or not (0 <= self.loops <= 1 and self.reach >= 0):
-            raise UsageError(
-                f"Maze(size={self.size}, loops={self.loops}, reach={self.reach}): give size >= 2, "
-                "loops in [0, 1] and reach >= 0."
-            )
         for what, cell in (("goal", max(self.goal.values)), ("start", max(self.start, 0))):
             if not 0 <= cell < cells:
                 raise UsageError(

@@ -11,6 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 
 
@@ -70,6 +71,17 @@ class MountainCar:
     max_speed: ClassVar[float] = 0.07  # per step
     goal: ClassVar[float] = 0.5
     climb_reward: ClassVar[float] = 100.0  # for the energy from valley to goal, where shaped
+
+    def __post_init__(self) -> None:
+        check_constants(
+            self,
+            gravity=(1e-6, 1),
+            force=(0, 1),
+            inverted=(0, 1),
+            speed_unit=(1e-6, 1e6),
+            lookahead=(1, 1000),
+            horizon=HORIZON,
+        )
 
     @property
     def observation_space(self) -> Box:

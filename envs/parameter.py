@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.precision import fits_float32
 from envs.split import Split
 
 
@@ -46,6 +47,8 @@ class Range:
         outer = self.bounds
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise UsageError(f"{shown}: give finite low <= high.")
+        for x in (self.low, self.high, *outer):
+            _check_float32(shown, x)
         if not (outer[0] <= self.low and self.high <= outer[1]):
             raise UsageError(f"{shown} beyond={outer}: make it contain {self}.")
         if self.beyond == (self.low, self.high):
@@ -169,6 +172,8 @@ class Choice:
     def __post_init__(self) -> None:
         if not self.values:
             raise UsageError("Choice(()): give at least one value.")
+        for x in self.values + self.beyond:
+            _check_float32("Choice", x)
         for name, kept in (("held_out", self.held_out), ("validation", self.validation)):
             for value in kept:
                 if value not in self.values:
@@ -225,6 +230,14 @@ class Choice:
         if len(shown) > 8:
             shown = [*shown[:3], "...", shown[-1]]
         return "{" + ", ".join(shown) + "}"
+
+
+def _check_float32(shown: str, x: float) -> None:
+    if not fits_float32(x):
+        raise UsageError(
+            f"{shown}: {x:g} is infinite or 0 in float32, in which tasks are computed: give other "
+            "numbers, or another unit."
+        )
 
 
 Parameter = Range | Choice

@@ -11,6 +11,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 
 
@@ -64,6 +65,11 @@ class Pendulum:
     dt: ClassVar[float] = 0.05  # s per step
     max_torque: ClassVar[float] = 2.0  # N m
     max_speed: ClassVar[float] = 8.0  # rad/s
+
+    def __post_init__(self) -> None:
+        check_constants(
+            self, g=(0, 1e3), m=(1e-6, 1e6), l=(1e-6, 1e6), inverted=(0, 1), horizon=HORIZON
+        )
 
     @property
     def observation_space(self) -> Box:

@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Range
 
 
@@ -51,6 +52,9 @@ class PointNavigation:
     step_noise: ClassVar[int] = 0
     speed_max: ClassVar[float] = 0.1  # m/step
     reach: ClassVar[float] = 0.01  # m, in each coordinate
+
+    def __post_init__(self) -> None:
+        check_constants(self, goal_x=(-1e3, 1e3), goal_y=(-1e3, 1e3), horizon=HORIZON)
 
     @property
     def observation_space(self) -> Box:

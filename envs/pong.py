@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 
 
@@ -87,6 +88,19 @@ class Pong:
     step_noise: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        check_constants(
+            self,
+            skill=(0, 1),
+            weak=(-1, 1),
+            spin=(-1e3, 1e3),
+            paddle=(1e-3, 1),
+            inverted=(0, 1),
+            cross=(1, 1000),
+            speed=(1e-6, 1),
+            kick=(0, 1),
+            curve=(0, 1),
+            horizon=HORIZON,
+        )
         if self.cross < 1 or self._fastest >= 1:
             raise UsageError(
                 f"Pong(cross={self.cross}, kick={self.kick}, curve={self.curve}): the ball could "

@@ -39,6 +39,10 @@ class RandParams(Locomotion):
     friction: Range = Range(1.5**-3, 1.5**3, log=True)
     damping: Range = Range(1.3**-3, 1.3**3, log=True)
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = dict.fromkeys(
+        ("mass", "inertia", "friction", "damping"), (1e-3, 1e3)
+    )
+
     @property
     def parameters(self) -> dict[str, Range]:
         """A multiplier for each element."""

@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Range
 
 if TYPE_CHECKING:
@@ -77,11 +77,17 @@ class Recommender:
     source: ClassVar[str] = "contextual bandit of Li et al. 2010 (arXiv:1003.0146), logistic user"
 
     def __post_init__(self) -> None:
-        if self.choices < 2 or self.horizon < 1:
-            raise UsageError(
-                f"Recommender(choices={self.choices}, horizon={self.horizon}): give 2 choices or "
-                "more and 1 step or more."
-            )
+        check_constants(
+            self,
+            fast=(-1e3, 1e3),
+            funny=(-1e3, 1e3),
+            long=(-1e3, 1e3),
+            new=(-1e3, 1e3),
+            variety=(-1e3, 1e3),
+            choices=(2, 1000),
+            keenness=(0, 1e3),
+            horizon=HORIZON,
+        )
 
     @property
     def reset_noise(self) -> int:

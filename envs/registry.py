@@ -115,13 +115,13 @@ def _own_family(name: str, module: str, cls: str) -> Family:
         )
     try:
         made: Family = getattr(found, cls)()
+        needs = FAMILY_NEEDS if hasattr(made, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
+        missing = [need for need in needs if not hasattr(made, need)]
     except (Exception, SystemExit) as error:
         raise UsageError(
             f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
             "give module:Class of a family whose fields all have defaults."
         ) from error
-    needs = FAMILY_NEEDS if hasattr(made, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
-    missing = [need for need in needs if not hasattr(made, need)]
     if missing:
         raise UsageError(
             f"family '{name}' lacks {', '.join(missing)}: see the example of a family in README."

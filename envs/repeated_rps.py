@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 
 HABITS = (0.0, 1.0, 2.0)  # stay; go up, to what beats its last move; go down, to what that beats
@@ -69,6 +70,18 @@ class RepeatedRPS:
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 0
     step_noise: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_constants(
+            self,
+            tie_habit=(0, 2),
+            win_habit=(0, 2),
+            loss_habit=(0, 2),
+            tie_strength=(0, 1),
+            win_strength=(0, 1),
+            loss_strength=(0, 1),
+            horizon=HORIZON,
+        )
 
     @property
     def observation_space(self) -> MultiBinary:

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Choice, Range
 from envs.snake_board import BORN, MOVES, board_tables
 
@@ -76,6 +77,18 @@ class Snake:
     step_noise: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        check_constants(
+            self,
+            apple=(-1e6, 1e6),
+            berry=(-1e6, 1e6),
+            plum=(-1e6, 1e6),
+            size=(4, 31),
+            wrap=(0, 1),
+            plane=(5, 31),
+            count=(1, 1000),
+            longest=(BORN, 1000),
+            horizon=HORIZON,
+        )
         small, large = min(self._sizes), max(self._sizes)
         if self.plane % 2 == 0 or not 4 <= small <= large <= self.plane:
             raise UsageError(

@@ -15,6 +15,7 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
 from envs.errors import UsageError
+from envs.limits import HORIZON, check_constants
 from envs.parameter import Parameter, Range
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 HUES = ((231, 111, 81), (42, 157, 143), (233, 180, 70), (106, 76, 147), (69, 123, 200))  # actions
+MOST = 20_000  # parameters
 LEAST = 1e-6  # quantiles are kept this far from 0 and 1, where rewards would be infinite
 
 
@@ -67,10 +69,11 @@ class TabularMDP:
     step_noise: ClassVar[int] = 2  # next state, reward
 
     def __post_init__(self) -> None:
-        if min(self.states, self.actions) < 2 or self.horizon < 1:
+        check_constants(self, states=(2, 100), actions=(2, 100), horizon=HORIZON)
+        if (count := self.states * self.actions * (self.states + 1)) > MOST:
             raise UsageError(
-                f"TabularMDP(states={self.states}, actions={self.actions}, horizon={self.horizon})"
-                ": give 2 or more states and actions, and 1 step or more."
+                f"{self.name}: {self.states} states x {self.actions} actions have {count} "
+                f"parameters: give fewer, at most {MOST} parameters."
             )
 
     @property

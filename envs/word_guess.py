@@ -13,7 +13,7 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 
-from envs.errors import UsageError
+from envs.limits import check_constants
 from envs.parameter import Choice
 from envs.split import Split
 from envs.tables import table
@@ -77,11 +77,13 @@ class WordGuess:
     step_noise: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.size <= 100 and self.misses >= 1):
-            raise UsageError(
-                f"WordGuess(size={self.size}, misses={self.misses}): "
-                "give a size in [1, 100] and at least one miss."
-            )
+        check_constants(
+            self,
+            vowels=(0, len(VOWELS) - 1),
+            consonants=(0, len(CONSONANTS) - 1),
+            size=(1, 100),
+            misses=(1, 1000),
+        )
 
     @property
     def horizon(self) -> int:

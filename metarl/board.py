@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untype
     SummaryMetadata,
 )
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
+from tensorboard.summary.writer.event_file_writer import (  # type: ignore[import-untyped]
+    _AsyncWriterThread,
+)
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -30,6 +34,7 @@ class TensorBoardTracker:
     """Scalars and histograms over environment steps; pictures, settings and a layout."""
 
     def __init__(self, folder: Path, env_steps: int) -> None:
+        threading.excepthook = _raised_elsewhere
         # What a killed run wrote after the checkpoint is not shown.
         self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1, flush_secs=10)
         self._folder = folder
@@ -109,6 +114,12 @@ class TensorBoardTracker:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _raised_elsewhere(error: threading.ExceptHookArgs) -> None:
+    """Leave out the traceback of an error that TensorBoard's thread hands on to the next call."""
+    if not (isinstance(error.thread, _AsyncWriterThread) and isinstance(error.exc_value, OSError)):
+        threading.__excepthook__(error)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from tyro.conf import arg
 
 from envs import UsageError
+from envs.precision import FLOAT32_MAX, FLOAT32_TINY, INT64_MAX, fits_float32
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Within:
     def __str__(self) -> str:
         return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f">= {self.low:g}"
 
+    def holds(self, n: float) -> bool:
+        """Whether a number lies inside; never infinity, which an open end leaves out too."""
+        return self.low <= n <= self.high and abs(n) < math.inf
+
 
 def check(settings: Any) -> None:
     """Raise UsageError that names the flag, the value and what is allowed."""
@@ -51,12 +55,29 @@ def check(settings: Any) -> None:
                 raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(names)}.")
         for bound in (e for e in extras if isinstance(e, Within)):
             for n in value if isinstance(value, tuple) else (value,):
-                if isinstance(n, int | float) and not bound.low <= n <= min(bound.high, _MAX):
-                    raise UsageError(f"{flag} {n}: out of range; give a value {bound}.")
+                if isinstance(n, int | float) and not bound.holds(n):
+                    raise UsageError(f"{flag} {_short(n)}: out of range; give a value {bound}.")
         _check_kind(flag, value, kind)
+        for n in value if isinstance(value, tuple) else (value,):
+            _check_type(flag, n, real=kind is float)
 
 
-_MAX = sys.float_info.max  # an open end still leaves out infinity
+def _check_type(flag: str, n: Any, real: bool) -> None:
+    """Raise UsageError unless a number fits the type that it is computed in."""
+    if real and not fits_float32(n):
+        raise UsageError(
+            f"{flag} {_short(n)}: not a number in float32, in which it is computed; give 0, or one "
+            f"from {FLOAT32_TINY:.3g} to {FLOAT32_MAX:.3g}."
+        )
+    if type(n) is int and abs(n) > INT64_MAX:
+        raise UsageError(
+            f"{flag} {_short(n)}: more than an integer of 64 bits holds; give at most {INT64_MAX}."
+        )
+
+
+def _short(n: float) -> str:
+    """A number as a person reads it; Python writes no integer of more than 4300 digits."""
+    return str(n) if isinstance(n, float) or abs(n) < 10**30 else f"of {n.bit_length()} bits"
 
 
 def _check_kind(flag: str, value: Any, kind: Any) -> None:

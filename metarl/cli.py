@@ -135,7 +135,10 @@ def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
     except SystemExit as stop:
         if stop.code == 0:
             raise
-        inside = [line for line in shown.getvalue().splitlines() if not re.match("[╭╰]", line)]
+        lines = shown.getvalue().splitlines()
+        if lines and not lines[0].startswith("╭"):  # where no box can be shown: a title, a rule
+            lines = lines[2:]
+        inside = [line for line in lines if not re.match("[╭╰]|  *-{5,} *$", line)]
         text = " ".join(re.sub("[─│]+", " ", " ".join(inside)).split())
         raise UsageError(re.sub("^Error parsing [A-Z][a-z]+: ", "", text)) from stop
 

@@ -99,6 +99,8 @@ def check_output(flag: str, path: Path | None) -> None:
 def _unwritable(path: Path) -> str:
     """Why no file can be written there, and what to give; empty where one can."""
     parent = path.parent
+    if "\0" in str(path):
+        return "a name can't hold a zero byte; give another"
     if path.is_dir():
         return "it is a folder; give a file in it"
     if not parent.is_dir():

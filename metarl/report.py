@@ -175,17 +175,19 @@ def files(out: tuple[Path, ...]) -> list[Path]:
     return [
         path
         for given in out
-        for path in ([given] if given.suffix else [given.with_suffix(end) for end in ALL])
+        for path in (
+            [given.with_suffix(end) for end in ALL] if given.name and not given.suffix else [given]
+        )
     ]
 
 
 def check_outputs(out: tuple[Path, ...]) -> None:
     """Raise UsageError before anything is computed for a file that can't be written."""
     for path in files(out):
+        check_output("--out", path)
         if path.suffix not in (*TEXTS, *FIGURES):
             known = ", ".join((*TEXTS, *FIGURES))
             raise UsageError(f"--out {path}: unknown ending {path.suffix}; give one of {known}.")
-        check_output("--out", path)
 
 
 def write(out: tuple[Path, ...], record: dict[str, Any], runs: Runs) -> list[Path]:

@@ -35,6 +35,7 @@ from metarl.own_errors import each_told, own_errors_told
 from metarl.pictures import adaptation_curve, before_and_after, gif, png
 from metarl.programs import can_compile, check_compile, worth_compiling
 from metarl.ranks import first, first_alone, wait_for_first
+from metarl.room import check_room
 from metarl.run_folder import FolderInUse, FolderTaken, HeldFolder, hold, new_folder
 from metarl.settings_file import read_config as read_config  # for other modules
 from metarl.settings_file import read_settings, write_config
@@ -74,10 +75,13 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     check_compile(train, run)
     given = family is not None
     family = family or build_family(train, run)
-    check_belongs(train, family)
-    record = family_record(train, run, family, given)
     device = choose_device(run.device)
-    state = first_state(train, family, device)
+    with own_errors_told(family):
+        check_belongs(train, family)
+        record = family_record(train, run, family, given)
+        if device.type == "cpu":
+            check_room(train, family, run.processes)
+        state = first_state(train, family, device)
     run = dataclasses.replace(run, threads=run.threads or torch.get_num_threads())
     try:
         with new_folder(folder):
@@ -127,16 +131,18 @@ def open_run(
     if where.is_symlink():
         raise UsageError(f"{where} is a symbolic link: put the folder itself in its place.")
     chosen = choose_device(device or found.run.device)
-    if begin and not checkpoints(where):
-        if any(found.started_from.values()):
-            raise UsageError(
-                f"{folder} was stopped before its first checkpoint, and began with a model that "
-                "no folder may name: start it once more, with --init-from and another --run."
-            )
-        state = first_state(found.train, family, chosen)
-    else:
-        blank = TrainState(new_agent(found.train, family, chosen))
-        state = load_checkpoint(where, found.train, family, blank, found.digest)
+    starts = begin and not checkpoints(where)
+    if starts and any(found.started_from.values()):
+        raise UsageError(
+            f"{folder} was stopped before its first checkpoint, and began with a model that "
+            "no folder may name: start it once more, with --init-from and another --run."
+        )
+    with own_errors_told(family):
+        make = first_state if starts else new_agent
+        made: Any = make(found.train, family, chosen)
+    state = made
+    if not starts:
+        state = load_checkpoint(where, found.train, family, TrainState(made), found.digest)
     started = found.family, found.started_from, found.digest
     return Loaded(found.train, found.run, family, state, *started)
 

@@ -32,6 +32,7 @@ from metarl.launch import (
 )
 from metarl.machine import choose_device, cores
 from metarl.meta_training import why_skipped
+from metarl.own_errors import own_errors_told
 from metarl.ranks import first, from_first, ours, together
 from metarl.run import Loaded, Watch, conclude, open_run, read_config, start, train_in
 from metarl.run_folder import FolderTaken, hold, numbered, where_is
@@ -79,8 +80,9 @@ def _train(command: Train) -> int:
     with ExitStack() as held:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)
-        _say_how_it_is_read(console, job)
-        _say_what_validates(console, job)
+        with own_errors_told(job.family):
+            _say_how_it_is_read(console, job)
+            _say_what_validates(console, job)
         unlike = from_first(lambda: _unlike_its_start(folder, job))
         where = _Where(folder, job.train.iterations, job.reopening, unlike)
         try:

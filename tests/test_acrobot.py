@@ -187,7 +187,9 @@ def test_episodes_start_as_gymnasiums():
 
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
 def test_impossible_noise_is_a_users_error(noise):
-    with pytest.raises(UsageError, match=r"torque_noise=.*>= 0"):
+    with pytest.raises(
+        UsageError, match=r"torque_noise=.* is out of bounds: give a value in \[0, "
+    ):
         Acrobot(torque_noise=noise)
 
 

@@ -217,8 +217,8 @@ def test_gridnavi_is_that_of_varibad():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"size": 1}, "size >= 2"),
-        ({"loops": 1.5}, "loops in"),
+        ({"size": 1}, "size=1 is out of bounds"),
+        ({"loops": 1.5}, "loops=1.5 is out of bounds"),
         ({"size": 4}, "goal 24 is no cell"),
         ({"start": 25}, "start 25 is no cell"),
     ],

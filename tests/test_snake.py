@@ -245,7 +245,7 @@ def test_who_believes_something_false_does_worse(hidden, lost):
         ({"plane": 8}, "odd plane"),
         ({"size": Choice((5.0, 8.0))}, "sizes from 4 to plane"),
         ({"count": 6}, "empty"),
-        ({"longest": 2}, "3 cells or more"),
+        ({"longest": 2}, "longest=2 is out of bounds"),
     ],
 )
 def test_constants_that_make_no_game_are_told(wrong, words):

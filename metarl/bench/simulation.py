@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from envs import Family, sample_tasks, simulate
 from metarl.machine import cores, versions
+from metarl.own_errors import own_errors_told
 from metarl.scripted import random_actions
 
 TASKS, EPISODES = 20, 20  # 400 episodes in parallel
@@ -30,7 +31,9 @@ def bench_simulation(families: list[Family], repeats: int, threads: int) -> dict
         torch.set_num_threads(threads)
     rows = {}
     for family in families:
-        row = {"steps_per_second": statistics.median(_rate(family, i) for i in range(repeats))}
+        with own_errors_told(family):
+            rates = [_rate(family, i) for i in range(repeats)]
+        row = {"steps_per_second": statistics.median(rates)}
         if hasattr(family, "make_env"):
             row["async_vector_env"] = max(_rate_async(family, n) for n in PROCESSES)
         if hasattr(family, "close"):
