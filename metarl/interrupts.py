@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,10 +16,12 @@ STOPPING = tuple(
     if hasattr(signal, name)
 )
 
+IGNORED = 3.0  # s after a signal in which further ones are the same
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Each signal of `STOPPING` raises KeyboardInterrupt, the first one alone.
+    """Each signal of `STOPPING` raises KeyboardInterrupt; those that follow at once are ignored.
 
     A signal that is ignored, as SIGHUP under `nohup`, stays ignored.
     """
@@ -51,15 +54,18 @@ def finish_first() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # A second Ctrl-C would otherwise interrupt the saving that the first one asked for.
+    # A second Ctrl-C would otherwise interrupt the saving that the first one asked for. After a
+    # while it counts again: Python swallows an interrupt that comes in a destructor.
+    first = time.monotonic()
+
+    def is_stopping(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - first > IGNORED:
+            raise KeyboardInterrupt
+
     for each in STOPPING:
         if signal.getsignal(each) is _stop:
-            signal.signal(each, _is_stopping)
+            signal.signal(each, is_stopping)
     raise KeyboardInterrupt
-
-
-def _is_stopping(number: int, frame: FrameType | None) -> None:
-    """A further signal: the command is on its way out already."""
 
 
 def _acts(number: int) -> bool:

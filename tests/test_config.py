@@ -100,7 +100,7 @@ def test_a_value_of_another_type_is_refused(name, value):
         (TrainConfig, "estimator", "lvc, dice, log-likelihood"),
         (TrainConfig, "fast", "all, head, body, context, lora"),
         (TrainConfig, "step_size", "fixed, per-tensor, per-weight, per-step"),
-        (Evaluate, "split", "train, test, extrapolate"),
+        (Evaluate, "split", "train, validation, test, extrapolate"),
     ],
 )
 def test_an_unknown_word_says_which_are_known(kind, name, allowed):

@@ -11,6 +11,7 @@ import pytest
 from processes import ENV, SMALL, begin, finish, metarl, until, weights
 from torch.testing import assert_close
 
+from metarl import interrupts
 from metarl.interrupts import STOPPING, finish_first, stop_on_signals
 
 LONG = SMALL.replace("--iterations 40", "--iterations 4000")
@@ -41,6 +42,17 @@ def test_only_the_first_signal_interrupts():
             signal.raise_signal(signal.SIGTERM)
             saved.append(True)
     assert saved
+
+
+def test_a_run_that_did_not_stop_can_be_interrupted_again(monkeypatch):
+    """Python swallows an interrupt in a destructor."""
+    monkeypatch.setattr(interrupts, "IGNORED", 0.0)
+    for _ in range(2):
+        with stop_on_signals():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
