@@ -220,7 +220,7 @@ def test_settings_are_typed_columns_of_which_the_seed_differs(board):
     assert [name for name, info in infos.items() if info.get("differs")] == ["seed"]
     # TensorBoard shows the first five metrics.
     metrics = [m["name"]["tag"] for m in experiment["metricInfos"]]
-    assert metrics[:3] == ["eval/gain", "eval/return_after", "eval/return_before"]
+    assert {"eval/gain", "eval/return_after", "eval/return_before"} < set(metrics[:5])
 
 
 def test_runs_can_be_sorted_by_the_return_after_adaptation(board):
