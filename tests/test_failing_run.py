@@ -12,7 +12,7 @@ import torch
 from small import files, metarl, refused
 from world import World
 
-from metarl import checkpoint
+from metarl import files as written
 
 FAILURE, INTERRUPTED = 1, 130
 TRAIN = "train world:World --iterations 4 --tasks 2 --episodes 2 --hidden 8 --inner-steps 1"
@@ -45,6 +45,11 @@ def record(folder):
     return newest.read_bytes(), newest.with_suffix(".safetensors").read_bytes(), rows
 
 
+def saved_in(folder):
+    """What a person is told of a run that broke."""
+    return f" is saved; go on with: metarl train --resume {folder}"
+
+
 def nan_from(world, when):
     """Rewards are NaN in the rollouts for which `when(number, tasks)` is true."""
 
@@ -74,10 +79,16 @@ def test_a_nan_from_a_users_family_keeps_the_last_good_state(undisturbed, world,
     nan_from(world, when)
     parts = ("world: reward is ", "at step 0 of episode", "with goal_x=", "make the family finite")
     folder = tmp_path / "one"
-    refused(TRAIN, OFTEN, folder, code=FAILURE, parts=(*parts, f"saved in {folder}"))
+    refused(
+        TRAIN,
+        OFTEN,
+        folder,
+        code=FAILURE,
+        parts=(*parts, f"is saved; go on with: metarl train --resume {folder}"),
+    )
     assert not list(folder.rglob("*.part"))
     nan_from(world, lambda n, tasks: False)
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
 
 
@@ -86,11 +97,16 @@ def test_a_failing_run_leaves_the_checkpoint_before_it_as_it_was(world, tmp_path
     assert metarl(TRAIN, OFTEN, folder)[0] == 0
     before = files(folder / "checkpoints")
     nan_from(world, lambda n, tasks: True)
-    more = "train --quiet --iterations 9 --resume"
-    refused(more, folder, code=FAILURE, parts=("reward is ", f"saved in {folder}"))
+    more = "train --trust --quiet --iterations 9 --resume"
+    refused(
+        more,
+        folder,
+        code=FAILURE,
+        parts=("reward is ", f"is saved; go on with: metarl train --resume {folder}"),
+    )
     assert files(folder / "checkpoints") == before
     parts = ("world: reward is ", "make the family finite")
-    refused("evaluate", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
+    refused("evaluate --trust", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
     assert files(folder / "checkpoints") == before
 
 
@@ -104,7 +120,11 @@ def test_an_infinite_gradient_is_reported_and_several_stop_the_run(world, tmp_pa
         OFTEN.replace("--quiet", "--eval-every 99"),
         folder,
     )
-    parts = ("not finite 5 times in a row at iteration 5", "lower --inner-lr", "last good state")
+    parts = (
+        "not finite 5 times in a row at iteration 5",
+        "lower --inner-lr",
+        "Iteration 4 of 9 is saved",
+    )
     out = refused(*words, code=FAILURE, parts=parts)
     assert out.count("meta-gradient not finite, update skipped") == 4
     _, _, rows = record(folder)
@@ -127,7 +147,7 @@ def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, t
     folder = tmp_path / "one"
     advice = f"go on with: metarl train --resume {folder}"
     refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(advice,))
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
 
 
@@ -158,7 +178,7 @@ def test_what_a_family_raises_is_not_taken_for_the_disks(
     refused(TRAIN, OFTEN, folder, code=FAILURE, parts=parts)
     assert max(folder.glob("checkpoints/step-*.json")).stem == f"step-{saved:06d}"
     world.trouble = lambda number, tasks: None
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
 
 
@@ -185,14 +205,14 @@ def test_what_a_family_raises_in_evaluate_is_told(world, tmp_path):
 
     world.trouble = trouble
     parts = ("world raised OSError: [Errno 5] Input/output error", "fix it there")
-    refused("evaluate", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
+    refused("evaluate --trust", folder, "--tasks 2 --episodes 2", code=FAILURE, parts=parts)
 
 
 def test_ctrl_c_in_the_evaluation_at_the_end_says_how_to_get_it(undisturbed, world, tmp_path):
     folder = tmp_path / "one"
     ctrl_c(world, lambda n, tasks: n == 15)
     refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(f"metarl train --resume {folder}",))
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
     assert (folder / "evaluation.json").exists()
 
@@ -204,7 +224,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(undisturbed, worl
     for path in folder.iterdir():
         if path.name != "config.json":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
 
 
@@ -212,7 +232,7 @@ def test_the_advice_after_ctrl_c_leads_to_the_end_that_was_asked_for(world, tmp_
     folder = tmp_path / "my first run"
     assert metarl(TRAIN, OFTEN, folder)[0] == 0
     ctrl_c(world, lambda n, tasks: tasks != JUDGED)
-    _, _, err = metarl("train --quiet --iterations 6 --resume", folder)
+    _, _, err = metarl("train --trust --quiet --iterations 6 --resume", folder)
     _, _, advice = err.partition("go on with: ")
     command, *words = shlex.split(advice)
     assert command == "metarl"
@@ -224,7 +244,7 @@ def test_ctrl_c_in_evaluate_says_so(world, tmp_path):
     folder = tmp_path / "one"
     assert metarl(TRAIN, OFTEN, folder)[0] == 0
     ctrl_c(world, lambda n, tasks: True)
-    words = ("evaluate", folder, "--tasks 2 --episodes 2")
+    words = ("evaluate --trust", folder, "--tasks 2 --episodes 2")
     refused(*words, code=INTERRUPTED, parts=("stopped",))
 
 
@@ -232,14 +252,14 @@ def test_a_full_disk_names_folder_and_remedy_and_keeps_the_last_good_state(
     undisturbed, world, tmp_path, monkeypatch
 ):
     def fsync(descriptor):
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("step-000003.safetensors.part"):
+        if "step-000003.safetensors" in os.readlink(f"/proc/self/fd/{descriptor}"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     folder = tmp_path / "one"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", fsync)
+        patch.setattr(written.os, "fsync", fsync)
         parts = ("No space left on device", str(folder), f"metarl train --resume {folder}")
         refused(TRAIN, OFTEN, folder, code=FAILURE, parts=parts)
     assert {p.stem for p in (folder / "checkpoints").iterdir()} == {"step-000000"}
-    assert metarl("train --quiet --resume", folder) == (0, "", "")
+    assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
