@@ -80,6 +80,7 @@ def test_a_family_without_notes_has_none_and_counts_no_divergence():
 def test_metrics_sum_what_diverged_and_average_what_succeeded(played, chunk):
     cfg = small(
         "point-navigation",
+        family="noting",
         tasks=3,
         task_chunk=chunk,
         inner_steps=1,
@@ -119,7 +120,7 @@ def test_the_table_and_the_record_show_success_and_divergence(tmp_path, played):
         assert f" {share:.2f} " in out
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == columns(1, success=True, inner=True)
+    assert tuple(rows[0]) == columns(1, success=True, inner=True, oracle=True)
     for name in ("train/diverged", "train/success_before", "train/success_after"):
         assert all(row[name] for row in rows), name
 
