@@ -116,8 +116,11 @@ def test_the_log_likelihood_and_e_mamls_term_are_exact_after_a_step_from_one_sam
     path.append(agent.inner_step(path[-1], one_each, 0))
     query = expectation(mdp, path[-1][WEIGHT].detach(), ways)
     lost = clipped_surrogate(act_dist(agent.policy, path[-1], query.obs), query, cfg.clip)
-    played = SimpleNamespace(episode_return=lambda: after.detach().unsqueeze(1))
-    data = Experience(None, [played], [one_each], query, path)
+    ret = after.detach().unsqueeze(1)
+    played = SimpleNamespace(
+        episode_return=lambda: ret, rew=ret.unsqueeze(1), alive=torch.ones_like(ret).unsqueeze(1)
+    )
+    data = Experience(None, [played, played], [one_each], query, path)
     # Its credit is normalised over tasks, and in units of an episode's number of actions.
     unit = horizon * after.std(correction=0).detach()
     credit = unit * exploration_loss(cfg, agent, data, path)
