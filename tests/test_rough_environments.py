@@ -246,7 +246,7 @@ class TestFailures:
         "what", ["OSError", "SystemExit", "KeyboardInterrupt", "MemoryError", "RecursionError"]
     )
     def test_whatever_is_raised_is_an_answer(self, where, what):
-        here = stage("Fails")
+        here = stage("Fails", where="nowhere", what=what)
         settings = [{"pull": 0.0}]
         form = here.take(USUAL).encoding.form
         agreed = Agreed(find_knobs(here.recipe, USUAL), form, 6)
