@@ -123,14 +123,17 @@ def test_a_finished_run_goes_on_with_more_iterations(undisturbed, tmp_path):
     half[half.index("--iterations") + 1] = "6"
     finish(metarl("train", *half, *OFTEN, "--run", str(folder)))
     finish(metarl("train", "--resume", str(folder), "--iterations", "12"))
-    blob, meta, rows = record(folder)
-    assert (blob, meta, rows) == undisturbed
+    found, wanted = [list(each) for each in (record(folder), undisturbed)]
+    for each in (found, wanted):  # its settings name another number of iterations
+        each[1] = {k: v for k, v in each[1].items() if not k.endswith("sha256")}
+    assert found == wanted
 
 
 def test_no_file_of_a_run_needs_unpickling(tmp_path):
     folder = tmp_path / "run"
     finish(metarl("train", *SETTINGS, *OFTEN, "--run", str(folder)))
-    kinds = {p.suffix for p in folder.rglob("*") if p.is_file() and "tfevents" not in p.name}
+    files = [p for p in folder.rglob("*") if p.is_file() and "tfevents" not in p.name]
+    kinds = {p.suffix for p in files if p.name != ".lock"}
     assert kinds == {".json", ".safetensors", ".csv", ".png", ".gif"}
     tensors = load_file(max((folder / "checkpoints").glob("*.safetensors")))
     assert any(k.startswith("opt/params/") for k in tensors)
