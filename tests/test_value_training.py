@@ -68,7 +68,7 @@ def test_a_run_with_learned_features_resumes_bit_for_bit_from_its_checkpoint(tmp
     blank = TrainState(new_agent(cfg, world))
     whole = list(meta_train(cfg, world))
     save_checkpoint(tmp_path, cfg.family, whole[1])
-    half = load_checkpoint(tmp_path, cfg.family, blank)
+    half = load_checkpoint(tmp_path, cfg, world, blank)
     assert_close(half.agent.value, whole[1].agent.value, rtol=0, atol=0)
     for name, w in blank.agent.value.items():
         assert not torch.equal(half.agent.value[name], w), name
