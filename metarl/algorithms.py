@@ -50,7 +50,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "outer": "implicit",
             "step_size": "fixed",
             "inner_iterations": 5,
-            "cg_steps": 5,
+            "cg_steps": 10,  # 5 leave systems unsolved, which costs whole updates
         },
     ),
     "reptile": Algorithm(
