@@ -82,7 +82,7 @@ def _meeting_place() -> Iterator[Path]:
 def end_with_parent() -> None:
     """Stop this rank, its state saved, when the process that started it is gone."""
     parent = os.getppid()
-    if PARENT in os.environ and parent != int(os.environ[PARENT]):
+    if parent != rank_variable(PARENT, parent):
         parent = -1  # it went before this rank got here
 
     def watch() -> None:

@@ -88,8 +88,8 @@ def rank_variable(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
         raise UsageError(
-            f"the environment variable {name} is {text!r}, not a whole number: unset it, or start "
-            "with torchrun, which sets it."
+            f"the environment variable {name} is {text!r}, not a whole number: unset it; torchrun "
+            "and metarl set such variables themselves."
         )
     return int(text)
 
