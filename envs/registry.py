@@ -6,35 +6,35 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from envs.acrobot import Acrobot
-from envs.ant import AntDir, AntDir2D, AntGoal, AntVel
-from envs.bandit import Bandit
-from envs.breakout import Breakout
-from envs.cartpole import CartPole
-from envs.errors import UsageError
-from envs.family import Family
-from envs.forager import Forager
-from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
-from envs.half_cheetah_body import (
+from metarl.envs.bandits.bandit import Bandit
+from metarl.envs.bandits.recommender import Recommender
+from metarl.envs.bandits.tabular_mdp import TabularMDP
+from metarl.envs.classic_control.acrobot import Acrobot
+from metarl.envs.classic_control.cartpole import CartPole
+from metarl.envs.classic_control.mountain_car import MountainCar
+from metarl.envs.classic_control.pendulum import Pendulum
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.envs.core.errors import UsageError
+from metarl.envs.core.family import Family
+from metarl.envs.core.user_code import import_own
+from metarl.envs.games.breakout import Breakout
+from metarl.envs.games.forager import Forager
+from metarl.envs.games.maze import Maze
+from metarl.envs.games.pong import Pong
+from metarl.envs.games.repeated_rps import RepeatedRPS
+from metarl.envs.games.snake import Snake
+from metarl.envs.games.word_guess import WordGuess
+from metarl.envs.mujoco.ant import AntDir, AntDir2D, AntGoal, AntVel
+from metarl.envs.mujoco.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from metarl.envs.mujoco.half_cheetah_dynamics import (
     HalfCheetahDamping,
     HalfCheetahFriction,
     HalfCheetahGravity,
     HalfCheetahMass,
 )
-from envs.humanoid import HumanoidDir
-from envs.maze import Maze
-from envs.mountain_car import MountainCar
-from envs.own_code import import_own
-from envs.pendulum import Pendulum
-from envs.point_navigation import PointNavigation
-from envs.pong import Pong
-from envs.rand_params import HopperRandParams, Walker2dRandParams
-from envs.recommender import Recommender
-from envs.repeated_rps import RepeatedRPS
-from envs.snake import Snake
-from envs.suites import SUITES, metaworld_one
-from envs.tabular_mdp import TabularMDP
-from envs.word_guess import WordGuess
+from metarl.envs.mujoco.humanoid import HumanoidDir
+from metarl.envs.mujoco.rand_params import HopperRandParams, Walker2dRandParams
+from metarl.envs.suites import SUITES, metaworld_one
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     family.name: family

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from envs.errors import UsageError
-from envs.grid_levels import level_seeds
-from envs.gymnasium_family import GymnasiumFamily
-from envs.metaworld_tasks import GOALS, metaworld_spec, set_goal, task_names
-from envs.parameter import Choice, Range
-from envs.specs import need
+from metarl.envs.core.errors import UsageError
+from metarl.envs.core.optional_packages import need
+from metarl.envs.core.parameters import Choice, Range
+from metarl.envs.gym.family import GymnasiumFamily
+from metarl.envs.gym.preprocessing.metaworld import GOALS, metaworld_spec, set_goal, task_names
+from metarl.envs.gym.preprocessing.minigrid import level_seeds
 
 LEVELS = 1000  # of a MiniGrid environment are built; those that are alike count once
 

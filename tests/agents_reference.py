@@ -11,11 +11,11 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
-from agents.distributions import Distribution, Gaussian, MultiCategorical
-from agents.estimators import lvc
-from agents.losses import Batch
-from agents.policy import Params, act_dist
-from envs.family import Range
+from metarl.agents.inner.estimators import lvc
+from metarl.agents.networks.distributions import Distribution, Gaussian, MultiCategorical
+from metarl.agents.networks.policy import Params, act_dist
+from metarl.agents.rollouts.batch import Batch
+from metarl.envs.core.family import Range
 
 POISON = 7.0  # what padding holds in tests: far from 0, so that a missing mask shows
 

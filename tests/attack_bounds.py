@@ -24,8 +24,8 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from agents.distributions import Categorical, Distribution, Gaussian
-from envs import make_family, parameters, sample_tasks, simulate
+from metarl.agents.networks.distributions import Categorical, Distribution, Gaussian
+from metarl.envs import make_family, parameters, sample_tasks, simulate
 
 FILE = Path(__file__).parent.parent / "docs" / "bounds.csv"
 COLUMNS = ("family", "attack", "steps", "seed", "return", "half_width_95", "bound", "kind")

@@ -14,10 +14,10 @@ from gymnasium.spaces import Discrete, MultiBinary
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from agents.agent import Agent, InnerRule
-from agents.losses import Batch
-from agents.policy import MLP, Params, act_dist
-from agents.returns import discounted_sum, gae
+from metarl.agents.learners.gradient_agent import Agent, InnerRule
+from metarl.agents.networks.policy import MLP, Params, act_dist
+from metarl.agents.rollouts.advantages import discounted_sum, gae
+from metarl.agents.rollouts.batch import Batch
 
 STATES = ACTIONS = 2
 WEIGHT = "layers.0.weight"

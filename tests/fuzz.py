@@ -33,11 +33,11 @@ from processes import SMALL as SMALL_RUN
 from small import sign
 from zip_damage import VALUES, cut, scribbled
 
-from envs import FAMILIES, Choice, Range, parameters
-from metarl.algorithms import ALGORITHMS
-from metarl.arguments import COMMANDS
-from metarl.bounds import OneOf, Within
-from metarl.cli import main
+from metarl.cli.arguments import COMMANDS
+from metarl.cli.main import main
+from metarl.config.published import ALGORITHMS
+from metarl.config.validation import OneOf, Within
+from metarl.envs import FAMILIES, Choice, Range, parameters
 
 CODES = 0, 1, 2, 130
 PATIENCE = 3.0  # s until a command is interrupted, as by Ctrl-C

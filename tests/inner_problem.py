@@ -11,13 +11,13 @@ from inner_reference import inner_gradient
 from planes import Lamp
 from torch import nn
 
-from agents.agent import Agent, make_policy
-from agents.losses import Batch
-from agents.policy import Params
-from metarl.config import TrainConfig
-from metarl.experience import Experience, play_and_adapt
-from metarl.meta_training import new_agent
-from metarl.state import named_weights, with_weights
+from metarl.agents.learners.gradient_agent import Agent, make_policy
+from metarl.agents.networks.policy import Params
+from metarl.agents.rollouts.batch import Batch
+from metarl.config.settings import TrainConfig
+from metarl.outer.inner_loop import Experience, play_and_adapt
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import new_agent
 
 N = 3
 WORLDS: dict[str, Any] = {

@@ -12,9 +12,9 @@ import torch
 from agents_reference import torch_distribution
 from torch import Tensor, nn
 
-from agents.agent import InnerRule
-from agents.losses import Batch
-from agents.policy import Params, act_dist
+from metarl.agents.learners.gradient_agent import InnerRule
+from metarl.agents.networks.policy import Params, act_dist
+from metarl.agents.rollouts.batch import Batch
 
 
 def estimate_by_definition(name: str, lam: float, logp: Tensor, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metarl.statistics import (
+from metarl.evaluation.statistics import (
     difference_interval,
     interval,
     iqm,

@@ -6,9 +6,9 @@ import torch
 from agents_reference import POISON, gradient, living_steps
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.losses import Batch
-from agents.policy import Params, Policy, act_dist
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.policy import Params, Policy, act_dist
+from metarl.agents.rollouts.batch import Batch
 
 
 def some_batch(

@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from torch import Tensor
 
-from envs import Choice
+from metarl.envs import Choice
 
 
 class LampTask(NamedTuple):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from envs.point_navigation import PointNavigation
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 
 def raising(place, error, after=0):

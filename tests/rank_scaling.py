@@ -15,13 +15,13 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from envs import make_family
 from metarl.bench.workloads import WARM_UP, settings
-from metarl.launch import leave
-from metarl.machine import keep_memory
-from metarl.meta_training import meta_train, new_agent
-from metarl.ranks import first, ours, together
-from metarl.state import TrainState
+from metarl.distributed.collectives import first, ours, together
+from metarl.distributed.launcher import leave
+from metarl.envs import make_family
+from metarl.outer.train_state import TrainState
+from metarl.system.machine import keep_memory
+from metarl.training.meta_train import meta_train, new_agent
 
 REPEATS = 15
 

@@ -6,7 +6,7 @@ from itertools import permutations, product
 import torch
 from gymnasium.spaces import Discrete, MultiDiscrete
 
-from envs import FAMILIES, SPLITS, parameters, sample_tasks, simulate
+from metarl.envs import FAMILIES, SPLITS, parameters, sample_tasks, simulate
 
 # Those that are tensor programs; the others have a simulator, and tests, of their own.
 TENSOR = {

@@ -6,15 +6,16 @@ import sys
 import torch
 
 import metarl
-from agents import distributions
-from agents.streams import stream
-from envs import make_family, sample_tasks
-from metarl import first_agent
-from metarl.launch import leave
-from metarl.measure import measure
-from metarl.outer import OUTER, evolution
-from metarl.presets import preset
-from metarl.ranks import own_part, together
+from metarl.agents.networks import distributions
+from metarl.agents.rng import stream
+from metarl.config.presets import preset
+from metarl.distributed.collectives import own_part, together
+from metarl.distributed.launcher import leave
+from metarl.envs import make_family, sample_tasks
+from metarl.outer import OUTER
+from metarl.outer import es as evolution
+from metarl.training import new_agent as first_agent
+from metarl.training.metrics import measure
 
 SETTINGS = {
     "promp": {"epochs": 2},

@@ -9,12 +9,12 @@ import signal
 from functools import lru_cache
 from unittest import mock
 
-from envs import make_family
-from metarl.cli import main
-from metarl.meta_training import meta_train, new_agent
-from metarl.presets import preset
-from metarl.settings_file import digest_of
-from metarl.state import TrainState
+from metarl.cli.main import main
+from metarl.config.presets import preset
+from metarl.config.settings_file import digest_of
+from metarl.envs import make_family
+from metarl.outer.train_state import TrainState
+from metarl.training.meta_train import meta_train, new_agent
 
 TINY = "--iterations 2 --tasks 2 --episodes 2 --hidden 8 --eval-steps 1"
 

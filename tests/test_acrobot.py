@@ -10,7 +10,7 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import Acrobot, UsageError, make_task
+from metarl.envs import Acrobot, UsageError, make_task
 
 FAMILY = Acrobot()
 PLAIN = Acrobot(shaped=False)

@@ -16,9 +16,9 @@ from gymnasium.spaces import Box, Discrete
 from torch import nn
 from torch.testing import assert_close
 
-from agents.adapt import Loss, adapt, inner_update, per_task
-from agents.losses import Batch
-from agents.policy import MLP, Params
+from metarl.agents.inner.inner_update import Loss, adapt, inner_update, per_task
+from metarl.agents.networks.policy import MLP, Params
+from metarl.agents.rollouts.batch import Batch
 
 N = 3
 pytestmark = pytest.mark.parametrize("kind", ["gaussian", "categorical"])

@@ -7,13 +7,18 @@ import pytest
 import torch
 from small import small, start
 
-from envs import make_family, sample_tasks
-from metarl.about import about, command
-from metarl.adaptation import how_it_adapts, mean_step_size, step_sizes, weight_change
-from metarl.cli import parse
-from metarl.config import RunConfig, TrainConfig
-from metarl.meta_training import new_agent
-from metarl.presets import preset
+from metarl.cli.main import parse
+from metarl.config.presets import preset
+from metarl.config.settings import RunConfig, TrainConfig
+from metarl.envs import make_family, sample_tasks
+from metarl.tracking.adaptation_stats import (
+    how_it_adapts,
+    mean_step_size,
+    step_sizes,
+    weight_change,
+)
+from metarl.tracking.run_summary import about, command
+from metarl.training.meta_train import new_agent
 
 
 def adapted(agent, n, seed):

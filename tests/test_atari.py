@@ -8,8 +8,8 @@ ale_py = pytest.importorskip("ale_py")
 
 from ale_py.vector_env import AtariVectorEnv  # noqa: E402
 
-from envs import Choice, GymnasiumFamily, UsageError, make_task  # noqa: E402
-from envs import atari as module  # noqa: E402
+from metarl.envs import Choice, GymnasiumFamily, UsageError, make_task  # noqa: E402
+from metarl.envs.gym.preprocessing import atari as module  # noqa: E402
 
 GAMES = ["breakout", "freeway", "pong", "space_invaders"]
 

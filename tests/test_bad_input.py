@@ -4,9 +4,9 @@ import pytest
 import torch
 from small import TINY, at, files, metarl, refused, small, trained
 
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.run import start
+from metarl.config.settings import RunConfig
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import start
 
 USAGE = 2
 

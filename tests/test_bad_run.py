@@ -9,10 +9,10 @@ import shutil
 import pytest
 from small import TINY, at, files, metarl, refused, sign, small, trained
 
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.run import start
-from metarl.tracking import CsvTracker
+from metarl.config.settings import RunConfig
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import start
+from metarl.tracking.trackers import CsvTracker
 
 USAGE = 2
 

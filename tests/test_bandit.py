@@ -7,8 +7,8 @@ import torch
 from reference import draw, play, random_acts, splits
 from torch.testing import assert_close
 
-from envs import UsageError, make_task, parameters
-from envs.bandit import Bandit
+from metarl.envs import UsageError, make_task, parameters
+from metarl.envs.bandits.bandit import Bandit
 
 FAMILY = Bandit()
 GAUSSIAN = Bandit(gaussian=True)

@@ -8,7 +8,7 @@ import torch
 from reference import draw
 from torch.testing import assert_close
 
-from agents.bandit_rules import (
+from metarl.agents.classical.bandits import (
     RULES,
     Counts,
     epsilon_greedy,
@@ -21,9 +21,9 @@ from agents.bandit_rules import (
     thompson,
     ucb1,
 )
-from agents.comparators import comparators
-from envs import UsageError
-from envs.bandit import Bandit
+from metarl.agents.classical.scores import comparators
+from metarl.envs import UsageError
+from metarl.envs.bandits.bandit import Bandit
 
 
 def seeded(seed=0):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs import UsageError, make_family, make_task
-from metarl.baseline_cache import (
+from metarl.baselines.cache import (
     kept,
     numbers,
     read_record,
@@ -16,7 +15,15 @@ from metarl.baseline_cache import (
     write_record,
     write_tensors,
 )
-from metarl.ppo_model import OPTIMIZER, PPOSettings, new_ppo, ppo_env, weights_of, with_weights
+from metarl.baselines.ppo_model import (
+    OPTIMIZER,
+    PPOSettings,
+    new_ppo,
+    ppo_env,
+    weights_of,
+    with_weights,
+)
+from metarl.envs import UsageError, make_family, make_task
 
 CFG = PPOSettings(gamma=0.5, gae_lambda=0.5, hidden=(4,), lr=1e-2)
 

@@ -12,17 +12,24 @@ import pytest
 from rich.console import Console
 from small import TINY, metarl, refused
 
-from envs import UsageError, make_family, make_task, parameters, task_values
-from metarl import beside, preset, tuning
-from metarl.baseline_jobs import JobPool, seed
-from metarl.baseline_spec import BaselineSpec
-from metarl.baselines import Baseline, Player
-from metarl.beside import _show
-from metarl.config import RunConfig
-from metarl.ppo import LongTraining, adapt_to_variant, train_on_variant, train_over_variants
-from metarl.ppo_model import PPOSettings, weights_of
-from metarl.scripted import random_return
-from metarl.verdict import Scale
+from metarl import preset
+from metarl.baselines import tuning
+from metarl.baselines.baseline_spec import BaselineSpec
+from metarl.baselines.baselines import Baseline, Player
+from metarl.baselines.job_pool import JobPool, seed
+from metarl.baselines.ppo_model import PPOSettings, weights_of
+from metarl.baselines.sb3_ppo import (
+    LongTraining,
+    adapt_to_variant,
+    train_on_variant,
+    train_over_variants,
+)
+from metarl.baselines.verdict import Scale
+from metarl.cli import evaluate_baselines as beside
+from metarl.cli.evaluate_baselines import _show
+from metarl.config.settings import RunConfig
+from metarl.envs import UsageError, make_family, make_task, parameters, task_values
+from metarl.evaluation.scripted_policies import random_return
 
 CFG = PPOSettings(gamma=0.5, gae_lambda=0.5, hidden=(32,), lr=1e-2)
 

@@ -9,11 +9,11 @@ import torch
 from small import metarl
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from envs import make_family
-from metarl.bench.operations import operations
-from metarl.bench.passes import Passes, unavoidable
+from metarl.bench.lower_bound import Passes, unavoidable
+from metarl.bench.op_counts import operations
 from metarl.bench.workloads import WORKLOADS, settings
-from metarl.meta_training import new_agent
+from metarl.envs import make_family
+from metarl.training.meta_train import new_agent
 
 FAMILY = make_family("point-navigation")
 N, M, SIZES = 3, 10, [2, 7, 5, 4]
@@ -151,7 +151,7 @@ def test_a_trace_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_trace_is_of_what_was_asked_for(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("metarl.bench.command.trace", lambda *how: asked.append(how) or [])
+    monkeypatch.setattr("metarl.cli.bench.trace", lambda *how: asked.append(how) or [])
     code, _, _ = metarl("bench nav-20 --repeats 1 --tasks 3 --profile", tmp_path / "trace.json")
     assert code == 0
     ((cfg, _, _, compiled),) = asked

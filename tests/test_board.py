@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from small import metarl
 
-from envs import make_family
-from metarl.tags import (
+from metarl.envs import make_family
+from metarl.tracking.metric_names import (
     DISTRIBUTIONS,
     IMPLICIT,
     PICTURES,
@@ -128,7 +128,7 @@ def test_the_final_evaluation_is_shown_at_the_end(board):
 
 
 def general(tag):
-    """A run's own tag as `metarl.tags` has it."""
+    """A run's own tag as `metarl.tracking.metric_names` has it."""
     tag = re.sub(r"return_step_\d+$", "return_step_K", tag)
     return re.sub(r"^(step_size|weight_change)/.*", r"\1/LAYER", tag)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from attack_bounds import BOUNDS, COLUMNS, FILE, Attacker, attack, even, write
 
-from envs import make_family
+from metarl.envs import make_family
 
 with FILE.open() as table:
     ROWS = list(csv.DictReader(table))

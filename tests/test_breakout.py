@@ -8,8 +8,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import UsageError, make_task
-from envs.breakout import LAYOUTS, Breakout, State
+from metarl.envs import UsageError, make_task
+from metarl.envs.games.breakout import LAYOUTS, Breakout, State
 
 FAMILY = Breakout()
 STAY = torch.ones(1, 1, dtype=torch.long)

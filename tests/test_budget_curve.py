@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from metarl.baselines import Baseline
-from metarl.budget_curve import budget_curve
-from metarl.verdict import Scale
+from metarl.baselines.baselines import Baseline
+from metarl.baselines.budget_curve import budget_curve
+from metarl.baselines.verdict import Scale
 
 
 def row(spent, **chosen):

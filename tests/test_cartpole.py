@@ -8,8 +8,8 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import make_task, parameters, sample_tasks
-from envs.cartpole import CartPole
+from metarl.envs import make_task, parameters, sample_tasks
+from metarl.envs.classic_control.cartpole import CartPole
 
 FAMILY = CartPole()
 NO_NOISE = torch.zeros(1, 1, 0)

@@ -9,13 +9,13 @@ from checked_worlds import RESETS, STEPS
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
-from envs import Choice, GymnasiumFamily, Range, UsageError, make_task, sample_tasks
-from envs import simulate as start
-from envs.bound_env import BoundEnv
-from envs.liveness import explore
-from envs.stage import Stage
-from envs.trace import difference, random_play
-from metarl.tables import how_new
+from metarl.cli.tables import how_new
+from metarl.envs import Choice, GymnasiumFamily, Range, UsageError, make_task, sample_tasks
+from metarl.envs import simulate as start
+from metarl.envs.gym.bound_env import BoundEnv
+from metarl.envs.gym.checks.parameter_check import explore
+from metarl.envs.gym.checks.trace import difference, random_play
+from metarl.envs.gym.worker_envs import Stage
 
 
 class Here:

@@ -11,11 +11,11 @@ import torch
 from small import at, files, start, trained
 from torch.testing import assert_close
 
-from envs import UsageError
-from metarl import checkpoint
-from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.meta_training import meta_train
-from metarl.state import named_weights
+from metarl.envs import UsageError
+from metarl.experiment import checkpoint
+from metarl.experiment.checkpoint import load_checkpoint, save_checkpoint
+from metarl.outer.train_state import named_weights
+from metarl.training.meta_train import meta_train
 
 
 def load(folder, **more):
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, nth)
 TOO_LARGE = """
 import resource, sys
 from pathlib import Path
-from metarl.checkpoint import save_checkpoint
+from metarl.experiment.checkpoint import save_checkpoint
 from small import at, start
 state = start()[2]
 save_checkpoint(Path(sys.argv[1]), "point-navigation", at(state, 0))

@@ -7,9 +7,9 @@ import random
 import pytest
 from small import at, start, trained
 
-from envs import UsageError
-from metarl import checkpoint
-from metarl.checkpoint import load_checkpoint, save_checkpoint
+from metarl.envs import UsageError
+from metarl.experiment import checkpoint
+from metarl.experiment.checkpoint import load_checkpoint, save_checkpoint
 
 
 def load(folder):

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from small import TINY, files, metarl
 
-from envs import FAMILIES, make_family, parameters, unseen
-from metarl.arguments import COMMANDS
-from metarl.cli import parse
-from metarl.presets import preset
+from metarl.cli.arguments import COMMANDS
+from metarl.cli.main import parse
+from metarl.config.presets import preset
+from metarl.envs import FAMILIES, make_family, parameters, unseen
 
 ROOT = Path(__file__).parent.parent
 POSITIONAL = {

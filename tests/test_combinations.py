@@ -5,12 +5,12 @@ import json
 import pytest
 from small import TINY, metarl, refused, small
 
-from envs import UsageError, make_family
-from metarl.algorithms import ALGORITHMS
-from metarl.cli import USAGE
-from metarl.combinations import check_combination
-from metarl.config import TrainConfig
-from metarl.meta_training import new_agent
+from metarl.cli.main import USAGE
+from metarl.config.compatibility import check_combination
+from metarl.config.published import ALGORITHMS
+from metarl.config.settings import TrainConfig
+from metarl.envs import UsageError, make_family
+from metarl.training.meta_train import new_agent
 
 CLASHES = [
     ({"outer": "implicit"}, "--epochs 5 with --outer implicit: .* give --epochs 1"),

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from small import at, metarl, refused, small, trained
 
-from envs import make_family
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.evaluation import Evaluation, evaluate
-from metarl.run import load, start
-from metarl.statistics import interval, probability_of_improvement
+from metarl.config.settings import RunConfig
+from metarl.envs import make_family
+from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.statistics import interval, probability_of_improvement
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import load, start
 
 USAGE = 2
 SMALL = "--tasks 5 --steps 1"
@@ -262,7 +262,7 @@ def test_a_copy_of_a_run_is_no_second_seed(folders, tmp_path):
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_judged(
     folders, tmp_path, monkeypatch, path, parts
 ):
-    monkeypatch.setattr("metarl.compare.open_runs", None)
+    monkeypatch.setattr("metarl.comparison.compare.open_runs", None)
     words = ("compare", folders[0], "--out", tmp_path / path)
     assert refused(*words, code=USAGE, parts=(f"--out {tmp_path / path}", *parts)) == ""
 

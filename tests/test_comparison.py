@@ -5,7 +5,7 @@ import json
 import pytest
 from small import TINY, metarl, refused
 
-from metarl.cli import USAGE
+from metarl.cli.main import USAGE
 
 
 @pytest.fixture(scope="module")

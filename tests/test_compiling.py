@@ -13,18 +13,18 @@ from small import at, small, start
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
-from agents.compiling import _compiled, compiling
-from agents.rollout import collect
-from envs import UsageError, make_family, sample_tasks
-from metarl import run
-from metarl.config import RunConfig
-from metarl.experience import play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.objective import meta_gradient
-from metarl.outer.gradient import trained_weights
-from metarl.programs import LONG, can_compile, worth_compiling
-from metarl.run import Loaded
-from metarl.state import TrainState
+from metarl.agents.compilation import _compiled, compiling
+from metarl.agents.rollouts.rollout import collect
+from metarl.config.settings import RunConfig
+from metarl.envs import UsageError, make_family, sample_tasks
+from metarl.experiment import run
+from metarl.experiment.compile_mode import LONG, can_compile, worth_compiling
+from metarl.experiment.loaded_run import Run
+from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.meta_objective import meta_gradient
+from metarl.outer.train_state import TrainState
+from metarl.training.meta_train import meta_train, new_agent
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -48,7 +48,7 @@ def traced(monkeypatch):
 
 def job(**more):
     cfg, family, state = start(**more)
-    return Loaded(cfg, RunConfig(compile="on"), family, state)
+    return Run(cfg, RunConfig(compile="on"), family, state)
 
 
 def play(cfg, family, agent):

@@ -10,15 +10,15 @@ from typing import get_args, get_type_hints
 import pytest
 from reference import TENSOR
 
-from envs import FAMILIES, UsageError, make_family
-from metarl.algorithms import ALGORITHMS
-from metarl.arguments import Algos, Bench, Evaluate, Families, Train
-from metarl.bounds import Within
-from metarl.config import RunConfig, TrainConfig
-from metarl.meta_training import new_agent
+from metarl.cli.arguments import Algos, Bench, Evaluate, Families, Train
+from metarl.config.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
+from metarl.config.published import ALGORITHMS
+from metarl.config.settings import RunConfig, TrainConfig
+from metarl.config.settings_file import from_record
+from metarl.config.validation import Within
+from metarl.envs import FAMILIES, UsageError, make_family
 from metarl.outer import OUTER
-from metarl.presets import FAMILY_SETTINGS, PAIR_SETTINGS, preset
-from metarl.settings_file import from_record
+from metarl.training.meta_train import new_agent
 
 KINDS = (TrainConfig, RunConfig, Evaluate, Bench)
 NEEDED = {Evaluate: {"run": Path("runs/one")}}  # what has no default

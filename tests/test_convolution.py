@@ -12,16 +12,16 @@ from torch.nn.functional import conv2d
 from torch.testing import assert_close
 from waiting import counted
 
-from agents.adapt import per_task
-from agents.agent import make_policy
-from agents.convolution import CNN, convolve, patches
-from agents.policy import MLP, act_dist
-from envs import UsageError, make_family, sample_tasks
-from metarl.experience import play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.objective import meta_loss
-from metarl.presets import preset
-from metarl.state import named_weights, with_weights
+from metarl.agents.inner.inner_update import per_task
+from metarl.agents.learners.gradient_agent import make_policy
+from metarl.agents.networks.cnn import CNN, convolve, patches
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.config.presets import preset
+from metarl.envs import UsageError, make_family, sample_tasks
+from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.meta_objective import meta_loss
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 N, M = 3, 4
 SHAPES = [(2, 8, 8), (3, 9, 12), (1, 36, 45)]  # two boards, one with an odd side; a picture

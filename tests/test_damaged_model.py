@@ -19,12 +19,12 @@ from small import refused, small
 from stable_baselines3 import PPO
 from zip_damage import damaged
 
-from envs import UsageError, make_family, make_task
-from metarl.files import MB
-from metarl.first_state import first_state
-from metarl.sb3 import to_vec_env
-from metarl.sb3_zip import read_model
-from metarl.torch_zip import read_tensors
+from metarl.envs import UsageError, make_family, make_task
+from metarl.sb3.archive import read_model
+from metarl.sb3.interop import to_vec_env
+from metarl.sb3.torch_archive import read_tensors
+from metarl.system.files import MB
+from metarl.training.initialization import first_state
 
 ALL = os.environ.get("METARL_FUZZ") == "all"
 

@@ -5,7 +5,7 @@ import torch
 from agents_reference import torch_distribution
 from torch.testing import assert_close
 
-from agents.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
+from metarl.agents.networks.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
 
 N, M, A = 3, 5, 4
 COUNTS = (4, 1, 3)  # choices of several actions at once

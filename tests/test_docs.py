@@ -22,8 +22,8 @@ from typing import NamedTuple
 import pytest
 
 import metarl
-from metarl.arguments import COMMANDS
-from metarl.cli import parse
+from metarl.cli.arguments import COMMANDS
+from metarl.cli.main import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,8 +41,8 @@ PACKAGES = {  # what a page's commands need beyond the core
 # The environment of a reader that README names.
 MINE = """
 import gymnasium
-from envs.point_navigation import PointNavigation
-from envs.gym_view import GymView
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.envs.adapters.gym_env import GymView
 
 
 class MyEnv(GymView):
@@ -79,7 +79,7 @@ def blocks(page):
 START = """
 import subprocess
 from pathlib import Path as _Path
-from metarl.cli import main as _main
+from metarl.cli.main import main as _main
 
 def _metarl(words):
     print("$ metarl", *words, flush=True)

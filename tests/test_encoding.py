@@ -15,9 +15,9 @@ from gymnasium.spaces import (
     Tuple,
 )
 
-from envs import UsageError
-from envs.contract import Malformed
-from envs.encoding import encode
+from metarl.envs import UsageError
+from metarl.envs.gym.env_contract import Malformed
+from metarl.envs.gym.spaces import encode
 
 KEYS, FLAT = Discrete(2), Box(-1.0, 1.0, (3,))
 

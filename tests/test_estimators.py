@@ -6,9 +6,9 @@ from agents_reference import POISON, living_steps
 from inner_reference import estimate_by_definition
 from torch.testing import assert_close
 
-from agents.distributions import Categorical
-from agents.estimators import ESTIMATORS
-from agents.losses import Batch
+from metarl.agents.inner.estimators import ESTIMATORS
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.rollouts.batch import Batch
 
 LENGTHS, T = [[4, 1, 3], [2, 4, 4]], 4  # of each task's episodes; and of the longest
 N, B = len(LENGTHS), len(LENGTHS[0])

@@ -12,12 +12,12 @@ from reference import TENSOR, draw, play
 from small import small
 from torch.testing import assert_close
 
-from agents.agent import Agent
-from agents.policy import act_dist
-from envs import FAMILIES, RunError, UsageError, make_family, parameters, task_values
-from envs.point_navigation import PointNavigation
-from metarl.evaluation import evaluate, oracle_return
-from metarl.meta_training import meta_train, new_agent
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.policy import act_dist
+from metarl.envs import FAMILIES, RunError, UsageError, make_family, parameters, task_values
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.evaluation.evaluate import evaluate, oracle_return
+from metarl.training.meta_train import meta_train, new_agent
 
 
 def watched(name):

@@ -10,17 +10,18 @@ from small import small
 from torch.testing import assert_close
 from waiting import counted
 
-from agents.policy import act_dist
-from agents.rollout import collect
-from envs import make_family, sample_tasks
-from metarl.config import RunConfig
-from metarl.experience import play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.outer import OUTER, evolution
-from metarl.outer.evolution import directions, improve, pair_slopes, perturbed, play_pairs
-from metarl.outer.gradient import trained_weights
-from metarl.state import named_weights
-from metarl.vary import build_family
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.rollout import collect
+from metarl.config.family_spec import build_family
+from metarl.config.settings import RunConfig
+from metarl.envs import make_family, sample_tasks
+from metarl.outer import OUTER
+from metarl.outer import es as evolution
+from metarl.outer.es import directions, improve, pair_slopes, perturbed, play_pairs
+from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.train_state import named_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 RULES = ["reptile", "es-maml"]
 

@@ -19,8 +19,8 @@ from exact_mdp import (
 )
 from torch.testing import assert_close
 
-from agents.estimators import ESTIMATORS
-from agents.policy import act_dist
+from metarl.agents.inner.estimators import ESTIMATORS
+from metarl.agents.networks.policy import act_dist
 
 N, SIZE = 3, STATES * ACTIONS
 EXACT = {"rtol": 0, "atol": 1e-10}

@@ -28,18 +28,18 @@ from exact_mdp import (
 )
 from torch.testing import assert_close
 
-from agents.agent import InnerRule
-from agents.estimators import ESTIMATORS
-from agents.losses import clipped_surrogate, make_batch
-from agents.policy import act_dist
-from agents.returns import discounted_sum, no_baseline
-from agents.rollout import collect
-from envs import sample_tasks
-from envs.tabular_mdp import TabularMDP
-from metarl.algorithms import ALGORITHMS
-from metarl.config import TrainConfig
-from metarl.experience import Experience
-from metarl.objective import exploration_loss, meta_loss
+from metarl.agents.inner.estimators import ESTIMATORS
+from metarl.agents.learners.gradient_agent import InnerRule
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.advantages import discounted_sum, no_baseline
+from metarl.agents.rollouts.batch import clipped_surrogate, make_batch
+from metarl.agents.rollouts.rollout import collect
+from metarl.config.published import ALGORITHMS
+from metarl.config.settings import TrainConfig
+from metarl.envs import sample_tasks
+from metarl.envs.bandits.tabular_mdp import TabularMDP
+from metarl.outer.inner_loop import Experience
+from metarl.outer.meta_objective import exploration_loss, meta_loss
 
 N = 3
 STEP = 0.7  # of the inner step

@@ -10,15 +10,15 @@ from gymnasium.spaces import Box, Discrete
 from outer_reference import row, some_batch
 from torch.testing import assert_close
 
-from agents.agent import Agent, InnerRule
-from agents.losses import Batch
-from agents.policy import MLP, act_dist
-from agents.rollout import Rollout
-from envs import make_family
-from metarl.experience import Experience
-from metarl.meta_training import meta_train
-from metarl.objective import exploration_loss, meta_loss
-from metarl.presets import preset
+from metarl.agents.learners.gradient_agent import Agent, InnerRule
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.agents.rollouts.batch import Batch
+from metarl.agents.rollouts.rollout import Rollout
+from metarl.config.presets import preset
+from metarl.envs import make_family
+from metarl.outer.inner_loop import Experience
+from metarl.outer.meta_objective import exploration_loss, meta_loss
+from metarl.training.meta_train import meta_train
 
 N = 3
 

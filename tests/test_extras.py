@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from envs import UsageError, make_family
-from envs.grid_levels import level_seeds
-from envs.specs import PACKAGES
-from envs.specs import SUITES as BY_ID
-from envs.suites import SUITES
+from metarl.envs import UsageError, make_family
+from metarl.envs.gym.preprocessing.minigrid import level_seeds
+from metarl.envs.gym.specs import PACKAGES
+from metarl.envs.gym.specs import SUITES as BY_ID
+from metarl.envs.suites import SUITES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -12,7 +12,7 @@ import torch
 from small import files, metarl, refused
 from world import World
 
-from metarl import files as written
+from metarl.system import files as written
 
 FAILURE, INTERRUPTED = 1, 130
 TRAIN = "train world:World --iterations 4 --tasks 2 --episodes 2 --hidden 8 --inner-steps 1"

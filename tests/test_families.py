@@ -8,8 +8,17 @@ from gymnasium.spaces import Box
 from reference import TENSOR, draw, play, random_acts, splits
 from torch.testing import assert_close
 
-from envs import SPLITS, Choice, Range, make_family, make_task, parameters, task_values, unseen
-from envs.forager import Forager
+from metarl.envs import (
+    SPLITS,
+    Choice,
+    Range,
+    make_family,
+    make_task,
+    parameters,
+    task_values,
+    unseen,
+)
+from metarl.envs.games.forager import Forager
 
 EVERY = [cls() for cls in TENSOR.values()]
 FINITE = [family for family in EVERY if hasattr(family, "members")]

@@ -8,15 +8,15 @@ import pytest
 from reference import TENSOR
 from small import at, metarl, refused, small
 
-from envs import Choice, GymnasiumFamily, Range, UsageError, make_family, parameters
-from envs.maze import Maze
-from envs.point_navigation import PointNavigation
-from envs.tabular_mdp import TabularMDP
 from metarl import evaluate, load, meta_train, preset
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.family_record import KEPT, family_record, recorded_family
-from metarl.run import open_run, start
+from metarl.config.family_record import KEPT, family_record, recorded_family
+from metarl.config.settings import RunConfig
+from metarl.envs import Choice, GymnasiumFamily, Range, UsageError, make_family, parameters
+from metarl.envs.bandits.tabular_mdp import TabularMDP
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.envs.games.maze import Maze
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import open_run, start
 
 RUN = RunConfig(eval_steps=1, workers=1)
 

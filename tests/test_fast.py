@@ -10,13 +10,13 @@ from planes import Lamp
 from small import small
 from torch.testing import assert_close
 
-from agents.convolution import CNN
-from agents.distributions import Gaussian
-from agents.policy import MLP, act_dist
-from envs import UsageError, make_family
-from metarl.config import TrainConfig
-from metarl.experience import play_and_adapt
-from metarl.meta_training import meta_train, new_agent
+from metarl.agents.networks.cnn import CNN
+from metarl.agents.networks.distributions import Gaussian
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.config.settings import TrainConfig
+from metarl.envs import UsageError, make_family
+from metarl.outer.inner_loop import play_and_adapt
+from metarl.training.meta_train import meta_train, new_agent
 
 N, M = 3, 5
 WALK, LAMP = Walk(horizon=4), Lamp(horizon=3)

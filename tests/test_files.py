@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from small import at, metarl, refused, small, trained
 
-from envs import UsageError
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.files import check_output, read_json, read_limited, write_atomically
-from metarl.run import start, train_in
-from metarl.tracking import CsvTracker
+from metarl.config.settings import RunConfig
+from metarl.envs import UsageError
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import start
+from metarl.experiment.train_run import train_in
+from metarl.system.files import check_output, read_json, read_limited, write_atomically
+from metarl.tracking.trackers import CsvTracker
 
 USAGE = 2
 SMALL = "--tasks 2 --episodes 2 --steps 0"

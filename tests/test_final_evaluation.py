@@ -6,7 +6,7 @@ import pytest
 import torch
 from small import metarl
 
-from metarl.run import read_config
+from metarl.config.settings_file import read_config
 
 SMALL = "--iterations 1 --tasks 2 --hidden 8 --threads 1"
 
@@ -46,7 +46,8 @@ def test_commands_on_a_run_take_its_device_unless_another_is_given(tmp_path, mon
     metarl("train bandit --device cpu", SMALL, "--quiet --run", run)
     asked = []
     monkeypatch.setattr(
-        "metarl.run.choose_device", lambda name: asked.append(name) or torch.device("cpu")
+        "metarl.experiment.run.choose_device",
+        lambda name: asked.append(name) or torch.device("cpu"),
     )
     for words in ("evaluate", "compare", "watch"):
         metarl(words, run, "--tasks 2 --episodes 2 --steps 0")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from reference import TENSOR
 
-from envs import FAMILIES, Choice, make_family, parameters, sample_tasks, simulate
-from envs.snake import Snake
+from metarl.envs import FAMILIES, Choice, make_family, parameters, sample_tasks, simulate
+from metarl.envs.games.snake import Snake
 
 # Open to view by design, as the families' docstrings say; what has to be found out is the rest.
 VISIBLE = {("breakout", "layout"), ("maze", "layout"), ("lunar-lander", "turbulence_power")}

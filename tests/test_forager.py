@@ -9,8 +9,8 @@ import torch
 from reference import MOVES, WIRINGS, ForagerByDefinition, draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import SPLITS, make_task, task_values
-from envs.forager import Forager
+from metarl.envs import SPLITS, make_task, task_values
+from metarl.envs.games.forager import Forager
 
 FAMILY = Forager()
 GAME = {"berry": 1.0, "mushroom": 0.0, "pebble": -1.0, "keys": 0.0}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from envs import UsageError, make_family, parameters, sample_tasks, task_values
-from metarl import gain_map as drawing
-from metarl.evaluation import Evaluation
-from metarl.gain_map import _axis, _means, explained, gain_map, most_telling
+from metarl.envs import UsageError, make_family, parameters, sample_tasks, task_values
+from metarl.evaluation.evaluate import Evaluation
+from metarl.plotting import gain_map as drawing
+from metarl.plotting.gain_map import _axis, _means, explained, gain_map, most_telling
 
 
 def judged(name, gain, tasks=40, split="test"):

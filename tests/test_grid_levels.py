@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("minigrid")
 
-from envs import SPLITS, make_family
-from envs.grid_levels import grid_level
-from envs.suites import SUITES
+from metarl.envs import SPLITS, make_family
+from metarl.envs.gym.preprocessing.minigrid import grid_level
+from metarl.envs.suites import SUITES
 
 NAMES = [name for name in SUITES if name.startswith("minigrid-")]
 DOOR = "MiniGrid-GoToDoor-5x5-v0"

@@ -6,17 +6,24 @@ from pathlib import Path
 import pytest
 from small import small
 
-from envs import UsageError
-from metarl.config import RunConfig
-from metarl.grouping import check_distinct, check_fair, episodes_per_step, group, labels, trained
-from metarl.presets import preset
-from metarl.run import Loaded
-from metarl.state import TrainState
+from metarl.comparison.run_groups import (
+    check_distinct,
+    check_fair,
+    episodes_per_step,
+    group,
+    labels,
+    trained,
+)
+from metarl.config.presets import preset
+from metarl.config.settings import RunConfig
+from metarl.envs import UsageError
+from metarl.experiment.loaded_run import Run
+from metarl.outer.train_state import TrainState
 
 
 def job(cfg, env_steps=1000, iteration=None):
     state = TrainState(None, iteration=cfg.iterations if iteration is None else iteration)
-    return Loaded(cfg, RunConfig(), None, dataclasses.replace(state, env_steps=env_steps))
+    return Run(cfg, RunConfig(), None, dataclasses.replace(state, env_steps=env_steps))
 
 
 def runs(*jobs):

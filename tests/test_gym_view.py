@@ -13,7 +13,7 @@ from gymnasium.utils.seeding import np_random
 from reference import TENSOR
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from envs import GymView, UsageError, gymnasium_id, make_task
+from metarl.envs import GymView, UsageError, gymnasium_id, make_task
 
 EVERY = [cls() for cls in TENSOR.values()]
 # Warnings that follow from the definitions: speeds have no limit, a velocity is in metres a step,

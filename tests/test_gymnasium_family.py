@@ -7,11 +7,19 @@ import torch
 from gym_worlds import set_bonus
 from torch.testing import assert_close
 
-from agents.policy import MLP
-from agents.rollout import collect
-from envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task, sample_tasks
-from envs import simulate as start
-from envs.mujoco_field import model_field
+from metarl.agents.networks.policy import MLP
+from metarl.agents.rollouts.rollout import collect
+from metarl.envs import (
+    Choice,
+    GymnasiumFamily,
+    Range,
+    RunError,
+    UsageError,
+    make_task,
+    sample_tasks,
+)
+from metarl.envs import simulate as start
+from metarl.envs.gym.mujoco_fields import model_field
 
 COUNTER = "gym_worlds:Counter-v0"
 GAIN = {"gain": Range(1.0, 2.0)}

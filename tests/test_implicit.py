@@ -9,15 +9,15 @@ from small import small
 from torch.testing import assert_close
 from waiting import counted
 
-from agents.adapt import inner_update
-from envs import make_family, sample_tasks
-from metarl.experience import adapt_again, chunks, play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.objective import loss_of
-from metarl.outer import implicit
-from metarl.outer.gradient import trained_weights
-from metarl.outer.implicit import implicit_gradient, improve
-from metarl.state import named_weights, with_weights
+from metarl.agents.inner.inner_update import inner_update
+from metarl.envs import make_family, sample_tasks
+from metarl.outer import imaml as implicit
+from metarl.outer.imaml import implicit_gradient, improve
+from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.meta_objective import loss_of
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 CASE = {"world": "gaussian", "step_size": "fixed", "inner_kl": 0.0, "clip": 0.0}
 CASES = [

@@ -9,12 +9,12 @@ from inner_problem import WORLDS, N, gen, loop_over_tasks, make_problem, of_task
 from inner_reference import covering, inner_gradient
 from torch.testing import assert_close
 
-from agents.adapt import clip_each_task
-from agents.losses import mean_kl
-from agents.policy import act_dist
-from metarl.experience import adapt_again
-from metarl.objective import exploration_loss, meta_loss
-from metarl.state import named_weights, with_weights
+from metarl.agents.inner.inner_update import clip_each_task
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.batch import mean_kl
+from metarl.outer.inner_loop import adapt_again
+from metarl.outer.meta_objective import exploration_loss, meta_loss
+from metarl.outer.train_state import named_weights, with_weights
 
 LEVELS = {
     "fast": ["all", "head", "body", "context", "lora"],

@@ -11,8 +11,8 @@ import pytest
 from processes import ENV, SMALL, begin, finish, metarl, until, weights
 from torch.testing import assert_close
 
-from metarl import interrupts
-from metarl.interrupts import STOPPING, finish_first, stop_on_signals
+from metarl.system import signals as interrupts
+from metarl.system.signals import STOPPING, finish_first, stop_on_signals
 
 LONG = SMALL.replace("--iterations 40", "--iterations 4000")
 

@@ -10,9 +10,9 @@ from reference import TENSOR
 from scipy import stats
 from small import small
 
-from envs import Choice, Range, make_family, parameters
-from metarl.evaluation import Evaluation, evaluate, few_tasks
-from metarl.meta_training import new_agent
+from metarl.envs import Choice, Range, make_family, parameters
+from metarl.evaluation.evaluate import Evaluation, evaluate, few_tasks
+from metarl.training.meta_train import new_agent
 
 FIELDS = {
     "success", "step_name", "adaptation_env_steps", "intervals", "few_tasks",

@@ -7,15 +7,16 @@ import torch
 from small import small
 from torch.testing import assert_close
 
-from agents.streams import stream
-from envs import make_family, sample_tasks
-from metarl.evaluation import evaluate
-from metarl.experience import adapt_again, chunks, play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.objective import meta_gradient
-from metarl.outer import OUTER, gradient
-from metarl.outer.gradient import trained_weights
-from metarl.state import named_weights, with_weights
+from metarl.agents.rng import stream
+from metarl.envs import make_family, sample_tasks
+from metarl.evaluation.evaluate import evaluate
+from metarl.outer import OUTER
+from metarl.outer import maml as gradient
+from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.meta_objective import meta_gradient
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import metarl
-from metarl.algorithms import ALGORITHMS
+from metarl.config.published import ALGORITHMS
 
 pytestmark = pytest.mark.learning
 

@@ -15,16 +15,16 @@ from processes import ENV, METARL, SMALL
 from raising import raising
 from small import TINY, refused, small
 
-from agents.rollout import bytes_of_step
-from envs import FAMILIES, Choice, Range, RunError, UsageError, make_family, sample_tasks
-from envs.precision import fits_float32
-from metarl import room
-from metarl.arguments import COMMANDS
-from metarl.board import TensorBoardTracker
-from metarl.config import TrainConfig
-from metarl.evaluation import evaluate
-from metarl.meta_training import new_agent
-from metarl.settings_file import from_record
+from metarl.agents.rollouts.rollout import bytes_of_step
+from metarl.cli.arguments import COMMANDS
+from metarl.config.settings import TrainConfig
+from metarl.config.settings_file import from_record
+from metarl.envs import FAMILIES, Choice, Range, RunError, UsageError, make_family, sample_tasks
+from metarl.envs.core.precision import fits_float32
+from metarl.evaluation.evaluate import evaluate
+from metarl.experiment import memory_check as room
+from metarl.tracking.tensorboard import TensorBoardTracker
+from metarl.training.meta_train import new_agent
 
 OWN = {name: made for name, made in FAMILIES.items() if isinstance(made, type)}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from metarl.linear import solve
+from metarl.outer.conjugate_gradient import solve
 from metarl.outer.trpo import conjugate_gradient
 
 N, P = 4, 12

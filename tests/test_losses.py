@@ -15,14 +15,14 @@ from agents_reference import (
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch.testing import assert_close
 
-from agents.adapt import per_task
-from agents.distributions import Gaussian
-from agents.losses import Batch, clipped_surrogate, make_batch, mean_kl
-from agents.policy import MLP, act_dist
-from agents.returns import advantages
-from agents.rollout import collect
-from envs import sample_tasks
-from envs.point_navigation import PointNavigation
+from metarl.agents.inner.inner_update import per_task
+from metarl.agents.networks.distributions import Gaussian
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.agents.rollouts.advantages import advantages
+from metarl.agents.rollouts.batch import Batch, clipped_surrogate, make_batch, mean_kl
+from metarl.agents.rollouts.rollout import collect
+from metarl.envs import sample_tasks
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 N, M = 3, 6
 

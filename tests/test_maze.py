@@ -8,8 +8,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import SPLITS, Choice, UsageError, make_task
-from envs.maze import Maze, gridnavi, walls
+from metarl.envs import SPLITS, Choice, UsageError, make_task
+from metarl.envs.games.maze import Maze, gridnavi, walls
 
 FAMILY = Maze()
 STEPS = {0: (0, 0), 1: (-1, 0), 2: (0, 1), 3: (1, 0), 4: (0, -1)}

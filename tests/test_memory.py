@@ -9,14 +9,14 @@ from agents_reference import POISON, Walk, directional_difference, gradient, ran
 from gymnasium.spaces import Box, Discrete
 from torch.testing import assert_close
 
-from agents.cells import CHUNK, delta_rule
-from agents.distributions import Categorical
-from agents.memory import MemoryAgent, arrange
-from agents.policy import MLP, act_dist
-from agents.recurrent import MemoryPolicy, remember
-from agents.rollout import collect, collect_by
-from envs import TensorSimulator, UsageError, make_family, sample_tasks
-from metarl.evaluation import evaluate
+from metarl.agents.learners.recurrent_agent import MemoryAgent, arrange
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.agents.networks.recurrent_cells import CHUNK, delta_rule
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.agents.rollouts.rollout import collect, collect_by
+from metarl.envs import TensorSimulator, UsageError, make_family, sample_tasks
+from metarl.evaluation.evaluate import evaluate
 
 N, B, T = 3, 2, 6
 LENGTHS = ((1, 2), (4, 5), (6, 6))  # steps of two episodes in each of three tasks; 6 is the clock

@@ -12,16 +12,16 @@ from reference import TENSOR
 from torch.testing import assert_close
 from waiting import counted
 
-from agents.distributions import Categorical
-from agents.losses import Batch
-from envs import RunError, make_family, sample_tasks
-from envs.point_navigation import PointNavigation
-from metarl.experience import play_and_adapt
-from metarl.meta_training import MAX_SKIPPED, meta_train, new_agent
-from metarl.objective import meta_loss
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.rollouts.batch import Batch
+from metarl.config.presets import preset
+from metarl.envs import RunError, make_family, sample_tasks
+from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.outer import OUTER
-from metarl.presets import preset
-from metarl.state import named_weights, with_weights
+from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.meta_objective import meta_loss
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import MAX_SKIPPED, meta_train, new_agent
 
 SMALL = {"iterations": 4, "tasks": 3, "episodes": 2, "hidden": (8,)}
 

@@ -10,8 +10,8 @@ metaworld = pytest.importorskip("metaworld")
 
 from metaworld.policies import ENV_POLICY_MAP  # noqa: E402
 
-from envs import UsageError, make_family, sample_tasks  # noqa: E402
-from envs.metaworld_tasks import metaworld_env, set_goal  # noqa: E402
+from metarl.envs import UsageError, make_family, sample_tasks  # noqa: E402
+from metarl.envs.gym.preprocessing.metaworld import metaworld_env, set_goal  # noqa: E402
 
 REACH = "metaworld-ml1-reach"
 

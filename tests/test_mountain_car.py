@@ -9,8 +9,8 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import make_task
-from envs.mountain_car import MountainCar
+from metarl.envs import make_task
+from metarl.envs.classic_control.mountain_car import MountainCar
 
 FAMILY = MountainCar()
 PLAIN = MountainCar(shaped=False, speed_unit=1.0)

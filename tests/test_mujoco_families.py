@@ -10,7 +10,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import (
+from metarl.config.settings import TrainConfig
+from metarl.envs import (
     FAMILIES,
     UsageError,
     make_family,
@@ -20,11 +21,10 @@ from envs import (
     task_values,
     unseen,
 )
-from envs.locomotion import Locomotion
-from envs.mujoco_batch import Physics, load
-from envs.parameter import Choice
-from metarl.config import TrainConfig
-from metarl.meta_training import meta_train
+from metarl.envs.core.parameters import Choice
+from metarl.envs.mujoco.locomotion import Locomotion
+from metarl.envs.mujoco.simulator import Physics, load
+from metarl.training.meta_train import meta_train
 
 mujoco = pytest.importorskip("mujoco")
 NAMES = [name for name, cls in FAMILIES.items() if hasattr(cls, "body")]

@@ -7,14 +7,14 @@ import torch
 from small import small
 from torch.testing import assert_close
 
-from agents.distributions import Categorical
-from agents.normalise import merge, moments, scale
-from agents.returns import advantages, linear_baseline, no_baseline
-from agents.rollout import Rollout
-from envs import sample_tasks
-from envs.bandit import Bandit
-from metarl.meta_training import meta_train, new_agent
-from metarl.state import named_weights
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.networks.running_stats import merge, moments, scale
+from metarl.agents.rollouts.advantages import advantages, linear_baseline, no_baseline
+from metarl.agents.rollouts.rollout import Rollout
+from metarl.envs import sample_tasks
+from metarl.envs.bandits.bandit import Bandit
+from metarl.outer.train_state import named_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 
 def gen(seed=0):

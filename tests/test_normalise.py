@@ -8,16 +8,16 @@ import torch
 from small import small
 from torch.testing import assert_close
 
-from agents.agent import make_policy
-from agents.convolution import CNN
-from agents.normalise import Moments, merge, moments, with_moments
-from agents.policy import act_dist
-from agents.recurrent import MemoryPolicy
-from envs import UsageError, make_family
 from metarl import RunConfig, load, open_run, start, train_in
-from metarl.meta_training import meta_train, new_agent
+from metarl.agents.learners.gradient_agent import make_policy
+from metarl.agents.networks.cnn import CNN
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.networks.recurrent_policy import MemoryPolicy
+from metarl.agents.networks.running_stats import Moments, merge, moments, with_moments
+from metarl.envs import UsageError, make_family
 from metarl.outer import OUTER
-from metarl.state import Seen, named_weights
+from metarl.outer.train_state import Seen, named_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 SIZE = {"tasks": 3, "episodes": 2, "iterations": 3}
 

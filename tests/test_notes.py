@@ -10,12 +10,12 @@ from small import metarl as command
 from small import small
 from torch.testing import assert_close
 
-from envs import TensorSimulator, make_family, sample_tasks
-from envs.point_navigation import PointNavigation
-from metarl.evaluation import evaluate
-from metarl.meta_training import meta_train, new_agent
-from metarl.tags import columns
-from metarl.tracking import CsvTracker
+from metarl.envs import TensorSimulator, make_family, sample_tasks
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.evaluation.evaluate import evaluate
+from metarl.tracking.metric_names import columns
+from metarl.tracking.trackers import CsvTracker
+from metarl.training.meta_train import meta_train, new_agent
 
 
 class Noting(PointNavigation):

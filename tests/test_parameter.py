@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from envs import Choice, Range, UsageError
-from envs.split import SPLITS
+from metarl.envs import Choice, Range, UsageError
+from metarl.envs.core.splits import SPLITS
 
 U = torch.linspace(0, 1, 10_001, dtype=torch.float64)[:-1]
 

@@ -9,8 +9,8 @@ import torch
 from reference import draw, play
 from torch.testing import assert_close
 
-from envs import make_task
-from envs.pendulum import Pendulum
+from metarl.envs import make_task
+from metarl.envs.classic_control.pendulum import Pendulum
 
 FAMILY = Pendulum()
 NO_NOISE = torch.zeros(1, 1, 0)

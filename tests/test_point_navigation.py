@@ -7,8 +7,8 @@ import torch
 from reference import play, random_acts, walk_by_definition
 from torch.testing import assert_close
 
-from envs import make_task
-from envs.point_navigation import PointNavigation
+from metarl.envs import make_task
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 FAMILY = PointNavigation()
 

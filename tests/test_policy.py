@@ -10,10 +10,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from torch import nn
 from torch.testing import assert_close
 
-from agents.adapt import per_task
-from agents.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
-from agents.policy import MLP, act_dist
-from envs.errors import UsageError
+from metarl.agents.inner.inner_update import per_task
+from metarl.agents.networks.distributions import ABSENT, Categorical, Gaussian, MultiCategorical
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.envs.core.errors import UsageError
 
 N, M = 3, 5
 HIGH = np.array([0.1, 2.0], np.float32)

@@ -7,8 +7,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import Range, UsageError, make_task
-from envs.pong import Pong, State, _fold
+from metarl.envs import Range, UsageError, make_task
+from metarl.envs.games.pong import Pong, State, _fold
 
 FAMILY = Pong()
 STAY = torch.ones(1, 1, dtype=torch.long)

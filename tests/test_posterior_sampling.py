@@ -8,8 +8,7 @@ import torch
 from reference import draw
 from torch.testing import assert_close
 
-from agents.comparators import comparators
-from agents.posterior_sampling import (
+from metarl.agents.classical.psrl import (
     PLANNERS,
     TRUE,
     Posterior,
@@ -27,7 +26,8 @@ from agents.posterior_sampling import (
     random,
     sample,
 )
-from envs.tabular_mdp import TabularMDP
+from metarl.agents.classical.scores import comparators
+from metarl.envs.bandits.tabular_mdp import TabularMDP
 
 FAMILY = TabularMDP()
 S, A, T = 3, 2, 4

@@ -4,8 +4,8 @@ import pytest
 import torch
 from reference import TENSOR
 
-from envs import UsageError, probe
-from envs.point_navigation import PointNavigation
+from metarl.envs import UsageError, probe
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 
 @pytest.mark.parametrize("family", TENSOR.values(), ids=TENSOR)

@@ -14,7 +14,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 SLOW = """
 import time
-from envs.point_navigation import PointNavigation
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 class Slow(PointNavigation):
     def reset(self, task, noise):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from envs import FAMILIES
+from metarl.envs import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

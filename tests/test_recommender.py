@@ -8,8 +8,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import UsageError, make_task
-from envs.recommender import Recommender
+from metarl.envs import UsageError, make_task
+from metarl.envs.bandits.recommender import Recommender
 
 FAMILY = Recommender()
 

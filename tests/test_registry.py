@@ -5,7 +5,7 @@ import torch
 from reference import TENSOR, draw, splits
 from torch.testing import assert_close
 
-from envs import (
+from metarl.envs import (
     FAMILIES,
     Choice,
     Range,
@@ -17,8 +17,8 @@ from envs import (
     parameters,
     simulate,
 )
-from envs.point_navigation import PointNavigation
-from envs.tabular_mdp import TabularMDP
+from metarl.envs.bandits.tabular_mdp import TabularMDP
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 
 @pytest.mark.parametrize("name", TENSOR)
@@ -28,7 +28,7 @@ def test_every_family_is_found_by_its_name(name):
 
 
 def test_a_family_of_ones_own_is_found_by_module_and_class():
-    assert make_family("envs.cartpole:CartPole") == make_family("cartpole")
+    assert make_family("metarl.envs.classic_control.cartpole:CartPole") == make_family("cartpole")
 
 
 def test_gymnasium_id_names_the_class():

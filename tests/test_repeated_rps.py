@@ -7,8 +7,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import make_task
-from envs.repeated_rps import RepeatedRPS
+from metarl.envs import make_task
+from metarl.envs.games.repeated_rps import RepeatedRPS
 
 FAMILY = RepeatedRPS()
 ROCK, PAPER, SCISSORS = range(3)

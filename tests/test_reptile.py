@@ -10,16 +10,16 @@ from outer_reference import adapt_alone, row, some_batch
 from small import small
 from torch.testing import assert_close
 
-from agents.agent import Agent
-from agents.losses import clipped_surrogate
-from agents.policy import MLP, act_dist
-from envs import UsageError, make_family, sample_tasks
-from metarl.experience import Experience, adapt_again, chunks, play_and_adapt
-from metarl.meta_training import new_agent
-from metarl.objective import meta_loss
-from metarl.outer.gradient import improve as improve_by_gradient
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.agents.rollouts.batch import clipped_surrogate
+from metarl.envs import UsageError, make_family, sample_tasks
+from metarl.outer.inner_loop import Experience, adapt_again, chunks, play_and_adapt
+from metarl.outer.maml import improve as improve_by_gradient
+from metarl.outer.meta_objective import meta_loss
 from metarl.outer.reptile import improve, way_back
-from metarl.state import named_weights
+from metarl.outer.train_state import named_weights
+from metarl.training.meta_train import new_agent
 
 N, LENGTHS = 3, [[4, 2], [1, 1], [3, 4]]
 

@@ -12,9 +12,15 @@ from agents_reference import (
 )
 from torch.testing import assert_close
 
-from agents.distributions import Categorical
-from agents.returns import advantages, discounted_sum, gae, linear_baseline, normalise
-from agents.rollout import Rollout
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.rollouts.advantages import (
+    advantages,
+    discounted_sum,
+    gae,
+    linear_baseline,
+    normalise,
+)
+from metarl.agents.rollouts.rollout import Rollout
 
 T = 7
 LENGTHS = [[7, 3, 1], [2, 7, 7], [5, 4, 6]]  # ended by the clock, by the game, at once

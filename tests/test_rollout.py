@@ -9,10 +9,10 @@ from agents_reference import Walk, living_steps
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents import rollout
-from agents.policy import MLP, act_dist
-from agents.rollout import check_finite, collect
-from envs import RunError, TensorSimulator
+from metarl.agents.networks.policy import MLP, act_dist
+from metarl.agents.rollouts import rollout
+from metarl.agents.rollouts.rollout import check_finite, collect
+from metarl.envs import RunError, TensorSimulator
 
 LENGTHS = ((1, 2), (4, 5), (6, 6))  # steps of two episodes in each of three tasks; 6 is the clock
 N, T, B = 3, 6, 2

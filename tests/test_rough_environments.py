@@ -15,12 +15,12 @@ import rough_environments
 import torch
 from torch.testing import assert_close
 
-from envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
-from envs.bound_env import Recipe, check_limit, close, find_knobs, step_limit
-from envs.liveness import Trial, explore
-from envs.specs import environment_class, find_spec
-from envs.stage import Agreed, Stage
-from envs.worker import _answer
+from metarl.envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
+from metarl.envs.gym.bound_env import Recipe, check_limit, close, find_knobs, step_limit
+from metarl.envs.gym.checks.parameter_check import Trial, explore
+from metarl.envs.gym.specs import environment_class, find_spec
+from metarl.envs.gym.worker import _answer
+from metarl.envs.gym.worker_envs import Agreed, Stage
 
 PULL = {"pull": Range(-1.0, 1.0)}
 USUAL, ENDS = {"pull": 0.0}, [{"pull": -1.0}, {"pull": 1.0}]

@@ -10,13 +10,13 @@ import pytest
 from processes import ENV, SMALL, begin, finish, metarl, until
 from small import metarl as metarl_here
 
-from envs import RunError, UsageError
-from metarl.run_folder import FolderTaken, hold, new_folder
+from metarl.envs import RunError, UsageError
+from metarl.experiment.run_folder import FolderTaken, hold, new_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from metarl.run_folder import hold
+from metarl.experiment.run_folder import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -96,7 +96,7 @@ def test_two_processes_do_not_resume_one_run(tmp_path):
 
 
 def test_a_log_shows_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr("metarl.training.LOG_EVERY", 0.0)
+    monkeypatch.setattr("metarl.cli.train.LOG_EVERY", 0.0)
     words = f"{SMALL.replace('--quiet', '')} --iterations 3 --run {tmp_path / 'run'}"
     code, out, _ = metarl_here("train", *words.split())
     assert code == 0

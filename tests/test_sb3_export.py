@@ -13,18 +13,18 @@ from small import TINY, metarl, refused, small
 from stable_baselines3 import PPO
 from torch.testing import assert_close
 
-from agents.agent import Agent, make_policy
-from agents.memory import MemoryAgent
-from agents.normalise import Moments, with_moments
-from agents.policy import act_dist
-from agents.recurrent import MemoryPolicy
-from agents.sb3_weights import from_sb3, to_sb3
-from agents.streams import stream
-from envs import UsageError, make_family, make_task
 from metarl import load, to_vec_env
 from metarl import make_task as task_of
 from metarl import to_sb3 as export
-from metarl.sb3 import save_sb3
+from metarl.agents.learners.gradient_agent import Agent, make_policy
+from metarl.agents.learners.recurrent_agent import MemoryAgent
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.networks.recurrent_policy import MemoryPolicy
+from metarl.agents.networks.running_stats import Moments, with_moments
+from metarl.agents.rng import stream
+from metarl.envs import UsageError, make_family, make_task
+from metarl.sb3.interop import save_sb3
+from metarl.sb3.weights import from_sb3, to_sb3
 
 SPACES = {
     "box": (Box(-10.0, 10.0, (5,)), Box(-0.1, 0.1, (2,))),

@@ -16,11 +16,11 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.testing import assert_close
 
-from agents.policy import act_dist
-from envs import UsageError, make_family, make_task
 from metarl import RunConfig, meta_train, open_run, start, to_vec_env, train_in
-from metarl.first_state import first_state
-from metarl.sb3_zip import read_model
+from metarl.agents.networks.policy import act_dist
+from metarl.envs import UsageError, make_family, make_task
+from metarl.sb3.archive import read_model
+from metarl.training.initialization import first_state
 
 HIDDEN = (8, 6)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs import RunError, shared_memory
-from envs.free_memory import free_memory, in_bytes
-from envs.shared_memory import SharedMemory, receive
+from metarl.envs import RunError
+from metarl.envs.core.free_memory import free_memory, in_bytes
+from metarl.envs.gym import shared_memory
+from metarl.envs.gym.shared_memory import SharedMemory, receive
 
 
 def test_both_sides_see_what_either_writes():
@@ -56,7 +57,7 @@ def test_free_memory_is_below_what_ulimit_leaves():
     """In a process of its own, whose limit is 4 GB."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30));"
-        "from envs.free_memory import free_memory; print(free_memory())"
+        "from metarl.envs.core.free_memory import free_memory; print(free_memory())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0 < int(run.stdout) <= 4 << 30

@@ -8,8 +8,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import Choice, UsageError, make_task
-from envs.snake import Snake
+from metarl.envs import Choice, UsageError, make_task
+from metarl.envs.games.snake import Snake
 
 FAMILY = Snake()
 UP, RIGHT, DOWN, LEFT = range(4)

@@ -14,10 +14,10 @@ from write_families import NEEDED, lacking, text
 
 import envs
 import metarl
-from envs import FAMILIES
-from envs.gym_ids import IDS
-from metarl.listing import FILE
-from metarl.records import record
+from metarl.cli.family_records import record
+from metarl.cli.listing import FILE
+from metarl.envs import FAMILIES
+from metarl.envs.adapters.registration import IDS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "stable_baselines3", "matplotlib", "tensorboard", "scipy"}
@@ -45,7 +45,7 @@ def loaded_by(code):
 )
 def test_help_and_lists_load_nothing_heavy(words):
     code = f"import contextlib, sys\nwith contextlib.suppress(SystemExit): main({words.split()})"
-    assert not loaded_by(f"from metarl.cli import main\n{code}")
+    assert not loaded_by(f"from metarl.cli.main import main\n{code}")
 
 
 def test_importing_metarl_loads_nothing_heavy_and_using_it_does():
@@ -97,7 +97,7 @@ def test_a_name_that_is_none_is_said_so(package):
 
 @pytest.mark.parametrize(
     "first",
-    ["import gymnasium, metarl", "import metarl, gymnasium", "import metarl.cli, gymnasium"],
+    ["import gymnasium, metarl", "import metarl, gymnasium", "import metarl.cli.main, gymnasium"],
 )
 def test_gymnasium_knows_the_families_and_none_is_loaded(first):
     (line,) = python(f"{first}\nprint(gymnasium.spec('metarl/CartPole-v0').max_episode_steps)")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metarl.statistics import (
+from metarl.evaluation.statistics import (
     difference_interval,
     interval,
     iqm,

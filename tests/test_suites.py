@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from small import TINY, metarl
 
-from envs import SPLITS, GymnasiumFamily, Range, make_family, parameters, sample_tasks, task_values
-from envs.suites import SUITES
+from metarl.envs import (
+    SPLITS,
+    GymnasiumFamily,
+    Range,
+    make_family,
+    parameters,
+    sample_tasks,
+    task_values,
+)
+from metarl.envs.suites import SUITES
 
 
 class TestLunarLander:

@@ -8,8 +8,8 @@ from agents_reference import directional_difference, gradient
 from torch import nn
 from torch.testing import assert_close
 
-from agents.adapt import adapt, per_task
-from agents.policy import affine
+from metarl.agents.inner.inner_update import adapt, per_task
+from metarl.agents.networks.policy import affine
 
 # Sinusoid regression, section 5.1 of MAML (Finn et al. 2017, arXiv:1703.03400).
 

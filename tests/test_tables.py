@@ -7,8 +7,8 @@ import pytest
 from agents_reference import Walk
 from rich.console import Console
 
-from metarl.evaluation import Evaluation
-from metarl.tables import bar, show_returns
+from metarl.cli.tables import bar, show_returns
+from metarl.evaluation.evaluate import Evaluation
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import UsageError, make_task, parameters
-from envs.tabular_mdp import TabularMDP
+from metarl.envs import UsageError, make_task, parameters
+from metarl.envs.bandits.tabular_mdp import TabularMDP
 
 FAMILY = TabularMDP()
 TINY = TabularMDP(states=3, actions=2, horizon=3)

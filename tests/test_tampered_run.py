@@ -18,13 +18,13 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save
 from small import at, metarl, refused, sign, small, trained
 
-from envs import UsageError
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.expected import expected
+from metarl.config.settings import RunConfig
+from metarl.config.settings_file import digest_of, read_settings
+from metarl.envs import UsageError
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.checkpoint_contents import expected
+from metarl.experiment.run import load, open_run, start
 from metarl.outer import OUTER
-from metarl.run import load, open_run, start
-from metarl.settings_file import digest_of, read_settings
 
 USAGE = 2
 ALL = os.environ.get("METARL_FUZZ") == "all"

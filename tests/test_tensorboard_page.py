@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from metarl.tags import TAGS
+from metarl.tracking.metric_names import TAGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "tensorboard.md").read_text()

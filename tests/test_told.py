@@ -9,12 +9,12 @@ from gymnasium.spaces import Box
 from lookup import ITEMS, Lookup
 from small import small
 
-from envs import Choice, Range, make_family, sample_tasks
-from metarl.checkpoint import save_checkpoint
-from metarl.ppo import play, train_over_variants
-from metarl.ppo_model import PPOSettings, new_ppo, ppo_env, weights_of, with_weights
-from metarl.recurrent_ppo import columns, evaluate_recurrent, train_recurrent
-from metarl.told import task_numbers
+from metarl.baselines.ppo_model import PPOSettings, new_ppo, ppo_env, weights_of, with_weights
+from metarl.baselines.recurrent_ppo import columns, evaluate_recurrent, train_recurrent
+from metarl.baselines.sb3_ppo import play, train_over_variants
+from metarl.baselines.told_the_task import task_numbers
+from metarl.envs import Choice, Range, make_family, sample_tasks
+from metarl.experiment.checkpoint import save_checkpoint
 
 CFG = PPOSettings(gamma=0.0, gae_lambda=0.0, hidden=(32, 32), lr=3e-3, minibatches=4, epochs=4)
 

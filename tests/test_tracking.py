@@ -11,14 +11,14 @@ from reference import draw
 from small import metarl, refused, small
 from tracking_cost import cost
 
-from envs import FAMILIES, SPLITS, task_values
 from metarl import RunConfig, open_run, start, train_in
-from metarl.meta_training import new_agent
-from metarl.run import Loaded
-from metarl.state import TrainState
-from metarl.tags import SUCCESS, columns, layout
-from metarl.tracking import CsvTracker, Trackers
-from metarl.watching import judge
+from metarl.envs import FAMILIES, SPLITS, task_values
+from metarl.experiment.loaded_run import Run
+from metarl.experiment.periodic_eval import judge
+from metarl.outer.train_state import TrainState
+from metarl.tracking.metric_names import SUCCESS, columns, layout
+from metarl.tracking.trackers import CsvTracker, Trackers
+from metarl.training.meta_train import new_agent
 
 SETTINGS = (
     "point-navigation --iterations 4 --tasks 2 --episodes 2 --hidden 8 --eval-every 2 "
@@ -144,7 +144,7 @@ def test_no_evaluation_during_training_plays_a_task_of_the_test_or_of_training(n
     family = Watched()
     state = TrainState(new_agent(cfg, family))
     played.clear()  # a new agent may have looked at tasks of training
-    judge(Loaded(cfg, RunConfig(eval_steps=1), family, state), state)
+    judge(Run(cfg, RunConfig(eval_steps=1), family, state), state)
     seen = {
         split: {tuple(t.values()) for t in task_values(draw(family, 4000, split))}
         for split in SPLITS[:3]
@@ -185,7 +185,7 @@ def test_the_layout_has_charts_of_what_is_written_alone():
 def test_what_is_not_used_is_not_loaded(tmp_path):
     code = f"""
 import sys
-from metarl.cli import main
+from metarl.cli.main import main
 main(["train", *{SETTINGS.split()!r}, "--track", "csv", "--run", "run"])
 assert "tensorboard" not in sys.modules
 """

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from envs import make_family, sample_tasks, simulate
-from envs.transfer import to_agent
-from metarl.config import RunConfig
-from metarl.machine import set_matmul
-from metarl.run import start, train_in
+from metarl.config.settings import RunConfig
+from metarl.envs import make_family, sample_tasks, simulate
+from metarl.envs.core.host_to_device import to_agent
+from metarl.experiment.run import start
+from metarl.experiment.train_run import train_in
+from metarl.system.machine import set_matmul
 
 
 def test_to_a_gpu_from_pinned_memory_without_a_wait(monkeypatch):
@@ -33,7 +34,9 @@ def test_simulators_on_the_host_send_all_that_a_step_gives_this_way(monkeypatch)
     task = sample_tasks(family, 2, torch.Generator().manual_seed(0))
     simulator = simulate(family, task, 2, torch.Generator().manual_seed(0))
     sent = []
-    monkeypatch.setattr("envs.mujoco_batch.to_agent", lambda x, d: sent.append(x.shape) or x)
+    monkeypatch.setattr(
+        "metarl.envs.mujoco.simulator.to_agent", lambda x, d: sent.append(x.shape) or x
+    )
     simulator.reset()
     simulator.step(torch.zeros(2, 2, 6))
     assert len(sent) == 4  # first obs; obs, rew, terminated

@@ -10,13 +10,12 @@ from test_memory import B, N, T, gen, steps_of, tasks, walk_through
 from torch.testing import assert_close
 from waiting import CountWaits
 
-from agents.memory import MemoryAgent
-from agents.recurrent import MemoryPolicy, remember
-from envs import make_family, sample_tasks
-from envs.bandit import Bandit
-from metarl.config import TrainConfig
-from metarl.first_agent import new_agent
-from metarl.outer.trials import (
+from metarl.agents.learners.recurrent_agent import MemoryAgent
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.config.settings import TrainConfig
+from metarl.envs import make_family, sample_tasks
+from metarl.envs.bandits.bandit import Bandit
+from metarl.outer.recurrent_ppo import (
     improve,
     make_trials,
     play_trials,
@@ -24,6 +23,7 @@ from metarl.outer.trials import (
     trial_gae,
     trial_loss,
 )
+from metarl.training.new_agent import new_agent
 
 CFG = TrainConfig(
     memory="gru",

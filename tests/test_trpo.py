@@ -8,16 +8,16 @@ from torch.testing import assert_close
 from trpo_problem import kl_after_adaptation, problem, small, world
 from waiting import counted
 
-from agents.losses import Batch
-from envs import sample_tasks
-from metarl.evaluation import evaluate
-from metarl.experience import adapt_again, play_and_adapt
-from metarl.meta_training import meta_train, new_agent
-from metarl.objective import meta_loss
+from metarl.agents.rollouts.batch import Batch
+from metarl.envs import sample_tasks
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.statistics import interval
 from metarl.outer import trpo
-from metarl.outer.gradient import trained_weights
-from metarl.state import named_weights, with_weights
-from metarl.statistics import interval
+from metarl.outer.inner_loop import adapt_again, play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.meta_objective import meta_loss
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.training.meta_train import meta_train, new_agent
 
 
 def scripted(monkeypatch, *outcomes):

@@ -7,12 +7,12 @@ import torch
 from torch.testing import assert_close
 from trpo_problem import kl_after_adaptation, problem, small
 
-from agents.losses import Batch, mean_kl
-from agents.policy import act_dist
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.batch import Batch, mean_kl
 from metarl.bench.workloads import settings
-from metarl.experience import adapt_again
 from metarl.outer import trpo
-from metarl.state import with_weights
+from metarl.outer.inner_loop import adapt_again
+from metarl.outer.train_state import with_weights
 
 
 def difference_of_gradients(f, weights, v, eps=1e-5):

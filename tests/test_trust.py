@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from small import TINY, at, metarl, refused, sign, small, trained
 
-from envs import UsageError
-from metarl import training
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig, TrainConfig
-from metarl.run import load, open_run, start
-from metarl.trust import named_files
+from metarl.cli import train as training
+from metarl.config.settings import RunConfig, TrainConfig
+from metarl.config.trust import named_files
+from metarl.envs import UsageError
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import load, open_run, start
 
 USAGE = 2
 COMMANDS = ("evaluate", "watch", "export", "compare", "train --resume")
@@ -155,7 +155,7 @@ OWN = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from envs.point_navigation import PointNavigation
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def test_processes_are_told_what_their_parent_was(tmp_path, monkeypatch):
 
 def test_a_command_that_names_no_code_looks_for_none_in_the_working_folder(run):
     code = (
-        "import sys\nfrom metarl.cli import main\n"
+        "import sys\nfrom metarl.cli.main import main\n"
         "main(['evaluate', '.', '--tasks', '2', '--episodes', '2', '--steps', '0'])\n"
         "print([p for p in sys.path if p in ('', '.')])"
     )

@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from envs import make_family, make_task
-from metarl.ppo import LongTraining, adapt_to_variant
-from metarl.ppo_model import PPOSettings, new_ppo, ppo_env, scale_head, weights_of
-from metarl.tuning import (
+from metarl.baselines.ppo_model import PPOSettings, new_ppo, ppo_env, scale_head, weights_of
+from metarl.baselines.sb3_ppo import LongTraining, adapt_to_variant
+from metarl.baselines.tuning import (
     BOTH_UNTIL,
     ROUNDS,
     Candidate,
@@ -21,6 +20,7 @@ from metarl.tuning import (
     snapshots,
     to_json,
 )
+from metarl.envs import make_family, make_task
 
 CFG = PPOSettings(gamma=0.0, gae_lambda=0.5, hidden=(32,), lr=1e-2)
 

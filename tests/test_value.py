@@ -16,12 +16,12 @@ from agents_reference import (
 from small import small
 from torch.testing import assert_close
 
-from agents.agent import InnerRule
-from agents.distributions import Categorical
-from agents.rollout import Rollout
-from agents.value import learned_baseline, make_baseline, value_loss
-from envs import make_family
-from metarl.meta_training import new_agent
+from metarl.agents.learners.gradient_agent import InnerRule
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.rollouts.learned_baseline import learned_baseline, make_baseline, value_loss
+from metarl.agents.rollouts.rollout import Rollout
+from metarl.envs import make_family
+from metarl.training.meta_train import new_agent
 
 LENGTHS, T, GAMMA = [[6, 2, 4], [5, 5, 1]], 6, 0.9
 N, B = len(LENGTHS), len(LENGTHS[0])

@@ -9,15 +9,15 @@ from gymnasium.spaces import Box
 from small import small
 from torch.testing import assert_close
 
-from agents.distributions import Categorical
-from agents.rollout import Rollout
-from agents.value import FEATURES, initial_value, value_loss
-from envs import make_family, sample_tasks
-from metarl.adam import adam
-from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.meta_training import _improve_baseline, meta_train, new_agent
-from metarl.state import TrainState, named_weights
-from metarl.update import Update
+from metarl.agents.networks.distributions import Categorical
+from metarl.agents.rollouts.learned_baseline import FEATURES, initial_value, value_loss
+from metarl.agents.rollouts.rollout import Rollout
+from metarl.envs import make_family, sample_tasks
+from metarl.experiment.checkpoint import load_checkpoint, save_checkpoint
+from metarl.outer.functional_adam import adam
+from metarl.outer.train_state import TrainState, named_weights
+from metarl.outer.update import Update
+from metarl.training.meta_train import _improve_baseline, meta_train, new_agent
 
 
 def gen(seed=0):

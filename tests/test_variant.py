@@ -3,9 +3,9 @@
 import pytest
 
 import metarl
-from envs import GymnasiumFamily, UsageError, make_family, task_values
-from envs.parameter import Choice, Range
-from metarl.variant import parse_variant
+from metarl.config.task_spec import parse_variant
+from metarl.envs import GymnasiumFamily, UsageError, make_family, task_values
+from metarl.envs.core.parameters import Choice, Range
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import gymnasium
 import pytest
 from small import TINY, files, metarl, refused
 
-from envs import Choice, GymnasiumFamily, Range, UsageError, make_family, parameters
-from metarl.config import RunConfig, TrainConfig
-from metarl.vary import build_family, is_gymnasium_id
+from metarl.config.family_spec import build_family, is_gymnasium_id
+from metarl.config.settings import RunConfig, TrainConfig
+from metarl.envs import Choice, GymnasiumFamily, Range, UsageError, make_family, parameters
 
 COUNTER = "gym_worlds:Counter-v0"
 GAIN = "--vary gain=1:2"

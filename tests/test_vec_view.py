@@ -14,10 +14,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from torch.testing import assert_close
 
 import metarl
-from envs import GymnasiumFamily, make_family, sample_tasks, task_values
-from envs.cartpole import CartPole
-from envs.parameter import Range
 from metarl import to_vec_env
+from metarl.envs import GymnasiumFamily, make_family, sample_tasks, task_values
+from metarl.envs.classic_control.cartpole import CartPole
+from metarl.envs.core.parameters import Range
 
 FAMILIES = [
     make_family(name)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from metarl.baselines import Baseline
-from metarl.evaluation import Evaluation
-from metarl.verdict import Scale, verdict
+from metarl.baselines.baselines import Baseline
+from metarl.baselines.verdict import Scale, verdict
+from metarl.evaluation.evaluate import Evaluation
 
 TASKS = np.linspace(-1, 1, 21)
 

@@ -11,17 +11,17 @@ from agents_reference import Walk
 from PIL import Image
 from small import at, metarl, refused, small
 
-from agents.streams import stream
-from envs import UsageError, make_family, sample_tasks, task_values
-from envs.cartpole import CartPole
-from metarl import pictures
-from metarl import watch as watching
-from metarl.arguments import Watch
-from metarl.checkpoint import save_checkpoint
-from metarl.config import RunConfig
-from metarl.pictures import Film, side_by_side
-from metarl.run import start
-from metarl.watch import choose_task, save
+from metarl.agents.rng import stream
+from metarl.cli import watch as watching
+from metarl.cli.arguments import Watch
+from metarl.cli.watch import choose_task, save
+from metarl.config.settings import RunConfig
+from metarl.envs import UsageError, make_family, sample_tasks, task_values
+from metarl.envs.classic_control.cartpole import CartPole
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import start
+from metarl.plotting import episodes as pictures
+from metarl.plotting.episodes import Film, side_by_side
 
 USAGE = 2
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_the_film_is_written_and_the_variant_printed(run):
 
 def test_a_film_is_as_long_as_its_episode_and_ends_in_the_return():
     cfg, family = small("cartpole"), CartPole(width=1e3)  # pays 1 wherever the cart is
-    from metarl.meta_training import new_agent
+    from metarl.training.meta_train import new_agent
 
     task = sample_tasks(family, 1, torch.Generator().manual_seed(0))
     shown = pictures.film(new_agent(cfg, family), family, task, 0)
@@ -194,7 +194,7 @@ needs_pygame = pytest.mark.skipif(
 def test_a_window_shows_the_film_until_it_is_closed(monkeypatch):
     import pygame
 
-    from metarl.window import play
+    from metarl.plotting.viewer import play
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     waits, events = [], [[], [], [], [SimpleNamespace(type=pygame.QUIT)]]
@@ -207,7 +207,7 @@ def test_a_window_shows_the_film_until_it_is_closed(monkeypatch):
 
 @needs_pygame
 def test_without_a_screen_a_window_is_refused(monkeypatch):
-    from metarl.window import play
+    from metarl.plotting.viewer import play
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "none-such")
     with pytest.raises(UsageError, match="leave it out for a file"):

@@ -9,9 +9,9 @@ import torch
 from reference import draw, play, random_acts
 from torch.testing import assert_close
 
-from envs import SPLITS, UsageError, make_task, task_values
-from envs.word_guess import WordGuess
-from envs.words import CONSONANTS, LETTERS, VOWELS, WORDS
+from metarl.envs import SPLITS, UsageError, make_task, task_values
+from metarl.envs.games.word_guess import WordGuess
+from metarl.envs.games.word_list import CONSONANTS, LETTERS, VOWELS, WORDS
 
 FAMILY = WordGuess()
 

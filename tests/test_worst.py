@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 from small import at, metarl, refused, small
 
-from envs import make_family, task_values
-from metarl.arguments import Watch
-from metarl.charts import encode, per_task
-from metarl.checkpoint import save_checkpoint
-from metarl.cli import parse
-from metarl.config import RunConfig
-from metarl.evaluation import Evaluation, evaluate
-from metarl.meta_training import new_agent
-from metarl.run import start
-from metarl.watch import choose_task
-from metarl.worst import replay, worst
+from metarl.cli.arguments import Watch
+from metarl.cli.hardest_tasks import replay, worst
+from metarl.cli.main import parse
+from metarl.cli.watch import choose_task
+from metarl.config.settings import RunConfig
+from metarl.envs import make_family, task_values
+from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.run import start
+from metarl.plotting.task_figures import encode, per_task
+from metarl.training.meta_train import new_agent
 
 USAGE = 2
 
@@ -80,7 +80,7 @@ def test_evaluate_lists_the_worst_and_draws_all(run, tmp_path):
     ("plot", "part"), [("a.gif", "give one of .png, .svg, .pdf"), ("gone/a.png", "no folder gone")]
 )
 def test_a_figure_that_cannot_be_written_is_refused_first(run, plot, part, monkeypatch):
-    monkeypatch.setattr("metarl.commands.open_run", None)
+    monkeypatch.setattr("metarl.cli.evaluate.open_run", None)
     refused("evaluate", run, "--plot", plot, code=USAGE, parts=(f"--plot {plot}", part))
 
 

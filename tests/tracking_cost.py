@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from metarl import RunConfig, preset, run, start, train_in, watching
+from metarl import RunConfig, preset, start, train_in
+from metarl.experiment import periodic_eval as watching
+from metarl.experiment import run
 
 
 def cost(family, iterations=25, **settings):

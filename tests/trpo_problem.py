@@ -6,17 +6,17 @@ from typing import ClassVar
 import torch
 from gymnasium.spaces import MultiDiscrete
 
-from agents.losses import mean_kl
-from agents.policy import act_dist
-from envs import sample_tasks
-from envs.cartpole import CartPole
-from envs.point_navigation import PointNavigation
-from envs.snake import Snake
-from metarl.experience import adapt_again, chunks, play_and_adapt
-from metarl.meta_training import new_agent
-from metarl.outer.gradient import trained_weights
-from metarl.presets import preset
-from metarl.state import with_weights
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.batch import mean_kl
+from metarl.config.presets import preset
+from metarl.envs import sample_tasks
+from metarl.envs.classic_control.cartpole import CartPole
+from metarl.envs.classic_control.point_navigation import PointNavigation
+from metarl.envs.games.snake import Snake
+from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.maml import trained_weights
+from metarl.outer.train_state import with_weights
+from metarl.training.meta_train import new_agent
 
 SMALL = {"tasks": 3, "episodes": 3, "hidden": (5,), "inner_lr": 0.3, "damping": 0.0}
 

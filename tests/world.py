@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from envs.point_navigation import PointNavigation
+from metarl.envs.classic_control.point_navigation import PointNavigation
 
 
 class World(PointNavigation):

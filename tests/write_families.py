@@ -4,10 +4,10 @@ import importlib.util
 import json
 from unittest import mock
 
-from envs import FAMILIES
-from envs.specs import PACKAGES, SUITES
-from metarl.listing import FILE
-from metarl.records import record
+from metarl.cli.family_records import record
+from metarl.cli.listing import FILE
+from metarl.envs import FAMILIES
+from metarl.envs.gym.specs import PACKAGES, SUITES
 
 NEEDED = {package for suite in SUITES.values() for package in suite.packages}
 NEEDED |= {package for package, _ in PACKAGES.values()}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from metarl.bounds import check, number
+from metarl.config.validation import check, number
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from envs import Family, UsageError, make_family
-from metarl.bench.passes import unavoidable
-from metarl.config import TrainConfig
-from metarl.machine import device_name, versions
-from metarl.meta_training import meta_train, new_agent
-from metarl.presets import preset
-from metarl.state import TrainState
+from metarl.bench.lower_bound import unavoidable
+from metarl.config.presets import preset
+from metarl.config.settings import TrainConfig
+from metarl.envs import Family, UsageError, make_family
+from metarl.outer.train_state import TrainState
+from metarl.system.machine import device_name, versions
+from metarl.training.meta_train import meta_train, new_agent
 
 WARM_UP = 2  # meta-iterations that aren't timed
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metarl.outer import evolution, gradient, implicit, reptile, trials, trpo
-from metarl.update import Update
+from metarl.outer import es, imaml, maml, recurrent_ppo, reptile, trpo
+from metarl.outer.update import Update
 
 # (cfg, agent, opt, family, task, gen, mark) -> Update
 Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {
-    "gradient": gradient.improve,
-    "implicit": implicit.improve,
+    "gradient": maml.improve,
+    "implicit": imaml.improve,
     "trpo": trpo.improve,
-    "ppo": trials.improve,
+    "ppo": recurrent_ppo.improve,
     "reptile": reptile.improve,
-    "es": evolution.improve,
+    "es": es.improve,
 }

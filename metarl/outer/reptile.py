@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
-from envs import Family
-from metarl.adam import adam, clip
-from metarl.experience import Experience, chunks, play_and_adapt, policy_change
-from metarl.outer.gradient import trained_weights
-from metarl.ranks import mean_over_ranks, named_over_ranks
-from metarl.state import with_weights
-from metarl.update import Mark, Update
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.distributed.collectives import mean_over_ranks, named_over_ranks
+from metarl.envs import Family
+from metarl.outer.functional_adam import adam, clip
+from metarl.outer.inner_loop import Experience, chunks, play_and_adapt, policy_change
+from metarl.outer.maml import trained_weights
+from metarl.outer.train_state import with_weights
+from metarl.outer.update import Mark, Update
 
 if TYPE_CHECKING:
-    from metarl.config import TrainConfig
+    from metarl.config.settings import TrainConfig
 
 
 def improve(

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.distributions import Distribution
-from agents.losses import Batch, mean_kl
-from agents.policy import act_dist
-from envs import Family
-from metarl.experience import Experience, adapt_again, chunks, play_and_adapt, policy_change
-from metarl.objective import loss_of, meta_gradient, weighed
-from metarl.outer.gradient import trained_weights
-from metarl.ranks import over_ranks
-from metarl.state import with_weights
-from metarl.update import Mark, Update
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.distributions import Distribution
+from metarl.agents.networks.policy import act_dist
+from metarl.agents.rollouts.batch import Batch, mean_kl
+from metarl.distributed.collectives import over_ranks
+from metarl.envs import Family
+from metarl.outer.inner_loop import Experience, adapt_again, chunks, play_and_adapt, policy_change
+from metarl.outer.maml import trained_weights
+from metarl.outer.meta_objective import loss_of, meta_gradient, weighed
+from metarl.outer.train_state import with_weights
+from metarl.outer.update import Mark, Update
 
 if TYPE_CHECKING:
-    from metarl.config import TrainConfig
+    from metarl.config.settings import TrainConfig
 
 Weights = dict[str, Tensor]
 Product = Callable[[Tensor], Tensor]  # v (P,) -> H v (P,)

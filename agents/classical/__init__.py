@@ -1,0 +1,1 @@
+"""Classical rules for bandits and MDPs, and what they score."""

@@ -1,0 +1,1 @@
+"""The inner update: estimators of its loss, and which weights it changes."""

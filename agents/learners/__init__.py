@@ -1,0 +1,1 @@
+"""Agents that adapt: by gradient, or in the state of a memory."""

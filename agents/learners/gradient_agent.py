@@ -1,0 +1,165 @@
+"""An agent: a policy, its slow weights, and the rule by which it adapts."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from metarl.agents.inner.estimators import ESTIMATORS
+from metarl.agents.inner.inner_update import inner_update, per_task
+from metarl.agents.learners.base import Learner
+from metarl.agents.networks.cnn import CNN
+from metarl.agents.networks.policy import MLP, Params, Policy, act_dist
+from metarl.agents.rollouts.batch import Batch, make_batch, mean_entropy
+from metarl.agents.rollouts.learned_baseline import make_baseline
+from metarl.agents.rollouts.rollout import Actor, Rollout, collect, react
+from metarl.envs import Family
+
+PolicyKind = Literal["auto", "mlp", "cnn"]
+
+
+def make_policy(
+    family: Family,
+    kind: PolicyKind,
+    hidden: tuple[int, ...],
+    log_std_init: float,
+    context: int = 0,
+    rank: int = 0,
+) -> Policy:
+    """The policy for a family's spaces; `auto` is a CNN for planes (C, H, W) of 8 x 8 or more.
+
+    Raises:
+        UsageError: spaces that no policy here, or not this one, can take.
+    """
+    shape = family.observation_space.shape or ()
+    image = len(shape) == 3 and min(shape[1:]) >= 8
+    policy = CNN if kind == "cnn" or (kind == "auto" and image) else MLP
+    return policy(
+        family.observation_space, family.action_space, hidden, log_std_init, context, rank
+    )
+
+
+@dataclass(frozen=True)
+class InnerRule:
+    """How episodes become an inner step; which weights it moves, and how far, `inner_lr` says."""
+
+    gamma: float = 0.99
+    gae_lambda: float = 1.0
+    baseline: str = "linear"  # or "learned", "none"
+    estimator: str = "lvc"  # a name in ESTIMATORS
+    dice_lambda: float = 1.0
+    entropy: float = 0.0  # weight of a bonus, per nat
+    max_norm: float = 0.0  # of a task's gradient; 0 doesn't clip
+    iterations: int = 1  # of each step; more than one tend to the proximal point
+    per_step: bool = False  # step sizes have a leading axis, one entry for each step
+
+
+@dataclass(frozen=True)
+class Agent(Learner):
+    """Slow weights and step sizes; or, once adapted, the fast weights of N tasks.
+
+    Attributes:
+        params: weights (...), or (N, ...) those that are fast after `learn` or `adapt`.
+        inner_lr: step size of each fast weight, () or of the slow weight's shape; (K, ...) one for
+            each step where `rule.per_step`, of which further steps take the last.
+        value: weights of a learned baseline, or none.
+        steps: inner steps made.
+    """
+
+    step_name: ClassVar[str] = "inner steps"
+
+    policy: Policy
+    params: Params
+    inner_lr: Params
+    rule: InnerRule = InnerRule()
+    value: Params = field(default_factory=dict)
+    steps: int = 0
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the weights carry a task axis."""
+        return any(p.dim() > self.policy.get_parameter(k).dim() for k, p in self.params.items())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.params.values())).device
+
+    def to(self, device: torch.device | str) -> Agent:
+        """The same agent on another device."""
+        moved: dict[str, Any] = {
+            group: {k: p.to(device) for k, p in getattr(self, group).items()}
+            for group in ("params", "inner_lr", "value")
+        }
+        return dataclasses.replace(self, policy=copy.deepcopy(self.policy).to(device), **moved)
+
+    def play(
+        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+    ) -> Rollout:
+        """Whole episodes of each of the N tasks under the present weights."""
+        here = type(task)(*(x.to(self.device) for x in task))
+        return collect(self.policy, self.params, family, here, episodes, gen)
+
+    def actor(self) -> Actor:
+        """One that plays an episode under the present weights, step by step."""
+        return partial(react, self.policy, self.params)
+
+    def batch(self, data: Rollout) -> Batch:
+        """A rollout with its advantages, as losses take it."""
+        return make_batch(data, self.rule.gamma, self.rule.gae_lambda, self._baseline)
+
+    def _baseline(self, obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+        """Values (N, T, B), of what the policy sees."""
+        if self.policy.obs_mean is not None:
+            obs = self.policy.see(obs)
+        return make_baseline(self.rule.baseline, self.value)(obs, ret, alive)
+
+    def fast(self, n: int) -> Params:
+        """The weights with an axis of n tasks on the fast ones, which take part in autograd."""
+        weights = self.params if self.adapted else per_task(self.params, n, self.inner_lr)
+        return {
+            k: p.detach().requires_grad_() if k in self.inner_lr and not p.requires_grad else p
+            for k, p in weights.items()
+        }
+
+    def inner_loss(self, params: Params, batch: Batch) -> Tensor:
+        """What an inner step descends, (N,)."""
+        rule = self.rule
+        dist = act_dist(self.policy, params, batch.obs)
+        loss = ESTIMATORS[rule.estimator](dist.log_prob(batch.act), batch, rule.dice_lambda)
+        return loss - rule.entropy * mean_entropy(dist, batch) if rule.entropy else loss
+
+    def step_size(self, step: int) -> Params:
+        """Step size of each fast weight in this inner step, counted from 0."""
+        if not self.rule.per_step:
+            return self.inner_lr
+        return {k: lr[min(step, len(lr) - 1)] for k, lr in self.inner_lr.items()}
+
+    def inner_step(
+        self, params: Params, batch: Batch, step: int, first_order: bool = False
+    ) -> Params:
+        """Weights one inner step later; differentiable unless `first_order`."""
+        lr, rule = self.step_size(step), self.rule
+        return inner_update(
+            self.inner_loss, params, batch, lr, first_order, rule.max_norm, rule.iterations
+        )
+
+    def learn(self, data: Rollout) -> Agent:
+        """The agent one inner step later, its fast weights (N, ...); this one stays as it is."""
+        slow = {k: p.detach() for k, p in self.params.items()}
+        start = dataclasses.replace(self, params=slow).fast(data.rew.shape[0])
+        new = self.inner_step(start, self.batch(data), self.steps, first_order=True)
+        params = {k: p.detach() for k, p in new.items()}
+        return dataclasses.replace(self, params=params, steps=self.steps + 1)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
+        """Sampled actions (N, M, A) or (N, M) at obs (N, M, *obs)."""
+        dist = act_dist(self.policy, self.params, obs)
+        return dist.sample(dist.noise(gen=gen))

@@ -1,0 +1,189 @@
+"""Agents that adapt in their state: a recurrent network reads a trial as it happens.
+
+A trial is several episodes of one task. The state survives the end of an episode, not of a trial.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agents.learners.base import Learner
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.distributions import Distribution
+from metarl.agents.networks.policy import Params
+from metarl.agents.networks.recurrent_cells import last_living
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.agents.rollouts.rollout import Actor, Last, Rollout, collect_by
+from metarl.envs import Family
+from metarl.envs.core.errors import UsageError
+
+
+class Memory(NamedTuple):
+    """What is remembered of B trials in each of N tasks."""
+
+    state: Tensor  # (N, B, *state_shape) of the cell
+    act: Tensor  # (N, B, A) the last action, as `MemoryPolicy.numbers` gives it; 0 before the first
+    rew: Tensor  # (N, B) the last reward; 0 before the first
+
+
+class Steps(NamedTuple):
+    """M trials side by side, the living steps of each at the front.
+
+    Without the padding between episodes a trial is one sequence: what came before a step is what
+    stands before it, and a cell needs no mask.
+    """
+
+    x: Tensor  # (T, M, inputs) what the network sees
+    act: Tensor  # (T, M, A) or (T, M)
+    logp: Tensor  # (T, M) nats under the collecting weights
+    rew: Tensor  # (T, M)
+    alive: Tensor  # (T, M) 1.0, then 0.0
+    dist: Distribution  # (T, M, ...) what the actions were drawn from
+
+
+def _first(rew: Tensor) -> Tensor:
+    """1 at the first of T steps, then 0; (N, T, B)."""
+    return torch.cat((torch.ones_like(rew[:, :1]), torch.zeros_like(rew[:, 1:])), dim=1)
+
+
+def arrange(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> Steps:
+    """Trials (M = N * B) that go on from `memory` with these episodes in turn."""
+
+    def in_turn(parts: list[Tensor]) -> Tensor:
+        """(N, T, B, ...) of each episode, (sum of T, M, ...)."""
+        return torch.cat(parts, dim=1).transpose(0, 1).flatten(1, 2)
+
+    # Stable: living steps keep their order.
+    order = in_turn([e.alive for e in episodes]).argsort(dim=0, descending=True, stable=True)
+
+    def living_first(parts: list[Tensor]) -> Tensor:
+        x = in_turn(parts)
+        return x.take_along_dim(order.view(*order.shape, *(1,) * (x.dim() - 2)), 0)
+
+    def before(start: Tensor, x: Tensor) -> Tensor:
+        return torch.cat((start.flatten(0, 1).unsqueeze(0), x[:-1]))
+
+    fields = zip(*(e[:5] for e in episodes), strict=True)
+    obs, act, logp, rew, alive = (living_first(list(parts)) for parts in fields)
+    first = living_first([_first(e.rew) for e in episodes])
+    last_act = before(memory.act, policy.numbers(act).to(rew.dtype))
+    x = policy.inputs(obs, last_act, before(memory.rew, rew), first)
+    numbers = zip(*(e.dist for e in episodes), strict=True)  # a log_std (A,) is every step's
+    dist = (living_first(list(parts)) if parts[0].dim() > 2 else parts[0] for parts in numbers)
+    return Steps(x, act, logp, rew, alive, type(episodes[0].dist)(*dist))
+
+
+@dataclass(frozen=True)
+class MemoryAgent(Learner):
+    """Weights that no trial changes, and what is remembered of the trials under way.
+
+    Attributes:
+        params: weights (...).
+        memory: None before a trial's first episode.
+        inner_lr: none, since no weight adapts.
+    """
+
+    step_name: ClassVar[str] = "remembered episodes"
+
+    policy: MemoryPolicy
+    params: Params
+    memory: Memory | None = None
+    inner_lr: Params = field(default_factory=dict)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there is something to remember."""
+        return self.memory is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.params["critic.weight"].device
+
+    def to(self, device: torch.device | str) -> MemoryAgent:
+        """The same agent on another device."""
+        return dataclasses.replace(
+            self,
+            policy=copy.deepcopy(self.policy).to(device),
+            params={k: p.to(device) for k, p in self.params.items()},
+            memory=self.memory and Memory(*(x.to(device) for x in self.memory)),
+        )
+
+    def recall(self, n: int, episodes: int) -> Memory:
+        """The memory of the first `episodes` trials of each of n tasks; empty in new trials.
+
+        Raises:
+            UsageError: trials under way are fewer, or of other tasks.
+        """
+        like = self.params["critic.weight"]
+        if self.memory is None:
+            state, act = self.policy.cell.state_shape, (self.policy.out,)
+            return Memory(*(like.new_zeros(n, episodes, *shape) for shape in (state, act, ())))
+        tasks, trials = self.memory.rew.shape
+        if tasks != n or trials < episodes:
+            raise UsageError(
+                f"{n} tasks x {episodes} episodes: the agent remembers {tasks} x {trials} trials; "
+                f"give {tasks} tasks and at most {trials} episodes, or start from an agent that "
+                "has not adapted."
+            )
+        return Memory(*(x[:, :episodes] for x in self.memory))
+
+    def actor(self) -> Actor:
+        """One that plays the next episode of each trial, step by step."""
+        memory: Memory | None = None
+
+        def act(obs: Tensor, last: Last | None) -> Distribution:
+            nonlocal memory
+            if memory is None:
+                memory = self.recall(*obs.shape[:2])
+            if last is not None:
+                numbers = self.policy.numbers(last.act).to(last.rew.dtype)
+                memory = memory._replace(act=numbers, rew=last.rew)
+            first = torch.full_like(memory.rew, float(last is None))
+            x = self.policy.inputs(obs, memory.act, memory.rew, first)
+            dist, _, state = remember(self.policy, self.params, x, memory.state)
+            memory = memory._replace(state=state)
+            return dist
+
+        return act
+
+    def play(
+        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+    ) -> Rollout:
+        """The next episode of `episodes` trials of each of the N tasks."""
+        here = type(task)(*(x.to(self.device) for x in task))
+        return collect_by(self.actor(), family, here, episodes, gen)
+
+    @torch.no_grad()
+    def learn(self, data: Rollout) -> MemoryAgent:
+        """The agent that has seen these episodes; this one stays as it is."""
+        n, _, b = data.rew.shape
+        memory = self.recall(n, b)
+        steps = arrange(self.policy, [data], memory)
+        state = memory.state.flatten(0, 1)
+        _, _, state = remember(self.policy, self.params, steps.x, state, steps.alive)
+        act = self.policy.numbers(steps.act).to(steps.rew.dtype)
+        last = (
+            state,
+            last_living(memory.act.flatten(0, 1), act, steps.alive),
+            last_living(memory.rew.flatten(0, 1), steps.rew, steps.alive),
+        )
+        return dataclasses.replace(self, memory=Memory(*(x.unflatten(0, (n, b)) for x in last)))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
+        """Sampled first actions of the next episode, (N, M, A) or (N, M), at obs (N, M, *obs).
+
+        Later steps depend on what came before: `actor` plays a whole episode.
+        """
+        dist = self.actor()(obs, None)
+        return dist.sample(dist.noise(gen=gen))
+
+
+AnyAgent = Agent | MemoryAgent

@@ -1,0 +1,1 @@
+"""Policies, action distributions, recurrent cells, observation statistics."""

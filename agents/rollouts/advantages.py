@@ -1,0 +1,155 @@
+"""Returns, advantages and the baseline that is refitted for every task and inner step.
+
+One convention throughout: returns are finite-horizon. Value is 0 after an episode's last step,
+whether the game ended it or its clock; the baseline sees the time, so that this is consistent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.networks.policy import as_input
+from metarl.agents.networks.running_stats import ROUNDING
+from metarl.agents.rollouts.rollout import Rollout
+
+RIDGE = 1e-5  # of the baseline's normal equations, which are means over steps
+Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, alive -> values (N, T, B)
+
+
+def discounted_sum(x: Tensor, discount: float) -> Tensor:
+    """sum_{l >= 0} discount^l x[:, t + l], (N, T, B)."""
+    total, out = torch.zeros_like(x[:, 0]), []
+    for step in reversed(x.unbind(dim=1)):
+        total = step + discount * total
+        out.append(total)
+    return torch.stack(out[::-1], dim=1)
+
+
+def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimate, (N, T, B); 0 in the padding.
+
+    Args:
+        val: (N, T, B) V(s_t) of the baseline; what it holds in the padding doesn't matter.
+    Source: Schulman et al. 2016 (arXiv:1506.02438), section 3.
+    """
+    val = torch.where(alive > 0, val, 0)
+    after = torch.cat((val[:, 1:], torch.zeros_like(val[:, :1])), dim=1)
+    return discounted_sum(torch.where(alive > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
+
+
+def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
+    """Values (N, T, B) fitted to `ret` in each task, linear in `observation_features` and time.
+
+    Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
+    """
+    return least_squares(observation_features(obs), ret, alive, ridge)
+
+
+def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
+    """Values (N, T, B) of the ridge regression of `ret` in each task, in closed form.
+
+    Normal equations in float64, divided by the number of living steps so that `ridge` means the
+    same for long and short rollouts. Differentiable in the features.
+
+    Args:
+        features: (N, T, B, F); to them come t, t^2, t^3 in units of 100 steps, and 1.
+    """
+    n, steps, episodes = ret.shape
+    x = features.double()
+    t = torch.arange(steps, device=x.device, dtype=x.dtype).view(1, steps, 1, 1) / 100
+    clock = torch.cat((t, t**2, t**3, torch.ones_like(t)), dim=-1).expand(n, -1, episodes, -1)
+    feature = torch.cat((x, clock), dim=-1).flatten(1, 2)  # (N, T * B, F + 4)
+    weight = (alive / alive.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
+    weighted = (feature * weight).mT
+    gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
+    factor, _ = torch.linalg.cholesky_ex(gram)  # the plain call would wait for the device
+    coefficient = torch.cholesky_solve(
+        weighted @ ret.flatten(1, 2).unsqueeze(-1).to(x.dtype), factor
+    )
+    return (feature @ coefficient).view(ret.shape).to(ret.dtype)
+
+
+def observation_features(obs: Tensor) -> Tensor:
+    """What the baseline makes of observations (N, T, B, *obs), (N, T, B, F) float64.
+
+    Vectors: their numbers, clipped to +-10, and the squares. Images (two axes or more): the numbers
+    alone, since planes are often bits, their own squares. What has more numbers than that can be
+    solved for is averaged: images of more than 256 numbers over 4 x 4 equal cells of each channel
+    (fewer where channels are many: about 512 means in all), vectors of more than 512 over 512 equal
+    stretches, without squares. Bytes are scaled to [0, 1].
+    """
+    count = math.prod(obs.shape[3:])
+    if obs.dim() > 4 and count > 256:
+        channels = count // math.prod(obs.shape[-2:])
+        side = max(1, min(4, math.isqrt(512 // channels)))
+        # One time at a time, so that rollouts of bytes never become numbers of 4 bytes all at once.
+        means = [_image_means(x, side) for x in obs.unbind(dim=1)]
+        return torch.stack(means, dim=1).double()
+    x = as_input(obs, torch.float64).flatten(3).clamp(-10, 10)
+    if count > 512:
+        return nn.functional.adaptive_avg_pool1d(x.flatten(0, 1), 512).view(*x.shape[:3], -1)
+    return x if obs.dim() > 4 else torch.cat((x, x.square()), dim=-1)
+
+
+def _image_means(x: Tensor, side: int) -> Tensor:
+    """Means over side x side cells of each channel of clipped images (N, B, ..., H, W)."""
+    kind = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    images = as_input(x, kind).clamp(-10, 10)
+    planes = images.reshape(math.prod(x.shape[:2]), -1, *x.shape[-2:])
+    cells = (min(side, x.shape[-2]), min(side, x.shape[-1]))
+    return nn.functional.adaptive_avg_pool2d(planes, cells).view(*x.shape[:2], -1)
+
+
+def normalise(adv: Tensor, alive: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 over each task's living steps; 0 in the padding.
+
+    Where all are equal they are 0. In units of the largest, so that no square is 0 or infinite.
+    """
+    count = alive.sum((1, 2), keepdim=True)
+    mean = (adv * alive).sum((1, 2), keepdim=True) / count
+    centred = torch.where(alive > 0, adv - mean, 0)
+    centred = in_units(centred, centred.abs().amax((1, 2)))
+    return in_units(centred, (centred.square().sum((1, 2)) / count.flatten()).sqrt())
+
+
+def in_units(x: Tensor, unit: Tensor) -> Tensor:
+    """x (N, ...) over each task's unit (N,) or that of all, (); 0 where the unit is 0."""
+    unit = unit.reshape(-1, *[1] * (x.dim() - 1)) if unit.dim() else unit
+    return torch.where(unit == 0, 0, x / torch.where(unit == 0, 1, unit))
+
+
+def same_rewards(rew: Tensor, alive: Tensor) -> Tensor:
+    """Whether nothing that a task's episodes did made a difference to their rewards, (N,) bool.
+
+    That is: at each time all episodes got the same, ended ones counting as 0. Then every return is
+    a function of the time alone, and an advantage is what rounding, or the fit of a baseline, left
+    of 0: to normalise it would be to learn from it. A single episode is compared with itself,
+    over its steps. Rewards are the same if they differ by less than rounding does, relative to
+    their size: `ROUNDING` times the precision of their numbers.
+    """
+    single = rew.shape[2] == 1
+    rew = torch.where(alive > 0, rew, rew[:, :1] if single else 0)
+    over = 1 if single else 2
+    spread = rew.amax(over) - rew.amin(over)
+    return (spread <= ROUNDING * torch.finfo(rew.dtype).eps * rew.abs().amax(over)).all(1)
+
+
+def no_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+    """Zeros (N, T, B)."""
+    return torch.zeros_like(ret)
+
+
+def advantages(
+    data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
+) -> Tensor:
+    """Normalised GAE over a baseline fitted to this very rollout, (N, T, B).
+
+    0 in tasks where the episodes show no signal: see `same_rewards`.
+    """
+    val = baseline(data.obs, discounted_sum(data.rew, gamma), data.alive)
+    adv = normalise(gae(data.rew, val, data.alive, gamma, gae_lambda), data.alive)
+    return torch.where(same_rewards(data.rew, data.alive).view(-1, 1, 1), 0, adv)

@@ -1,0 +1,1 @@
+"""Families as Gymnasium and Stable-Baselines3 environments."""

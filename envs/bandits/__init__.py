@@ -1,0 +1,1 @@
+"""Bandits, random MDPs and recommendation, one file per family."""

@@ -1,0 +1,1 @@
+"""Classic control, one file per family."""

@@ -1,0 +1,1 @@
+"""What a family is: parameters, splits, tasks, the simulator protocol, errors."""

@@ -1,0 +1,49 @@
+"""What a number may be: the range of the type that it is computed in, and that of its meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from metarl.envs.core.errors import UsageError
+from metarl.envs.core.parameters import Choice, Range
+from metarl.envs.core.precision import fits_float32
+
+HORIZON = 1, 1_000_000  # steps
+
+
+def check_constants(family: Any, **limits: tuple[float, float]) -> None:
+    """Raise UsageError unless each field of a family lies within its closed interval.
+
+    Of a parameter all values count, those of extrapolation too. One that chooses from a table, a
+    `Choice` by default, must have whole numbers.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(family, name)
+        numbers = list(_numbers(value))
+        whole = isinstance(_default(family, name), Choice)
+        if whole and isinstance(value, Range) and not value.integer:
+            raise UsageError(
+                f"{family.name}: {name} in {value}: it chooses, and nothing lies between: give "
+                f"values, such as {name}={low:g},{high:g}, or a range with :int."
+            )
+        for x in numbers:
+            if not (low <= x <= high and fits_float32(x)) or (whole and x != round(x)):
+                kind = "whole numbers" if whole else "a value"
+                raise UsageError(
+                    f"{family.name}: {name}={x:g} is out of bounds: give {kind} in "
+                    f"[{low:g}, {high:g}]."
+                )
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, Range):
+        return value.bounds
+    if isinstance(value, Choice):
+        return value.values + value.beyond
+    return (value,)
+
+
+def _default(family: Any, name: str) -> Any:
+    return next(f.default for f in dataclasses.fields(family) if f.name == name)

@@ -1,0 +1,1 @@
+"""Any Gymnasium environment: setting parameters, spaces, worker processes."""

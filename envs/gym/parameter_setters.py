@@ -1,0 +1,115 @@
+"""How a parameter of any Gymnasium environment is found and set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from metarl.envs.core.errors import UsageError
+from metarl.envs.gym.derived_attributes import ADVICE, Owner, refused
+from metarl.envs.gym.mujoco_fields import find_field, model_field
+
+Setter = Callable[[Any, Any], None]  # environment, value
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Where a parameter lives, and how it is set."""
+
+    kind: Literal["keyword", "attribute", "MuJoCo field", "function"]
+    name: str
+    owner: Owner = ("", "")  # class of an attribute
+
+    @property
+    def plain(self) -> str:
+        """The name without the star."""
+        return self.name.rstrip("*")
+
+    @property
+    def relative(self) -> bool:
+        """Whether values are multiples of the environment's own."""
+        return self.name.endswith("*")
+
+    @property
+    def made(self) -> bool:
+        """Whether an environment has to be made for each value."""
+        return self.kind in ("keyword", "attribute")
+
+    def bind(self, env: Any, function: Setter | None) -> Callable[[Any], None]:
+        """What sets the parameter in an environment that exists; it remembers the first value."""
+        if self.kind == "MuJoCo field":
+            return model_field(env.unwrapped.model, self.plain, self.relative)
+        assert function is not None  # of the other kinds this alone is bound
+        return lambda value: function(env, value)
+
+
+def keywords(spec: EnvSpec) -> tuple[set[str], bool]:
+    """The keywords that `make` takes for an environment, and whether it takes any other."""
+    taken = _signature(spec)
+    kinds = {k: p.kind for k, p in taken.items()}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = {k for k, kind in kinds.items() if kind in by_name} | set(spec.kwargs)
+    return named - {"render_mode", "self"}, inspect.Parameter.VAR_KEYWORD in kinds.values()
+
+
+def keyword_defaults(spec: EnvSpec) -> dict[str, Any]:
+    """What the keywords of `make` are if nothing is said."""
+    return {k: p.default for k, p in _signature(spec).items()} | spec.kwargs
+
+
+def _signature(spec: EnvSpec) -> Mapping[str, inspect.Parameter]:
+    creator: Any = spec.entry_point
+    creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    return inspect.signature(creator).parameters
+
+
+def find(env: Any, name: str, function: Setter | None = None) -> Knob:
+    """Keyword of `make`, attribute, MuJoCo model field, or the user's function, in this order.
+
+    A function given for a name is what the user wants, so it wins over the rest. `name*` means
+    relative to the environment's own value; `field[index]` a part of a MuJoCo model's field.
+
+    Raises:
+        UsageError: nothing of that name, or one that can't be changed safely.
+    """
+    if function is not None:
+        return Knob("function", name)
+    known, open_ended = keywords(env.spec)
+    if name in known:
+        return Knob("keyword", name)
+    plain, relative = name.rstrip("*"), name.endswith("*")
+    bare = env.unwrapped
+    if _is_attribute(bare, plain):
+        if trouble := refused(type(bare), plain):
+            raise UsageError(f"'{name}' (attribute of {type(bare).__name__}): {trouble}: {ADVICE}.")
+        return Knob("attribute", name, (type(bare).__module__, type(bare).__qualname__))
+    if (model := getattr(bare, "model", None)) is not None and find_field(model, plain):
+        model_field(model, plain, relative)
+        return Knob("MuJoCo field", name)
+    if open_ended:
+        return Knob("keyword", name)
+    numbers = [
+        k
+        for k, v in vars(bare).items()
+        if isinstance(v, int | float | np.number) and not k.startswith("_")
+    ]
+    raise UsageError(
+        f"{env.spec.id} has no parameter '{name}': give a keyword of make "
+        f"({', '.join(sorted(known)) or 'none'}), an attribute ({', '.join(numbers) or 'none'})"
+        + (", a field of the MuJoCo model" if model is not None else "")
+        + ", or module:function, which is called with (env, value)."
+    )
+
+
+def _is_attribute(bare: Any, name: str) -> bool:
+    if not name.isidentifier() or name not in dir(bare):
+        return False
+    member = inspect.getattr_static(type(bare), name, None)
+    if isinstance(member, property) and member.fset is None:
+        return False
+    return isinstance(getattr(bare, name), int | float | str | np.number)

@@ -1,0 +1,222 @@
+"""N tasks x B episodes of a Gymnasium environment in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from torch import Tensor
+
+from metarl.envs.core.errors import RunError
+from metarl.envs.core.family import describe, task_values
+from metarl.envs.core.host_to_device import to_agent
+from metarl.envs.gym.worker_envs import Failure, Field
+from metarl.envs.gym.worker_pool import Lost, Pool, Question
+
+
+class RemoteFamily(Protocol):
+    """What a simulation takes from its family."""
+
+    name: str
+    exact_replay: bool
+
+    @property
+    def observation_space(self) -> Box: ...
+
+    @property
+    def action_space(self) -> Box | Discrete | MultiDiscrete: ...
+
+    @property
+    def success(self) -> bool: ...
+
+    @property
+    def agreed(self) -> Any: ...
+
+    def settings(self, values: dict[str, float]) -> Any: ...
+
+
+class RemoteSimulator:
+    """Episode i plays in worker i mod W, so that the episodes that last are spread over all.
+
+    A worker that dies or hangs is replaced, once in a rollout, and its episodes are played again
+    from their seeds with the actions so far. Without exact replay it is replaced only before the
+    first step: episodes that can't be repeated must not be mixed.
+
+    Attributes:
+        diverged: (N, B) episodes that ended as an observation or reward wasn't finite.
+        success: (N, B) 1 where the environment said so in any step; absent where it never does.
+    """
+
+    def __init__(
+        self,
+        family: RemoteFamily,
+        pool: Pool,
+        task: Any,
+        episodes: int,
+        gen: torch.Generator | None,
+        render: bool,
+    ) -> None:
+        self._family, self._pool, self._render = family, pool, render
+        self._gen, self._endless = gen, False
+        self._values = task_values(task)
+        self._shape, self._device = (len(self._values), episodes), task[0].device
+        self._settings = [family.settings(v) for v in self._values]
+        self._seeds = self._draw(*self._shape)
+        self._alive = np.ones(len(self._seeds), bool)
+        self._history: list[tuple[list[int], np.ndarray[Any, Any]]] = []
+        self._replaced: set[int] = set()
+        self.diverged = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
+        if family.success:
+            self.success = torch.zeros(self._shape, device=self._device)
+        if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
+            with self._told():
+                pool.share(_fields(family, len(self._seeds)))
+
+    @property
+    def over(self) -> bool:
+        """Whether every episode has ended."""
+        return not self._alive.any()
+
+    def reset(self) -> Tensor:
+        """First observations, (N, B, *obs)."""
+        self._ask(self._start, range(len(self._seeds)))
+        self._seen = self._pool.shared["obs"][: len(self._seeds)].copy()
+        return self._tensor(self._seen)
+
+    def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Next obs, rew, terminated, truncated; episodes that are over are left alone."""
+        size = len(self._seeds)
+        living = np.flatnonzero(self._alive).tolist()
+        acts = act.flatten(0, 1).cpu().numpy()
+        self._pool.shared["act"][:size] = acts
+        self._ask(lambda slots: ("step", (slots,)), living)
+        if not self._endless:
+            self._history.append((living, acts))
+        names = ("obs", "rew", "terminated", "truncated")
+        obs, rew, terminated, truncated = (self._pool.shared[k][:size] for k in names)
+        bad = self._alive & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
+        obs[bad], rew[bad], terminated[bad] = 0, 0, True
+        obs, terminated, truncated = obs.copy(), terminated.copy(), truncated.copy()
+        self.diverged |= self._tensor(bad)
+        if self._family.success:
+            self.success = self._tensor(self._pool.shared["success"][:size].copy())
+        self._alive &= ~(terminated | truncated)
+        self._seen = obs
+        rew = rew.astype(np.float32)
+        return tuple(self._tensor(x) for x in (obs, rew, terminated, truncated))  # type: ignore[return-value]
+
+    def restart(self, rows: Tensor) -> Tensor:
+        """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs).
+
+        From now on a worker that is lost can't be replaced: nobody keeps what an endless
+        simulation did.
+        """
+        self._endless, self._history = True, []
+        for i, seed in zip(rows.tolist(), self._draw(len(rows)), strict=True):
+            self._seeds[i] = seed
+        self._ask(lambda slots: ("again", self._starts(slots)), rows.tolist())
+        self._alive[rows] = True
+        self.diverged.view(-1)[rows] = False
+        return torch.from_numpy(self._pool.shared["obs"][rows.numpy()]).unsqueeze(1)
+
+    def _draw(self, *lead: int) -> list[int]:
+        """Seeds of episodes."""
+        high = torch.iinfo(torch.int32).max
+        seeds = torch.randint(high, lead, generator=self._gen, device=self._device)
+        numbers: list[int] = seeds.flatten().tolist()
+        return numbers
+
+    def _tensor(self, x: np.ndarray[Any, Any]) -> Tensor:
+        flat = to_agent(torch.from_numpy(x), self._device)
+        return flat.view(*self._shape, *flat.shape[1:])
+
+    def frame(self) -> Any:
+        """(H, W, 3) uint8 picture of the first episode."""
+        with self._told():
+            return self._pool.ask({0: ("frame", (0,))})[0]
+
+    def _start(self, slots: list[int]) -> Question:
+        return "reset", (*self._starts(slots), self._family.agreed, self._render)
+
+    def _starts(self, slots: list[int]) -> tuple[Any, ...]:
+        """Slots, and the settings and seeds of their episodes."""
+        settings = [self._settings[i // self._shape[1]] for i in slots]
+        return slots, settings, [self._seeds[i] for i in slots]
+
+    def _ask(self, question: Any, slots: Any) -> None:
+        """Put the question for these slots to the workers that have them."""
+        count = self._pool.count
+        mine = {w: [i for i in slots if i % count == w] for w in range(count)}
+        with self._told():
+            _, lost = self._pool.try_to_ask({w: question(s) for w, s in mine.items() if s})
+            for w, first in lost.items():
+                self._play_again(w, first)
+                self._pool.ask({w: question(mine[w])})
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong in workers, or with them, is told in one line, and ends them all."""
+        try:
+            yield
+        except Failure as failure:
+            self._give_up(failure.slot, str(failure))
+        except Lost as again:
+            twice = ", and again when it was replaced" if self._replaced else ""
+            self._give_up(again.slot, f"{again}{twice}")
+        except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
+            self._pool.close()
+            raise
+
+    def _play_again(self, w: int, lost: Lost) -> None:
+        """A new worker, with the episodes of the lost one where they were."""
+        if w in self._replaced or self._endless:
+            raise lost
+        if self._history and not self._family.exact_replay:
+            self._give_up(lost.slot, f"{lost}, and with --no-exact-replay nothing is played again")
+        self._replaced.add(w)
+        shared = self._pool.shared
+        mine = [i for i in range(len(self._seeds)) if i % self._pool.count == w]
+        acts = shared["act"][mine].copy()
+        self._pool.restart(w)
+        self._pool.ask({w: self._start(mine)})
+        for living, then in self._history:
+            then_living = set(living)
+            if slots := [i for i in mine if i in then_living]:
+                shared["act"][slots] = then[slots]
+                self._pool.ask({w: ("step", (slots,))})
+        still = [i for i in mine if self._alive[i]]
+        if self._history and not np.array_equal(shared["obs"][still], self._seen[still]):
+            self._give_up(lost.slot, f"{lost}, and its episodes can't be repeated")
+        shared["act"][mine] = acts
+
+    def _give_up(self, slot: int, what: str) -> NoReturn:
+        self._pool.close()
+        where = ""
+        if 0 <= slot < len(self._seeds):
+            variant = describe(self._family, self._values[slot // self._shape[1]])
+            step = "" if self._endless else f"step {len(self._history)} of "
+            where = (
+                f"{step}episode {slot % self._shape[1]}, seed {self._seeds[slot]}, with {variant}: "
+            )
+        raise RunError(
+            f"{self._family.name}: {where}{what}: replay it in the environment that "
+            "family.make_env(...) gives, and mend it or narrow the ranges."
+        )
+
+
+def _fields(family: RemoteFamily, size: int) -> dict[str, Field]:
+    """What workers and simulator share for `size` episodes."""
+    seen, done = family.observation_space, family.action_space
+    act = Field((size, *(done.shape or ())), "float32" if isinstance(done, Box) else "int64")
+    return {
+        "obs": Field((size, *seen.shape), str(seen.dtype)),
+        "act": act,
+        "rew": Field((size,), "float64"),
+        "terminated": Field((size,), "bool"),
+        "truncated": Field((size,), "bool"),
+        "success": Field((size,), "float32"),
+    }

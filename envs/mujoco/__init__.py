@@ -1,0 +1,1 @@
+"""MuJoCo, stepped in C threads; one file per robot."""

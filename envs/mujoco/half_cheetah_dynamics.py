@@ -1,0 +1,127 @@
+"""Half a cheetah that must find out what body it has, and in what world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from metarl.envs.core.parameters import Range
+from metarl.envs.mujoco.half_cheetah import HalfCheetah
+from metarl.envs.mujoco.locomotion import squares
+from metarl.envs.mujoco.simulator import (
+    Physics,
+)
+
+
+class Scale(NamedTuple):
+    """N tasks. Every field: (N, 1)."""
+
+    scale: Tensor  # of the model's own
+
+
+class Gravity(NamedTuple):
+    """N tasks. Every field: (N, 1)."""
+
+    gravity: Tensor  # m/s^2, downwards
+
+
+class HalfCheetahBody(HalfCheetah):
+    """Run forwards with a body, or in a world, that varies."""
+
+    settings: ClassVar[dict[str, Any]] = {"ctrl_cost_weight": 0.1}
+
+    def reward(self, before: Physics, after: Physics, act: Tensor, task: Any) -> Tensor:
+        return self.speed(before, after) - 0.1 * squares(act)
+
+
+@dataclass(frozen=True)
+class HalfCheetahMass(HalfCheetahBody):
+    """Run forwards with a body that is up to twice, or half, as heavy as Gymnasium's.
+
+    Action, observation, start and end: as half-cheetah-dir, 200 steps. Reward: Gymnasium's, forward
+    speed m/s less 0.1 |action|^2.
+
+    Anchors: standing still gets 0. No oracle is known. All tasks want the same, and the agent feels
+    its own speeds: one sturdy gait does fairly well in all, so this measures robustness as much as
+    adaptation. Source: Lee et al. 2020 (arXiv:2005.06800) train on masses of 0.75 to 1.25; on
+    Gymnasium's HalfCheetah-v5. Inertias are scaled as masses are.
+    """
+
+    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
+    name: ClassVar[str] = "half-cheetah-mass"
+    source: ClassVar[str] = "after arXiv:2005.06800, Gymnasium HalfCheetah-v5"
+    task_type: ClassVar[type] = Scale
+
+    def shape(self, model: Any, values: dict[str, float]) -> None:
+        model.body_mass[:] *= values["scale"]
+        model.body_inertia[:] *= values["scale"]
+
+
+@dataclass(frozen=True)
+class HalfCheetahFriction(HalfCheetahBody):
+    """Run forwards on a ground that is up to twice, or half, as rough as Gymnasium's.
+
+    Action, observation, reward, start and end: as half-cheetah-mass.
+
+    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
+    (see half-cheetah-mass). Source: Packer et al. 2018 (arXiv:1810.12282) vary friction among
+    others, over other ranges; on Gymnasium's HalfCheetah-v5, whose friction is 0.4 everywhere.
+    """
+
+    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
+    name: ClassVar[str] = "half-cheetah-friction"
+    source: ClassVar[str] = "after arXiv:1810.12282, Gymnasium HalfCheetah-v5"
+    task_type: ClassVar[type] = Scale
+
+    def shape(self, model: Any, values: dict[str, float]) -> None:
+        model.geom_friction[:] *= values["scale"]
+
+
+@dataclass(frozen=True)
+class HalfCheetahDamping(HalfCheetahBody):
+    """Run forwards with joints that are up to twice, or half, as stiff to turn as Gymnasium's.
+
+    Action, observation, reward, start and end: as half-cheetah-mass.
+
+    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
+    (see half-cheetah-mass). Source: Lee et al. 2020 (arXiv:2005.06800) train on dampings of 0.75 to
+    1.25; on Gymnasium's HalfCheetah-v5.
+    """
+
+    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
+    name: ClassVar[str] = "half-cheetah-damping"
+    source: ClassVar[str] = "after arXiv:2005.06800, Gymnasium HalfCheetah-v5"
+    task_type: ClassVar[type] = Scale
+
+    def shape(self, model: Any, values: dict[str, float]) -> None:
+        model.dof_damping[:] *= values["scale"]
+
+
+@dataclass(frozen=True)
+class HalfCheetahGravity(HalfCheetahBody):
+    """Run forwards under half to one and a half times the Earth's gravity.
+
+    Action, observation, reward, start and end: as half-cheetah-mass.
+
+    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
+    (see half-cheetah-mass). Source: Henderson et al. 2017 (arXiv:1708.04352), whose five values
+    are the range here; on Gymnasium's HalfCheetah-v5.
+    """
+
+    gravity: Range = Range(4.905, 14.715, "m/s^2", beyond=(2.0, 20.0))
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"gravity": (0, 1e3)}
+    name: ClassVar[str] = "half-cheetah-gravity"
+    source: ClassVar[str] = "after arXiv:1708.04352, Gymnasium HalfCheetah-v5"
+    task_type: ClassVar[type] = Gravity
+
+    def shape(self, model: Any, values: dict[str, float]) -> None:
+        model.opt.gravity[2] = -values["gravity"]

@@ -1,0 +1,1 @@
+"""Plain alternatives to meta-learning, tuned and trained beside an agent."""

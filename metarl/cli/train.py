@@ -1,0 +1,307 @@
+"""`metarl train`: run or resume, in one process or several, and what is shown of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from metarl.cli.json_output import print_json, real_stdout
+from metarl.cli.tables import show_returns
+from metarl.config.family_record import recorded_family, texts
+from metarl.config.settings import RunConfig, TrainConfig
+from metarl.config.settings_file import read_config, read_settings
+from metarl.config.trust import typed
+from metarl.distributed.collectives import first, from_first, ours, together
+from metarl.distributed.launcher import (
+    by_torchrun,
+    end_with_parent,
+    go_on_together,
+    leave,
+    name_for_restarts,
+    restarted,
+)
+from metarl.envs import RunError, UsageError, can_be_filmed, parameters, unseen
+from metarl.experiment.checkpoint import checkpoints
+from metarl.experiment.final_evaluation import conclude
+from metarl.experiment.loaded_run import Run
+from metarl.experiment.run import open_run, start
+from metarl.experiment.run_folder import FolderTaken, hold, numbered, where_is
+from metarl.experiment.train_run import Watch, train_in
+from metarl.outer.train_state import TrainState, moved
+from metarl.system.machine import choose_device, cores
+from metarl.system.user_errors import own_errors_told
+from metarl.tracking.run_summary import command as command_of
+from metarl.training.meta_train import why_skipped
+
+if TYPE_CHECKING:
+    from metarl.cli.arguments import Train
+
+LOG_EVERY = 5.0  # s between lines of progress where no terminal shows a bar
+
+
+def train(command: Train) -> int:
+    """`metarl train`: run or resume, then show what adaptation gains on unseen tasks."""
+    if command.processes > 1 and not by_torchrun():
+        return _train_together(command)
+    if by_torchrun():
+        end_with_parent()
+    with together(choose_device(command.device), command.rank_timeout):
+        code = _train(command)
+    if by_torchrun():
+        leave(code)
+    return code
+
+
+def _train_together(command: Train) -> int:
+    """Start or find the run here, and let several processes go on with it."""
+    threads = command.threads or max(cores() // command.processes, 1)
+    with ExitStack() as held:  # until the processes are there, which hold the folder themselves
+        folder, job = _open(dataclasses.replace(command, threads=threads), held)
+    more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
+    more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
+    more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
+    if job.reopening:  # this process has been told to trust the folder
+        more.append("--trust")
+    with real_stdout():
+        return go_on_together(folder, command.processes, more)
+
+
+def _train(command: Train) -> int:
+    """In one process, or as one rank of several, of which the first writes and prints."""
+    console = Console(markup=False, quiet=command.quiet or command.json or not first())
+    with ExitStack() as held:
+        folder, job = _open_together(command, held)
+        _say_who_goes_on(console, folder, job)
+        with own_errors_told(job.family):
+            _say_how_it_is_read(console, job)
+            _say_what_validates(console, job)
+        unlike = from_first(lambda: _unlike_its_start(folder, job))
+        where = _Where(folder, job.train.iterations, job.reopening, unlike)
+        try:
+            with _progress(console, job.train.iterations, job.state.iteration) as watch:
+                state = train_in(folder, job, watch, say=console.print)
+            if not first():
+                return 0
+            result = conclude(folder, job, state)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; {where}") from None
+        except RunError as error:
+            raise RunError(f"{error} {str(where)[0].upper()}{str(where)[1:]}") from error
+        except OSError as error:
+            raise RunError(
+                f"{folder}: {error.strerror or error}: free space there, or make it writable; "
+                f"{where}"
+            ) from error
+    if command.json:
+        print_json(result.to_json(job.train.algo, state.env_steps))
+    show_returns(console, result, job.family)
+    _show_what_is_next(console, folder, job)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Where:
+    """What is saved of a run, and how to go on with it, as a sentence."""
+
+    folder: Path
+    iterations: int
+    trust: str  # ` --trust`, where the folder names code
+    flags: list[str]  # of a run that was made longer, which its folder doesn't know of
+
+    def __str__(self) -> str:
+        place = where_is(self.folder)
+        found = checkpoints(place / "checkpoints") if place else []
+        if not (place and found):
+            return "nothing is saved."
+        again = " ".join([f"metarl train --resume {quote(str(place))}{self.trust}", *self.flags])
+        saved = int(found[-1].stem.removeprefix("step-"))
+        return f"iteration {saved} of {self.iterations} is saved; go on with: {again}"
+
+
+def _unlike_its_start(folder: Path, job: Run) -> list[str]:
+    """The flags of a run that was made longer, which its folder doesn't know of."""
+    started, flags = read_config(folder)[0], []
+    if job.train.iterations != started.iterations:
+        flags += ["--iterations", str(job.train.iterations)]
+    if job.train.lr_decay != started.lr_decay:
+        flags += ["--no-lr-decay"]
+    return flags
+
+
+def _say_who_goes_on(console: Console, folder: Path, job: Run) -> None:
+    if job.run.processes != ours().count:
+        console.print(
+            f"{folder} was started with {job.run.processes} processes, and goes on with "
+            f"{ours().count}: its episodes are drawn from other streams from here on.",
+            soft_wrap=True,
+        )
+
+
+def _say_what_validates(console: Console, job: Run) -> None:
+    """Where no task can be kept from training, what the curves of the evaluations show."""
+    if unseen(job.family, "validation").startswith("none"):
+        console.print(
+            "Evaluations during training play tasks of training, drawn anew: none are held out "
+            "for validation (--validation NAME=VALUES).",
+            soft_wrap=True,
+        )
+
+
+def _say_how_it_is_read(console: Console, job: Run) -> None:
+    """Of a Gymnasium environment: how its spaces were understood, and what is ignored of it."""
+    for line in getattr(job.family, "notes", ()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if first():
+        for line in getattr(job.family, "warnings", ()):  # also with --quiet
+            print(f"metarl: {line}", file=sys.stderr)
+
+
+def _show_what_is_next(console: Console, folder: Path, job: Run) -> None:
+    """Pictures, and the commands that lead on."""
+    name = quote(str(folder))
+    console.print(f"\nCurve: {folder / 'adaptation.png'}", soft_wrap=True)
+    if (folder / "episode.gif").exists():
+        console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
+    console.print("Next:")
+    known = parameters(job.family)
+    outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    name += job.reopening
+    film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
+    look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
+    for line in (
+        f"metarl evaluate {name} --baselines",
+        f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
+        *film,
+        _longer(name, job),
+        *(look if job.run.track == "tensorboard" else []),
+    ):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def _longer(name: str, job: Run) -> str:
+    """The command that trains twice as long: where step sizes have fallen to 0, from the start."""
+    twice = 2 * job.train.iterations
+    if job.train.lr_decay:
+        return command_of(dataclasses.replace(job.train, iterations=twice), job.run)
+    return f"metarl train --resume {name} --iterations {twice}"
+
+
+def _open_together(command: Train, held: ExitStack) -> tuple[Path, Run]:
+    """The first rank makes or finds the run, the others get its settings and its state."""
+    own = []
+
+    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState, Mapping[str, Any]]:
+        folder, job = _open(command, held)
+        own.append(job)
+        return folder, job.train, job.run, job.state, job.record
+
+    folder, train, run, state, record = from_first(opened)
+    if own:
+        return folder, own[0]
+    there = moved(state, choose_device(command.device))
+    return folder, Run(train, run, recorded_family(train, run, record), there, record)
+
+
+def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
+    """The folder and the run, made or found there; no other process writes to it while `held`."""
+    count = ours().count if by_torchrun() else command.processes
+    if command.tasks < count:
+        raise UsageError(
+            f"--tasks {command.tasks} with {count} processes: each needs a task; give more tasks, "
+            "or fewer processes."
+        )
+    folder = command.resume or command.run or _default_folder(command)
+    again = restarted() and (folder / "config.json").exists()
+    if command.resume is None and not again:
+        settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
+        about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
+        run = RunConfig(**{**about, "processes": count})
+        folder, job = _start(folder, TrainConfig(**settings), run, command.run is None)
+        held.enter_context(hold(folder))
+        return folder, job
+    held.enter_context(hold(folder))
+    trust = command.trust or (again and _names_it(command, folder))
+    job = open_run(folder, command.device, begin=True, trust=trust, advice="give --trust")
+    if command.iterations < job.state.iteration:
+        raise UsageError(
+            f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
+            "more, or leave it out."
+        )
+    if job.train.lr_decay and command.lr_decay and command.iterations != job.train.iterations:
+        raise UsageError(
+            f"--iterations {command.iterations}: step sizes of {folder} fall to 0 over the "
+            f"{job.train.iterations} iterations that it was started with (--lr-decay); leave "
+            "--iterations out, start a new run with it, or give --no-lr-decay too, which goes on "
+            "with whole step sizes."
+        )
+    train = dataclasses.replace(job.train, iterations=command.iterations, lr_decay=command.lr_decay)
+    return folder, dataclasses.replace(job, train=train)
+
+
+def _start(folder: Path, train: TrainConfig, run: RunConfig, rename: bool) -> tuple[Path, Run]:
+    """A new run; where `rename`, under the next free name if another run took this one."""
+    for name in numbered(folder) if rename else ():
+        with suppress(FolderTaken):
+            return name, start(name, train, run)
+    return folder, start(folder, train, run)
+
+
+def _names_it(command: Train, folder: Path) -> bool:
+    """Whether a command that was started once more names all that its folder would import."""
+    found = read_settings(folder)
+    return typed(command, found.train, texts(found.family))
+
+
+def _default_folder(command: Train) -> Path:
+    family = re.sub(r"[:/]", ".", command.family)
+    name = name_for_restarts() or time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{family}-{command.algo}-s{command.seed}-{name}"
+
+
+@contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
+    """A progress bar with the time left and the return before and after adaptation."""
+    columns = (
+        TextColumn("meta-training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[gain]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("train", total=total, completed=done, gain="")
+        began = said = time.monotonic()
+
+        def watch(state: TrainState) -> None:
+            nonlocal said
+            m = state.metrics
+            before, after = m["train/return_before"], m["train/return_after"]
+            gain = f"return {before:.1f} -> {after:.1f} after adaptation"
+            progress.update(bar, completed=state.iteration, gain=gain)
+            now = time.monotonic()
+            if not console.is_terminal and now - said >= LOG_EVERY:
+                left = (now - began) * (total - state.iteration) / max(state.iteration - done, 1)
+                console.print(f"iteration {state.iteration}/{total}, {left:.0f} s left, {gain}")
+                said = now
+            if m["train/diverged"]:
+                progress.console.print(
+                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended as the "
+                    "simulator gave no finite number"
+                )
+            if m["train/skipped_updates"] and state.skipped_in_a_row:
+                progress.console.print(
+                    f"iteration {state.iteration}: {why_skipped(m)}, update skipped"
+                )
+
+        yield watch

@@ -1,0 +1,1 @@
+"""Settings, presets, published algorithms, and how they are recorded."""

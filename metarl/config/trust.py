@@ -1,0 +1,90 @@
+"""What a run folder may not make metarl do unless its user says so: import code, open files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from metarl.config.settings import TrainConfig
+from metarl.envs import UsageError
+
+WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, which is neither a path nor code
+
+
+def named_code(train: TrainConfig) -> list[str]:
+    """What is imported to make the family of these settings, beyond metarl and installed packages.
+
+    A family is `module:Class` or `module:Id-v0`, a parameter may be `module:function`. The id of
+    a registered environment names no code: what it imports was installed.
+    """
+    names = (words.partition("=")[0].strip() for words in (*train.vary, *train.set))
+    return [name for name in (train.family, *names) if ":" in name]
+
+
+def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:
+    """Values that an environment may open or import: words that look like a path or like code.
+
+    Args:
+        texts: further ones, that the family was made with.
+    """
+    found = [each for each in _words(train) if _may_be_opened(each.partition("=")[2])]
+    return found + [text for text in texts if _may_be_opened(text)]
+
+
+def check_trust(
+    folder: Path, train: TrainConfig, texts: Iterable[str], trust: bool, advice: str
+) -> None:
+    """Raise UsageError that says what the settings of a run folder would import or open.
+
+    Args:
+        texts: as for `named_files`.
+        trust: whether the user trusts who made the folder; then nothing is refused.
+        advice: how to say so.
+    """
+    code, files = named_code(train), named_files(train, texts)
+    if trust or not (code or files):
+        return
+    what = f"import {', '.join(code)}"
+    if not code:
+        what = f"give {', '.join(files)} to {train.family}, which may open or import it"
+    raise UsageError(
+        f"{folder / 'config.json'}: opening this run would {what}: {advice} if you trust who made "
+        "this folder."
+    )
+
+
+def typed(asked: TrainConfig, train: TrainConfig, texts: Iterable[str]) -> bool:
+    """Whether the user typed all the names and values himself that a run would import or open."""
+    known = {*named_code(asked), *_words(asked)}
+    return {*named_code(train), *named_files(train, texts)} <= known
+
+
+def flag_for(train: TrainConfig, texts: Iterable[str]) -> str:
+    """` --trust` for a command that opens a run of these settings, where it needs that."""
+    return " --trust" if named_code(train) or named_files(train, texts) else ""
+
+
+def _words(train: TrainConfig) -> tuple[str, ...]:
+    """All NAME=VALUE that the family is made of."""
+    seen = (*train.vary, *train.hold_out, *train.validation, *train.extrapolate)
+    return (*seen, *train.set)
+
+
+def _may_be_opened(text: str) -> bool:
+    """Whether one of the comma-separated words is neither a number, a range nor a plain word."""
+    return not all(_harmless(word.strip()) for word in text.split(","))
+
+
+def _harmless(word: str) -> bool:
+    if all(_is_number(part) or part in ("log", "int") for part in word.split(":")):
+        return True
+    return WORD.fullmatch(word) is not None and not Path(word).exists()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Several processes: reductions and starting them."""

@@ -1,0 +1,1 @@
+"""Evaluating after adaptation, and the statistics of it."""

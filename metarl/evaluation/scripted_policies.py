@@ -1,0 +1,68 @@
+"""Returns of play without an agent: at random, or by what the family knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium.spaces import Box, MultiBinary, MultiDiscrete, Space
+from torch import Tensor
+
+from metarl.envs import Family, simulate
+from metarl.evaluation.statistics import Array
+
+
+def random_actions(
+    space: Space[Any], shape: tuple[int, ...], gen: torch.Generator | None
+) -> Tensor:
+    """Uniform over the space, (*shape, A) or (*shape,)."""
+    if isinstance(space, Box):
+        u = torch.rand(*shape, *space.shape, generator=gen)
+        return (2 * u - 1) * torch.from_numpy(space.high)
+    if isinstance(space, MultiDiscrete):
+        u = torch.rand(*shape, *space.shape, generator=gen)
+        return (u * torch.from_numpy(space.nvec)).long()
+    if isinstance(space, MultiBinary):
+        return torch.randint(2, (*shape, *space.shape), generator=gen)
+    return torch.randint(int(space.n), shape, generator=gen)  # type: ignore[attr-defined]
+
+
+def random_return(family: Family, task: Any, episodes: int, gen: torch.Generator | None) -> Array:
+    """Mean return of each task under uniformly random actions, (M,)."""
+    shape = (len(task[0]), episodes)
+    return scripted_return(
+        family, task, episodes, gen, lambda _: random_actions(family.action_space, shape, gen)
+    )
+
+
+def oracle_return(
+    family: Family, task: Any, episodes: int, gen: torch.Generator | None
+) -> Array | None:
+    """Mean return of each task under the family's own `oracle`, (M,); None without one."""
+    if not hasattr(family, "oracle") or hasattr(family, "simulate"):
+        return None
+    return scripted_return(family, task, episodes, gen, lambda s: family.oracle(s.state, task))
+
+
+@torch.no_grad()
+def scripted_return(
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None,
+    act: Callable[[Any], Tensor],
+) -> Array:
+    """Mean return of each task, (M,), of the actions that `act` gives for a simulator's state."""
+    simulator = simulate(family, task, episodes, gen)
+    simulator.reset()
+    total = torch.zeros(len(task[0]), episodes, device=task[0].device)
+    alive = torch.ones_like(total, dtype=torch.bool)
+    for _ in range(family.horizon):
+        _, rew, terminated, truncated = simulator.step(act(simulator))
+        total = total + torch.where(alive, rew, 0)
+        alive = alive & ~(terminated | truncated)
+        if getattr(simulator, "over", False):
+            break
+    result: Array = total.mean(dim=1).cpu().double().numpy()
+    return result

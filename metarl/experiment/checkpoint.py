@@ -1,0 +1,164 @@
+"""Checkpoints: tensors in safetensors, the rest in JSON, digests of both, nothing unpickled.
+
+A checkpoint is a pair `step-000120.safetensors` and `step-000120.json`. Each file is written aside,
+forced to disk and renamed, the JSON last: whoever finds it finds the whole checkpoint. The two
+newest pairs are kept, so that there is always one to fall back on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from metarl.agents.networks.running_stats import Moments
+from metarl.config.settings import TrainConfig
+from metarl.config.settings_file import FORMAT as FORMAT
+from metarl.config.settings_file import SIGNED, digest_of
+from metarl.envs import Family, UsageError
+from metarl.experiment.checkpoint_contents import check_tensors, expected
+from metarl.outer.train_state import Seen, TrainState, named_weights, normalising, with_weights
+from metarl.system.files import DAMAGED, MB, read_json, read_limited
+from metarl.system.files import write_atomically as write_atomically  # for other modules
+
+KEEP = 2
+COUNTERS = ("iteration", "env_steps", "skipped", "skipped_in_a_row")
+
+
+def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = "") -> Path:
+    """Write the state; older checkpoints but one are removed once it is safe.
+
+    Args:
+        config: the digest of the run's settings; without it the checkpoint fits any.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"step-{state.iteration:06d}"
+    tensors = {f"weights/{k}": w.contiguous() for k, w in named_weights(state.agent).items()}
+    tensors |= {f"opt/{k}": w.contiguous() for k, w in state.opt.items()}
+    for group, moments in state.seen._asdict().items():
+        if moments:
+            tensors |= {f"seen/{group}/{k}": x for k, x in moments._asdict().items()}
+    blob = save(tensors)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "family": family,
+        "config_sha256": config,
+        **{name: getattr(state, name) for name in COUNTERS},
+        "tensors_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    record["sha256"] = digest_of(record)
+    write_atomically(stem.with_suffix(".safetensors"), blob)
+    write_atomically(stem.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    for old in checkpoints(folder)[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    for part in folder.glob("step-*.part"):  # of a save that was killed
+        if part.is_symlink() or part.is_file():
+            part.unlink()
+    return stem.with_suffix(".json")
+
+
+def load_checkpoint(
+    folder: Path, cfg: TrainConfig, family: Family, blank: TrainState, config: str = ""
+) -> TrainState:
+    """The newest checkpoint in `folder`, on the device of `blank`, a state without training.
+
+    Args:
+        config: the digest of the run's settings.
+    Raises:
+        UsageError: none there, damaged, from a newer metarl, or of another run, family or network.
+    """
+    found = checkpoints(folder)
+    if not found:
+        raise UsageError(f"no checkpoint in {folder}: start a run with `metarl train` first.")
+    path, advice = found[-1], "start a new run."
+    if len(found) > 1:
+        advice = f"delete {path.name} to fall back on the checkpoint before it."
+    record = _read(path, advice)
+    if record["family"] != cfg.family:
+        raise UsageError(
+            f"{path} belongs to family '{record['family']}', not '{cfg.family}': "
+            "put back the checkpoints of this run."
+        )
+    if record["format"] >= SIGNED and record.get("config_sha256") not in (config, ""):
+        raise UsageError(
+            f"{path} belongs to a run with another config.json: put back the checkpoints, or the "
+            "config.json, of this run."
+        )
+    tensors = _read_tensors(path.with_suffix(".safetensors"), record, blank, advice)
+    learned = record["iteration"] > record["skipped"]
+    want = expected(cfg, blank.agent, family, learned, list(tensors))
+    check_tensors(path.with_suffix(".safetensors"), want, tensors, advice)
+    # In the order of the agent: a file has no order, and the sum in a gradient norm depends on it.
+    names = named_weights(blank.agent)
+    device = next(iter(names.values())).device
+    here = {k: t.to(device) for k, t in tensors.items()}
+    seen = Seen(*(_moments(f"seen/{group}/", here) for group in Seen._fields))
+    return TrainState(
+        agent=normalising(
+            with_weights(blank.agent, {k: here[f"weights/{k}"] for k in names}), seen
+        ),
+        opt={k.removeprefix("opt/"): t for k, t in here.items() if k.startswith("opt/")},
+        seen=seen,
+        **{name: record[name] for name in COUNTERS},
+    )
+
+
+def _moments(prefix: str, tensors: dict[str, Tensor]) -> Moments | None:
+    """Those saved under this prefix, if any."""
+    if prefix + "steps" not in tensors:
+        return None
+    return Moments(*(tensors[prefix + name] for name in Moments._fields))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Their JSON files, oldest first."""
+    return sorted(folder.glob("step-*.json"), key=lambda p: (len(p.stem), p.stem))
+
+
+def _read(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON of a checkpoint, whole and undamaged."""
+    try:
+        record = read_json(path)
+        newer, own = record["format"] > FORMAT, record.pop("sha256")
+    except (*DAMAGED, KeyError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path} can't be read ({reason}): {advice}") from error
+    if newer:
+        raise UsageError(
+            f"{path} has format {record['format']}, "
+            f"this metarl reads up to {FORMAT}: upgrade metarl."
+        )
+    if digest_of(record) != own:
+        raise UsageError(f"{path} is damaged (its SHA-256 differs): {advice}")
+    counts = [record.get(name) for name in COUNTERS]
+    texts = [record.get("family"), record.get("tensors_sha256"), record.get("config_sha256", "")]
+    whole = all(type(n) is int and 0 <= n < 2**63 for n in counts)
+    if not (whole and all(isinstance(text, str) for text in texts)):
+        raise UsageError(f"{path} lacks something, or has it of another kind: {advice}")
+    if not counts[3] <= counts[2] <= counts[0]:
+        raise UsageError(f"{path} has skipped more updates than it made iterations: {advice}")
+    return record  # type: ignore[no-any-return]
+
+
+def _read_tensors(
+    path: Path, record: dict[str, Any], blank: TrainState, advice: str
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, undamaged; what they are is checked afterwards."""
+    need = sum(w.nbytes for w in named_weights(blank.agent).values())
+    try:  # Adam takes twice as much again
+        blob = read_limited(path, 64 * MB + 8 * need)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read ({error}): {advice}") from error
+    if hashlib.sha256(blob).hexdigest() != record["tensors_sha256"]:
+        raise UsageError(f"{path} is damaged (its SHA-256 differs): {advice}")
+    try:
+        return load(blob)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path} is no safetensors file ({reason}): {advice}") from error

@@ -1,0 +1,79 @@
+"""The evaluation that training ends with, and what it leaves in the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.config.settings import RunConfig
+from metarl.config.settings_file import read_config as read_config  # for other modules
+from metarl.envs import Family, can_be_filmed
+from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.experiment.loaded_run import Run
+from metarl.experiment.periodic_eval import judge
+from metarl.outer.train_state import TrainState
+from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, png
+from metarl.plotting.gain_map import gain_map
+from metarl.system.files import write_atomically
+from metarl.system.machine import set_matmul
+from metarl.system.user_errors import own_errors_told
+
+
+def evaluate_run(job: Run, family: Family | None = None, **asked: Any) -> Evaluation:
+    """The evaluation that training ends with, or one that differs in what is asked for.
+
+    Args:
+        family: to take the tasks from, instead of the run's own.
+        asked: arguments of `evaluate`; None is as if not given.
+    """
+    set_up(job.run)
+    own = {"episodes": job.train.episodes, "steps": job.run.eval_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chunk = job.train.task_chunk
+    family = family or job.family
+    with own_errors_told(family):
+        return evaluate(job.state.agent, family, chunk=chunk, **{**own, **given})
+
+
+def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
+    """Evaluate on unseen tasks; write `evaluation.json` and the pictures."""
+    train, run = job.train, job.run
+    result = evaluate_run(dataclasses.replace(job, state=state))
+    record = result.to_json(train.algo, state.env_steps)
+    write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
+    curve, gains = adaptation_curve(result), gain_map(result, job.family)
+    write_atomically(folder / "adaptation.png", png(curve))
+    write_atomically(folder / "gain.png", png(gains))
+    frames = []
+    if can_be_filmed(job.family):
+        with own_errors_told(job.family):
+            frames = before_and_after(
+                state.agent, job.family, run.eval_steps, train.episodes, train.seed
+            )
+        write_atomically(folder / "episode.gif", gif(frames))
+    if run.track == "tensorboard":
+        from metarl.tracking.tensorboard import TensorBoardTracker
+
+        board = TensorBoardTracker(folder, state.env_steps)
+        board.figure("pictures/adaptation_curve", curve, state.env_steps)
+        board.figure("pictures/gain_map", gains, state.env_steps)
+        if frames:
+            board.film("pictures/episode_before_and_after", frames, state.env_steps)
+        if state.iteration % run.eval_every:  # else its curves have this iteration already
+            with own_errors_told(job.family):
+                metrics, distributions = judge(job, state)
+            board.scalars(state.env_steps, metrics)
+            board.histograms(state.env_steps, distributions)
+        board.conclude(state.env_steps, result)
+        board.close()
+    return result
+
+
+def set_up(run: RunConfig) -> None:
+    """Threads and matrix products as in the run, on which the last digits depend."""
+    torch.set_num_threads(run.threads)
+    set_matmul(run.matmul)

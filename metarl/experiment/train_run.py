@@ -1,0 +1,118 @@
+"""Meta-training in a run folder: recording, saving, stopping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from metarl.config.settings_file import read_config as read_config  # for other modules
+from metarl.distributed.collectives import first, first_alone, wait_for_first
+from metarl.experiment.checkpoint import save_checkpoint
+from metarl.experiment.compile_mode import can_compile, worth_compiling
+from metarl.experiment.final_evaluation import set_up
+from metarl.experiment.loaded_run import Run
+from metarl.experiment.periodic_eval import judge, shipped_trackers
+from metarl.experiment.run_folder import HeldFolder, hold
+from metarl.outer.train_state import TrainState
+from metarl.system.signals import finish_first
+from metarl.system.user_errors import each_told, own_errors_told
+from metarl.tracking.trackers import Tracker, Trackers
+from metarl.training.meta_train import meta_train
+
+Watch = Callable[[TrainState], None]
+
+
+def train_in(
+    folder: Path,
+    job: Run,
+    watch: Watch = lambda state: None,
+    trackers: Sequence[Tracker] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> TrainState:
+    """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
+
+    Args:
+        watch: called with each state, for a progress bar.
+        trackers: your own, which take the metrics beside those of `--track`, and are closed.
+        say: called with lines for a person: how long compiling took, or why it isn't done; that
+            a run can't be resumed exactly.
+    Raises:
+        RunError: training can't go on; the last good state has been saved.
+        KeyboardInterrupt: after saving.
+    """
+    train, run, state = job.train, job.run, job.state
+    set_up(run)
+    if not getattr(job.family, "exact_replay", True):
+        say(
+            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
+            "never stopped, and no parameter was checked for having an effect"
+        )
+    going_on = state.iteration < train.iterations
+    compiled = going_on and worth_compiling(job) and can_compile(job, say)
+    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
+    if not first():  # of several processes: the first one records and saves
+        return _follow(job, states)
+    with hold(folder) as held:
+        if state.iteration == 0:
+            save_checkpoint(folder / "checkpoints", train.family, state, job.digest)
+        tracking = Trackers([*shipped_trackers(folder, job), *trackers])
+        try:
+            return _keep(held, job, states, tracking, watch)
+        finally:
+            tracking.close()
+
+
+def _follow(job: Run, states: Iterator[TrainState]) -> TrainState:
+    """Train along with rank 0, which evaluates and saves; the last state."""
+    state = job.state
+    for state in states:
+        if state.iteration % job.run.eval_every == 0:
+            wait_for_first(f"evaluation {state.iteration}")
+    return state
+
+
+def _keep(
+    held: HeldFolder, job: Run, states: Iterator[TrainState], tracking: Trackers, watch: Watch
+) -> TrainState:
+    """Record each state, and save one now and then; the last."""
+    train, run, state = job.train, job.run, job.state
+    saved, clock = state.iteration, time.perf_counter()
+    began = clock
+    try:
+        for nxt in states:
+            now = time.perf_counter()
+            speed = {
+                "time/seconds": now - began,
+                "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
+            }
+            held.check()
+            _record(tracking, job, nxt, speed)
+            state = nxt  # not before: a state that is saved has its line in the record
+            if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
+                with finish_first():
+                    tracking.sync()
+                    save_checkpoint(held.path / "checkpoints", train.family, state, job.digest)
+                    saved = state.iteration
+            watch(state)
+            clock = time.perf_counter()
+    except OSError:  # of the disk itself; a family's own comes as a RunError
+        raise
+    except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
+        place = held.place()
+        if place and saved < state.iteration:
+            with finish_first():
+                save_checkpoint(place / "checkpoints", train.family, state, job.digest)
+        raise
+    return state
+
+
+def _record(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, float]) -> None:
+    """Track an iteration, with an evaluation where it is time for one."""
+    metrics = {**state.metrics, **speed}
+    if state.iteration % job.run.eval_every == 0:
+        with first_alone(f"evaluation {state.iteration}"), own_errors_told(job.family):
+            judged, distributions = judge(job, state)
+        metrics |= judged
+        tracking.histograms(state.env_steps, distributions)
+    tracking.write(state.iteration, state.env_steps, metrics)

@@ -1,0 +1,78 @@
+"""The policy gradient of the loss after adaptation, with Adam: MAML, ProMP and their kin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.distributed.collectives import named_over_ranks, over_ranks
+from metarl.envs import Family
+from metarl.outer.functional_adam import adam, clip
+from metarl.outer.inner_loop import chunks, play_and_adapt, policy_change
+from metarl.outer.meta_objective import meta_gradient
+from metarl.outer.train_state import named_weights, with_weights
+from metarl.outer.update import Mark, Update
+
+if TYPE_CHECKING:
+    from metarl.config.settings import TrainConfig
+
+
+def trained_weights(cfg: TrainConfig, agent: Agent) -> dict[str, Tensor]:
+    """Leaves for all weights that the outer update moves: a context always starts at 0."""
+    learned = cfg.step_size != "fixed" and cfg.inner_steps > 0
+    return {
+        k: w.detach().requires_grad_()
+        for k, w in named_weights(agent).items()
+        if (k.startswith("params/") and k != "params/context")
+        or (learned and k.startswith("inner_lr/"))
+    }
+
+
+def meta_lr(cfg: TrainConfig, name: str) -> float:
+    """Adam's step size of a weight."""
+    return cfg.meta_lr_of_steps if name.startswith("inner_lr/") else cfg.meta_lr
+
+
+def improve(
+    cfg: TrainConfig,
+    agent: Agent,
+    opt: dict[str, Tensor],
+    family: Family,
+    task: Any,
+    gen: torch.Generator | None,
+    mark: Mark,
+) -> Update:
+    """Play chunk by chunk of tasks, and move the weights once each epoch.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), algorithm 3; with several epochs, `clip` and
+        `inner_kl` it is ProMP, Rothfuss et al. 2019 (arXiv:1810.06784), algorithm 1.
+    """
+    parts = chunks(task, cfg.task_chunk)
+    weights = trained_weights(cfg, agent)
+    data, losses, norms = [], [], []
+    for epoch in range(cfg.epochs):
+        now = with_weights(agent, weights)
+        total = torch.zeros((), device=agent.device)
+        grads = {k: torch.zeros_like(w) for k, w in weights.items()}
+        for c, part in enumerate(parts):
+            if epoch == 0:
+                data.append(play_and_adapt(cfg, now, family, part, gen, mark))
+            share = len(part[0]) / cfg.tasks
+            loss, each = meta_gradient(cfg, agent, weights, data[c], first=epoch == 0)
+            grads = {k: g + share * each[k] for k, g in grads.items()}
+            data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
+            total = total + share * loss
+            mark("outer")
+        grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
+        moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
+        weights = {k: w.requires_grad_() for k, w in moved.items()}
+        losses.append(total)
+        norms.append(norm)
+    weights = {k: w.detach() for k, w in weights.items()}
+    (loss,) = over_ranks(losses[0])
+    metrics = {"train/meta_loss": loss, "train/grad_norm": torch.stack(norms).mean()}
+    metrics |= policy_change(with_weights(agent, weights), data)
+    return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)

@@ -1,0 +1,73 @@
+"""What a run carries from one meta-iteration to the next."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.agents.learners.recurrent_agent import AnyAgent
+from metarl.agents.networks.policy import Params
+from metarl.agents.networks.running_stats import Moments, with_moments
+
+A = TypeVar("A", bound=AnyAgent)
+
+
+class Seen(NamedTuple):
+    """Running moments that a policy normalises by; frozen within a meta-iteration."""
+
+    obs: Moments | None = None
+    ret: Moments | None = None
+
+
+GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training may change
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything needed to go on; randomness is a function of (seed, iteration) and not kept."""
+
+    agent: AnyAgent
+    opt: dict[str, Tensor] = field(default_factory=dict)  # the outer rule's, by `weight/quantity`
+    iteration: int = 0
+    env_steps: int = 0
+    skipped: int = 0  # updates left out for a non-finite gradient
+    skipped_in_a_row: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    seen: Seen = field(
+        default_factory=Seen
+    )  # of all observations and returns, where they are normalised
+
+
+def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
+    """Everything that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
+    return {f"{g}/{k}": p for g in GROUPS for k, p in getattr(agent, g, {}).items()}
+
+
+def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
+    """The agent with other values for the weights that are named."""
+    parts: dict[str, Params] = defaultdict(dict)
+    for name, weight in weights.items():
+        group, _, key = name.partition("/")
+        parts[group][key] = weight
+    changed: dict[str, Any] = {g: {**getattr(agent, g), **p} for g, p in parts.items()}
+    return dataclasses.replace(agent, **changed)
+
+
+def moved(state: TrainState, device: torch.device) -> TrainState:
+    """The same on another device."""
+    seen = Seen(*(m and Moments(*(x.to(device) for x in m)) for m in state.seen))
+    opt = {k: x.to(device) for k, x in state.opt.items()}
+    return dataclasses.replace(state, agent=state.agent.to(device), opt=opt, seen=seen)
+
+
+def normalising(agent: A, seen: Seen) -> A:
+    """The agent that normalises by these moments; the same where there are none."""
+    if seen == Seen():
+        return agent
+    policy: Any = with_moments(agent.policy, seen.obs, seen.ret)
+    return dataclasses.replace(agent, policy=policy)

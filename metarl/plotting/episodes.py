@@ -1,0 +1,192 @@
+"""The adaptation curve, and an episode before and after adaptation, as pictures."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from metarl.agents.learners.recurrent_agent import AnyAgent
+from metarl.agents.rng import stream
+from metarl.agents.rollouts.rollout import Last
+from metarl.envs import Family, describe, sample_tasks, simulate, task_values
+from metarl.evaluation.evaluate import Evaluation
+
+Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
+MAX_FRAMES = 100  # of an animation; longer episodes skip steps
+MIN_WIDTH = 200  # pixels of an episode's picture, below which it is enlarged
+PAUSE = 1500  # ms that an animation's last frame stays
+HEAD = 40  # pixels of the title above it
+LINE, LETTER = 16, 6.5  # pixels: height of a line of text, mean width of a letter
+
+
+def adaptation_curve(result: Evaluation) -> Picture:
+    """Return against adaptation: each task faint, the mean with its interval, the oracle."""
+    figure, axes = blank()
+    steps = np.arange(result.returns.shape[1])
+    axes.plot(steps, result.returns.T, color="0.75", linewidth=0.6, zorder=1)
+    low, high = result.ci95.T
+    label = f"95 % interval: {result.intervals}"
+    style = {"color": "tab:blue", "alpha": 0.25, "linewidth": 0, "zorder": 2, "label": label}
+    axes.fill_between(steps, low, high, **style)
+    axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean", zorder=3)
+    if result.oracle is not None:
+        axes.axhline(
+            result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"
+        )
+    axes.set_xticks(steps)
+    axes.set_xlabel(result.step_name)
+    axes.set_ylabel(f"return, mean of {result.episodes} episodes")
+    axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
+    axes.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, axes)
+    return pixels(figure)
+
+
+def legend_below(figure: Any, axes: Any) -> None:
+    """The legend of some axes under all of them, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+
+
+def blank() -> tuple[Any, Any]:
+    """An empty figure and its axes; without a window, and without pyplot's list of figures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def pixels(figure: Any) -> Picture:
+    """The figure as it looks."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+class Film(NamedTuple):
+    """An episode as it looks at first and after each step."""
+
+    frames: list[Picture]
+    returns: list[float]  # so far, at each frame
+
+
+def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> Film:
+    """One episode of one task."""
+    device = task[0].device
+    gen = stream(seed, "film", 0, device)
+    simulator = simulate(family, task, 1, gen, render=True)
+    obs, last = simulator.reset(), None
+    shown = Film([simulator.frame()], [0.0])
+    actor = agent.actor()
+    for _ in range(family.horizon):
+        with torch.no_grad():
+            dist = actor(obs, last)
+        act = dist.sample(dist.noise(gen=gen))
+        obs, rew, terminated, truncated = simulator.step(act)
+        last = Last(act, rew)
+        shown.frames.append(simulator.frame())
+        shown.returns.append(shown.returns[-1] + rew.item())
+        if terminated.item() or truncated.item():
+            break
+    return shown
+
+
+def before_and_after(
+    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int
+) -> list[Picture]:
+    """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
+    device = agent.device
+    gen = stream(seed, "film task", 0, device)
+    task = sample_tasks(family, 1, gen, "test", device)
+    adapted = agent.adapt(family, task, steps, episodes, gen)
+    names = ("before", after(steps, agent.step_name))
+    films = [film(a, family, task, seed) for a in (agent, adapted)]
+    return side_by_side(films, names, f"{family.name}: {describe(family, task_values(task)[0])}")
+
+
+def after(steps: int, name: str) -> str:
+    """`after 1 inner step`, `after 3 inner steps`."""
+    return f"after {steps} {name if steps != 1 else name.removesuffix('s')}"
+
+
+def side_by_side(films: Sequence[Film], names: Sequence[str], variant: str) -> list[Picture]:
+    """Frames of films that run at the same time, each under its name, step and return so far.
+
+    An episode that has ended stays at its last frame, paler, until the longest one ends.
+
+    Args:
+        variant: what is hidden from the agent, a line above all.
+    """
+    length = max(len(f.frames) for f in films)
+    stride = -(-length // MAX_FRAMES)
+    shown = sorted({*range(0, length, stride), length - 1})
+    return [
+        _sheet(
+            [_frame(f, i) for f in films],
+            [f"{name}\n{_caption(f, i)}" for f, name in zip(films, names, strict=True)],
+            variant,
+        )
+        for i in shown
+    ]
+
+
+def _frame(shown: Film, step: int) -> Picture:
+    """The frame at a step; after the end the last one, paler."""
+    if step < len(shown.frames):
+        return shown.frames[step]
+    return (shown.frames[-1] // 2 + 128).astype(np.uint8)
+
+
+def _caption(shown: Film, step: int) -> str:
+    end = len(shown.frames) - 1
+    when = f"step {step}" if step < end else f"ended at step {end}"
+    return f"{when}, return {shown.returns[min(step, end)]:.1f}"
+
+
+def _sheet(pictures: list[Picture], titles: list[str], variant: str) -> Picture:
+    """Two pictures next to each other; small ones are enlarged, so that a title has room."""
+    height, width = pictures[0].shape[:2]
+    scale = -(-MIN_WIDTH // width)
+    height, width = scale * height, scale * width
+    lines = textwrap.wrap(variant, int((2 * width - 8) / LETTER))
+    top = LINE * len(lines) + 8
+    sheet = Image.new("RGB", (2 * width + 8, top + HEAD + height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((8, 4), "\n".join(lines), fill="black", font_size=12, spacing=3)
+    for x, picture, title in zip((0, width + 8), pictures, titles, strict=True):
+        large = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(large, (x, top + HEAD))
+        draw.multiline_text(
+            (x + width / 2, top + HEAD / 2),
+            title,
+            fill="black",
+            anchor="mm",
+            align="center",
+            font_size=13,
+        )
+    return np.asarray(sheet)
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as a PNG file."""
+    return _encode([picture], "PNG")
+
+
+def gif(frames: list[Picture], milliseconds: int = 80) -> bytes:
+    """The frames as an animated GIF that repeats, after a pause at the end."""
+    times = [milliseconds] * (len(frames) - 1) + [PAUSE]
+    return _encode(frames, "GIF", save_all=True, duration=times, loop=0)
+
+
+def _encode(frames: list[Picture], kind: str, **how: Any) -> bytes:
+    first, *rest = [Image.fromarray(f) for f in frames]
+    file = io.BytesIO()
+    first.save(file, kind, **({**how, "append_images": rest} if rest else how))
+    return file.getvalue()

@@ -1,0 +1,43 @@
+"""The metrics of a meta-iteration, read from the device at once."""
+
+from __future__ import annotations
+
+import torch
+
+from metarl.distributed.collectives import mean_over_ranks, over_ranks
+from metarl.outer.update import Update
+
+
+def measure(update: Update) -> dict[str, float]:
+    """All metrics in one transfer: the only wait for the device in most meta-iterations.
+
+    Of all ranks. Beside those that are tracked: `env_steps` of this iteration, and `not_finite`,
+    above 0 where a family gave a NaN or infinity.
+    """
+    before = [rollouts[0] for _, rollouts in update.played]
+    after = [rollouts[-1] for _, rollouts in update.played]
+    everything = [r for _, rollouts in update.played for r in rollouts]
+    values = {
+        "train/return_before": mean_over_ranks(torch.cat([r.episode_return() for r in before])),
+        "train/return_after": mean_over_ranks(torch.cat([r.episode_return() for r in after])),
+        **update.metrics,
+    }
+    values["train/episode_length"] = mean_over_ranks(
+        torch.cat([r.alive.sum(dim=1).to(r.rew.dtype) for r in after])
+    )
+    values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
+    if "success" in before[0].notes:
+        for name, rollouts in (("before", before), ("after", after)):
+            values[f"train/success_{name}"] = mean_over_ranks(
+                torch.cat([r.notes["success"] for r in rollouts])
+            )
+    nothing = torch.zeros_like(values["train/return_before"])
+    counts = {
+        "train/diverged": [r.notes["diverged"].sum() for r in everything if "diverged" in r.notes],
+        "env_steps": [r.alive.sum() for r in everything],
+        "not_finite": [~x.isfinite().all() for r in everything for x in (r.obs, r.rew)],
+    }
+    sums = over_ranks(*(torch.stack([nothing, *c]).double().sum() for c in counts.values()))
+    values |= dict(zip(counts, sums, strict=True))
+    numbers = torch.stack([v.double() for v in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
