@@ -1,4 +1,4 @@
-"""Imports go one way, between folders and between files; and each layer keeps to what it may know."""
+"""Imports go one way, between folders and between files; each layer keeps to what it may know."""
 
 import ast
 import subprocess
