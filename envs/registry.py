@@ -16,7 +16,7 @@ from metarl.envs.classic_control.pendulum import Pendulum
 from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.envs.core.errors import UsageError
 from metarl.envs.core.family import Family
-from metarl.envs.core.user_code import import_own
+from metarl.envs.core.user_code import import_user_code
 from metarl.envs.games.breakout import Breakout
 from metarl.envs.games.forager import Forager
 from metarl.envs.games.maze import Maze
@@ -99,7 +99,7 @@ def make_family(name: str) -> Any:
 def _own_family(name: str, module: str, cls: str) -> Family:
     """A user's family; whatever goes wrong in the user's module is told in one line."""
     try:
-        found = import_own(module)
+        found = import_user_code(module)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"family '{name}': {error}: start where the module can be imported."

@@ -23,9 +23,9 @@ def lunar_lander() -> GymnasiumFamily:
     return GymnasiumFamily(
         "LunarLander-v3",
         {
-            "gravity": Range(-11.0, -5.0, "m/s^2", beyond=(-11.9, -2.0)),
-            "wind_power": Range(0.0, 15.0, beyond=(0.0, 20.0)),
-            "turbulence_power": Range(0.0, 1.5, beyond=(0.0, 2.0)),
+            "gravity": Range(-11.0, -5.0, "m/s^2", extrapolation=(-11.9, -2.0)),
+            "wind_power": Range(0.0, 15.0, extrapolation=(0.0, 20.0)),
+            "turbulence_power": Range(0.0, 1.5, extrapolation=(0.0, 2.0)),
         },
         name="lunar-lander",
         source="Gymnasium LunarLander-v3",

@@ -35,11 +35,11 @@ def discounted_sum_by_definition(x: Tensor, discount: float) -> Tensor:
     return out
 
 
-def gae_by_definition(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, lam: float) -> Tensor:
+def gae_by_definition(rew: Tensor, val: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     """A_t = sum_l (gamma lam)^l delta_{t + l}, as a double loop over one episode at a time."""
     adv = torch.zeros_like(rew)
     for n, b in np.ndindex(rew.shape[0], rew.shape[2]):
-        length = int(alive[n, :, b].sum())
+        length = int(mask[n, :, b].sum())
         for t in range(length):
             for j in range(t, length):
                 after = val[n, j + 1, b] if j + 1 < length else 0.0
@@ -68,14 +68,14 @@ def equal_parts(n: int, parts: int) -> list[tuple[int, int]]:
     return [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
 
 
-def baseline_by_lstsq(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float) -> Tensor:
+def baseline_by_lstsq(obs: Tensor, ret: Tensor, mask: Tensor, ridge: float) -> Tensor:
     """Ridge regression of each task's living steps; the ridge enters as rows of data.
 
     Minimises (1 / M) sum_m (ret_m - f_m . c)^2 + ridge |c|^2 over the M living steps.
     """
     val = torch.zeros_like(ret)
     for n in range(ret.shape[0]):
-        where = [(t, b) for t, b in np.ndindex(*ret.shape[1:]) if alive[n, t, b]]
+        where = [(t, b) for t, b in np.ndindex(*ret.shape[1:]) if mask[n, t, b]]
         rows = []
         for t, b in where:
             clock = t / 100
@@ -148,10 +148,10 @@ def random_batch(
     dist = act_dist(policy, params, obs)
     act = dist.sample(dist.noise(gen=gen))
     adv = torch.randn(n, steps, generator=gen).double()
-    alive = torch.arange(steps) < steps - torch.arange(n).unsqueeze(1)
+    mask = torch.arange(steps) < steps - torch.arange(n).unsqueeze(1)
     logp = dist.log_prob(act)
-    obs[~alive], adv[~alive], logp[~alive] = POISON, POISON, -POISON
-    return Batch(obs, act, logp, adv, alive.double() / alive.sum(1, keepdim=True), dist, 1)
+    obs[~mask], adv[~mask], logp[~mask] = POISON, POISON, -POISON
+    return Batch(obs, act, logp, adv, mask.double() / mask.sum(1, keepdim=True), dist, 1)
 
 
 def task_row(batch: Batch, n: int) -> Batch:

@@ -138,7 +138,7 @@ class Attacker:
         task = sample_tasks(self.family, n, gen, split)
         hidden = torch.stack([column.flatten() for column in task], dim=-1)
         simulator = simulate(self.family, task, 1, gen)
-        obs, alive, steps = simulator.reset(), torch.ones(n, dtype=torch.bool), []
+        obs, mask, steps = simulator.reset(), torch.ones(n, dtype=torch.bool), []
         for t in range(self.family.horizon):
             seen = self.see(self.name, obs.flatten(0, 1).float())
             dist = self.act(self.scaled(seen))
@@ -146,29 +146,29 @@ class Attacker:
             obs, rew, terminated, _ = simulator.step(act.unsqueeze(1))
             time = torch.full((n, 1), t / self.family.horizon)
             told = torch.cat((seen, hidden, time), dim=-1)
-            steps.append((told, act, dist.log_prob(act), rew.flatten(), alive))
-            alive = alive & ~terminated.flatten()
-            if not alive.any():
+            steps.append((told, act, dist.log_prob(act), rew.flatten(), mask))
+            mask = mask & ~terminated.flatten()
+            if not mask.any():
                 break
         return tuple(torch.stack(x) for x in zip(*steps, strict=True))
 
     def update(self, played: tuple[Tensor, ...], gamma: float) -> int:
         """Several epochs of PPO on whole episodes; the number of their steps."""
-        told, act, logp, rew, alive = played
-        self.update_scale(told[alive])
+        told, act, logp, rew, mask = played
+        self.update_scale(told[mask])
         told = self.scaled(told)
         with torch.no_grad():
             value = self.critic(told).squeeze(-1) * self.ret_std + self.ret_mean
-            value = value * alive
+            value = value * mask
         adv, last = torch.zeros_like(rew), torch.zeros_like(rew[0])
         after = torch.cat((value[1:], torch.zeros_like(value[:1])))
         for t in reversed(range(len(rew))):
-            last = (rew[t] + gamma * after[t] - value[t] + gamma * LAMBDA * last) * alive[t]
+            last = (rew[t] + gamma * after[t] - value[t] + gamma * LAMBDA * last) * mask[t]
             adv[t] = last
-        ret = (adv + value)[alive]
+        ret = (adv + value)[mask]
         self.ret_mean, self.ret_std = ret.mean(), ret.std() + 1e-8
         ret = (ret - self.ret_mean) / self.ret_std
-        told, act, logp, adv = told[alive], act[alive], logp[alive], adv[alive]
+        told, act, logp, adv = told[mask], act[mask], logp[mask], adv[mask]
         adv = (adv - adv.mean()) / (adv.std() + 1e-8)
         for _ in range(EPOCHS):
             for i in torch.randperm(len(adv)).chunk(MINIBATCHES):
@@ -196,10 +196,10 @@ class Attacker:
             done += self.update(played, gamma)
         return done
 
-    def judge(self, split: str, n: int, seed: int, greedy: bool) -> Tensor:
+    def evaluate(self, split: str, n: int, seed: int, greedy: bool) -> Tensor:
         """Return of an episode in each of n tasks."""
-        _, _, _, rew, alive = self.play(split, n, torch.Generator().manual_seed(seed), greedy)
-        return (rew * alive).sum(0)
+        _, _, _, rew, mask = self.play(split, n, torch.Generator().manual_seed(seed), greedy)
+        return (rew * mask).sum(0)
 
 
 def network(inputs: int, hidden: tuple[int, ...], out: int) -> nn.Sequential:
@@ -219,8 +219,8 @@ def attack(family: str, kind: str, steps: int, seed: int, tasks: int = 4000) -> 
     """A row of the table; how to act, at random or not, is chosen on training tasks."""
     attacker = Attacker(family, kind, seed)
     done = attacker.learn(steps, seed)
-    seen = [attacker.judge("train", tasks, seed + 1, greedy).mean() for greedy in (False, True)]
-    ret = attacker.judge("test", tasks, seed + 2, greedy=bool(seen[1] > seen[0]))
+    seen = [attacker.evaluate("train", tasks, seed + 1, greedy).mean() for greedy in (False, True)]
+    ret = attacker.evaluate("test", tasks, seed + 2, greedy=bool(seen[1] > seen[0]))
     half = 1.96 * ret.std().item() / math.sqrt(tasks)
     mean = ret.mean().item()
     row = (family, kind, done, seed, f"{mean:.2f}", f"{half:.2f}")

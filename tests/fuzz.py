@@ -158,11 +158,11 @@ def parameter_words(family, rng):
     if rng.random() < 0.6:
         return name, rng.choice((*NUMBERS, "5", "7", "9", "64", "1000", "false"))
     a, b = rng.choice(NUMBERS), rng.choice(NUMBERS)
-    usual = known.get(name)
-    if isinstance(usual, Range) and rng.random() < 0.5:
-        a, b = usual.low, rng.choice((usual.high, usual.bounds[1], b))
-    if isinstance(usual, Choice) and rng.random() < 0.5:
-        a, b = rng.choice(usual.values), rng.choice((*usual.values, b))
+    defaults = known.get(name)
+    if isinstance(defaults, Range) and rng.random() < 0.5:
+        a, b = defaults.low, rng.choice((defaults.high, defaults.bounds[1], b))
+    if isinstance(defaults, Choice) and rng.random() < 0.5:
+        a, b = rng.choice(defaults.values), rng.choice((*defaults.values, b))
     tail = rng.choice(("", "", ":int", ":log", ":x"))
     return name, f"{a}:{b}{tail}" if rng.random() < 0.6 else f"{a},{b}"
 

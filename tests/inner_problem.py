@@ -15,7 +15,7 @@ from metarl.agents.learners.gradient_agent import Agent, make_policy
 from metarl.agents.networks.policy import Params
 from metarl.agents.rollouts.batch import Batch
 from metarl.config.settings import TrainConfig
-from metarl.outer.inner_loop import Experience, play_and_adapt
+from metarl.outer.inner_loop import Experience, collect_and_adapt
 from metarl.outer.train_state import named_weights, with_weights
 from metarl.training.meta_train import new_agent
 
@@ -63,7 +63,7 @@ def make_problem(case: dict[str, Any], away: float = 0.1) -> Problem:
     agent = live(dataclasses.replace(agent, params=params, inner_lr=lr))
     # A walk's length, of which episode b lasts b steps more; or the wiring of a lamp.
     task = world.task_type(torch.arange(1.0, N + 1).double().unsqueeze(-1))
-    data = play_and_adapt(cfg, agent, world, task, gen(3))
+    data = collect_and_adapt(cfg, agent, world, task, gen(3))
     data = data._replace(support=[poisoned(b) for b in data.support], query=poisoned(data.query))
     if away:
         moved = {

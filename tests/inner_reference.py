@@ -25,9 +25,9 @@ def estimate_by_definition(name: str, lam: float, logp: Tensor, batch: Batch) ->
         total = torch.zeros((), dtype=logp.dtype)
         for b in range(batch.episodes):
             places = [t * batch.episodes + b for t in range(steps)]
-            living = [m for m in places if batch.weight[n, m] > 0]
-            log_ratio = [logp[n, m] - batch.logp[n, m] for m in living]
-            for t, m in enumerate(living):
+            valid = [m for m in places if batch.weight[n, m] > 0]
+            log_ratio = [logp[n, m] - batch.logp[n, m] for m in valid]
+            for t, m in enumerate(valid):
                 if name == "log-likelihood":
                     gain = logp[n, m]
                 elif name == "lvc":

@@ -15,14 +15,14 @@ def some_batch(
     policy: Policy, params: Params, gen: torch.Generator, lengths: list[list[int]]
 ) -> Batch:
     """Data collected with `params`, float64, episodes of these lengths; the padding is poisoned."""
-    alive = living_steps(lengths, max(map(max, lengths))).flatten(1)  # (N, M)
-    obs = torch.randn(*alive.shape, 2, generator=gen).double()
+    mask = living_steps(lengths, max(map(max, lengths))).flatten(1)  # (N, M)
+    obs = torch.randn(*mask.shape, 2, generator=gen).double()
     dist = act_dist(policy, params, obs)
     act = dist.sample(dist.noise(gen=gen))
-    adv, logp = torch.randn(alive.shape, generator=gen).double(), dist.log_prob(act)
-    over = alive == 0
+    adv, logp = torch.randn(mask.shape, generator=gen).double(), dist.log_prob(act)
+    over = mask == 0
     obs[over], adv[over], logp[over] = POISON, POISON, -POISON
-    return Batch(obs, act, logp, adv, alive / alive.sum(1, keepdim=True), dist, len(lengths[0]))
+    return Batch(obs, act, logp, adv, mask / mask.sum(1, keepdim=True), dist, len(lengths[0]))
 
 
 def row(batch: Batch, n: int) -> Batch:

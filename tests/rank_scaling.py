@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from metarl.bench.workloads import WARM_UP, settings
-from metarl.distributed.collectives import first, ours, together
+from metarl.distributed.collectives import init_process_group, is_rank_zero, process_group
 from metarl.distributed.launcher import leave
 from metarl.envs import make_family
 from metarl.outer.train_state import TrainState
@@ -51,7 +51,7 @@ def measure(workload):
     cfg = settings(workload, REPEATS)
     family = make_family(cfg.family)
     times, said = [], []
-    with together(torch.device("cpu"), 60.0), counted(said):
+    with init_process_group(torch.device("cpu"), 60.0), counted(said):
         last, sizes, waits = time.perf_counter(), [], []
         for _ in meta_train(cfg, family, TrainState(new_agent(cfg, family))):
             now = time.perf_counter()
@@ -63,9 +63,9 @@ def measure(workload):
             last = time.perf_counter()
         seconds = statistics.median(times[WARM_UP:])
         steps = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
-        if first():
+        if is_rank_zero():
             record = {
-                "ranks": ours().count,
+                "ranks": process_group().size,
                 "steps_per_second": round(steps / seconds),
                 "seconds": round(seconds, 4),
                 "bytes": sizes[-1],

@@ -22,7 +22,9 @@ def draw(family, n=4, split="train", seed=0):
 
 def splits(family):
     """Those that the family has: not every world has an outside."""
-    outside = hasattr(family, "members") or any(p.beyond for p in parameters(family).values())
+    outside = hasattr(family, "members") or any(
+        p.extrapolation for p in parameters(family).values()
+    )
     return SPLITS if outside else SPLITS[:3]
 
 
@@ -46,15 +48,15 @@ def play(family, task, actor=None, episodes=3, seed=0):
     """
     simulator = simulate(family, task, episodes, torch.Generator().manual_seed(seed))
     obs, count = [simulator.reset()], (family.horizon, len(task[0]), episodes)
-    rew, alive = [], [torch.ones(count[1:], dtype=torch.bool)]
+    rew, mask = [], [torch.ones(count[1:], dtype=torch.bool)]
     acts = None if actor else random_acts(family, count, seed)
     for t in range(family.horizon):
         act = actor(simulator.state, task) if actor else acts[t]
         nxt, r, terminated, truncated = simulator.step(act)
-        obs.append(torch.where(alive[-1].view(*count[1:], *(1,) * (nxt.dim() - 2)), nxt, 0))
-        rew.append(torch.where(alive[-1], r, 0))
-        alive.append(alive[-1] & ~terminated & ~truncated)
-    return torch.stack(obs), torch.stack(rew), torch.stack(alive[:-1])
+        obs.append(torch.where(mask[-1].view(*count[1:], *(1,) * (nxt.dim() - 2)), nxt, 0))
+        rew.append(torch.where(mask[-1], r, 0))
+        mask.append(mask[-1] & ~terminated & ~truncated)
+    return torch.stack(obs), torch.stack(rew), torch.stack(mask[:-1])
 
 
 def walk_by_definition(goal, acts):

@@ -9,7 +9,7 @@ import metarl
 from metarl.agents.networks import distributions
 from metarl.agents.rng import stream
 from metarl.config.presets import preset
-from metarl.distributed.collectives import own_part, together
+from metarl.distributed.collectives import init_process_group, shard
 from metarl.distributed.launcher import leave
 from metarl.envs import make_family, sample_tasks
 from metarl.outer import OUTER
@@ -68,14 +68,14 @@ def updates():
         agent = metarl.new_agent(cfg, family)
         task = sample_tasks(family, cfg.tasks, stream(0, "tasks"))
         gen = stream(0, "episodes")
-        args = own_part(task), gen, lambda phase: None
+        args = shard(task), gen, lambda phase: None
         update = OUTER[cfg.outer](cfg, agent, {}, family, *args)
         found[algo] = {**update.weights, **update.opt}, measure(update)
     return found
 
 
 def main(file):
-    with together(torch.device("cpu"), 60.0):
+    with init_process_group(torch.device("cpu"), 60.0):
         found = updates()
     if os.environ.get("RANK", "0") == "0":
         torch.save(found, file)

@@ -37,8 +37,10 @@ def gymnasium_acrobot(task):
 
 def tasks(split, dtype=torch.float64):
     """The default task and 15 others."""
-    task, usual = draw(FAMILY, 16, split), make_task(FAMILY)
-    return type(task)(*(torch.cat((u, x[1:])).to(dtype) for u, x in zip(usual, task, strict=True)))
+    task, defaults = draw(FAMILY, 16, split), make_task(FAMILY)
+    return type(task)(
+        *(torch.cat((u, x[1:])).to(dtype) for u, x in zip(defaults, task, strict=True))
+    )
 
 
 def scatter(n, b, dtype, gen):
@@ -51,11 +53,11 @@ def scatter(n, b, dtype, gen):
 
 
 def test_the_task_one_gets_by_default_is_gymnasiums():
-    env, usual = gymnasium.make("Acrobot-v1").unwrapped, make_task(FAMILY)
+    env, defaults = gymnasium.make("Acrobot-v1").unwrapped, make_task(FAMILY)
     for ours, name in NAMES.items():
-        assert getattr(usual, ours).item() == getattr(env, name)
-    assert [-usual.torque.item(), 0, usual.torque.item()] == env.AVAIL_TORQUE
-    assert usual.keys.item() == env.torque_noise_max == FAMILY.torque_noise == 0
+        assert getattr(defaults, ours).item() == getattr(env, name)
+    assert [-defaults.torque.item(), 0, defaults.torque.item()] == env.AVAIL_TORQUE
+    assert defaults.keys.item() == env.torque_noise_max == FAMILY.torque_noise == 0
     assert (FAMILY.dt, FAMILY.inertia) == (env.dt, env.LINK_MOI)
     assert (FAMILY.max_speed_1, FAMILY.max_speed_2) == (env.MAX_VEL_1, env.MAX_VEL_2)
     assert FAMILY.observation_space == env.observation_space
@@ -223,8 +225,8 @@ def test_anchors_are_those_of_the_docstring():
     task = draw(FAMILY, 100, "test", seed=1)
     both = type(task)(*(x.repeat(2, 1) for x in task))
     told = both._replace(keys=torch.cat((task.keys, 5 - task.keys)))  # forwards and back exchanged
-    _, rew, alive = play(FAMILY, both, lambda state, _: FAMILY.oracle(state, told))
-    steps = alive.sum(0)
+    _, rew, mask = play(FAMILY, both, lambda state, _: FAMILY.oracle(state, told))
+    steps = mask.sum(0)
     plain = (steps < FAMILY.horizon).float() - steps  # the step that reaches the goal is free
     for x, want in ((rew.sum(0), (35.1, -94.8)), (plain, (-64.7, -100.0))):
         assert_close([half.mean().item() for half in x.chunk(2)], list(want), rtol=0, atol=2.0)
@@ -241,8 +243,8 @@ def test_frame_shows_both_links_where_they_point():
         angles = [torch.full((1, 1), a * math.pi / 2) for a in angles]
         picture = FAMILY.frame(state._replace(theta_1=angles[0], theta_2=angles[1]), task)
         assert picture.shape == (340, 340, 3)
-        colours = ((40, 90, 200), (225, 120, 50))
-        return [[x.mean() for x in (picture == c).all(-1).nonzero()] for c in colours]
+        colors = ((40, 90, 200), (225, 120, 50))
+        return [[x.mean() for x in (picture == c).all(-1).nonzero()] for c in colors]
 
     # (row, column) of each link's middle: 75 pixels a metre from the shoulder at (170, 170).
     for angles, want in (

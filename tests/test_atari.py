@@ -111,7 +111,7 @@ def test_modes_are_variants():
     [
         ("ALE/Nothing-v5", {"mode": Choice((0.0, 1.0))}, "Nothing"),
         ("ALE/Freeway-v5", {"mode": Choice((0.0, 99.0))}, "mode=99"),
-        ("ALE/Freeway-v5", {"colour": Choice((0.0, 1.0))}, "difficulty, environment"),
+        ("ALE/Freeway-v5", {"color": Choice((0.0, 1.0))}, "difficulty, environment"),
     ],
 )
 def test_what_a_game_does_not_have(name, vary, words):

@@ -134,8 +134,8 @@ def test_frame_has_a_coin_for_each_pull_and_the_last_lever_down():
     picture = torch.from_numpy(FAMILY.frame(state, task).copy())
     columns = picture[:, 20:].unfold(1, 84, 84)  # (H, arms, 3, 84)
 
-    def much(colour, rows):
-        return (columns[rows] == torch.tensor(colour).view(3, 1)).all(2).sum((0, 2)).tolist()
+    def much(color, rows):
+        return (columns[rows] == torch.tensor(color).view(3, 1)).all(2).sum((0, 2)).tolist()
 
     gold, grey = much((250, 204, 90), slice(155, None)), much((72, 80, 104), slice(155, None))
     assert [round(x / gold[1], 1) for x in gold] == [0, 1, 0, 0, 2]

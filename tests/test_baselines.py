@@ -203,8 +203,8 @@ class Evil:
 
 def test_nothing_in_the_cache_is_unpickled(run, record, tmp_path):
     """Weights are read where a pickle of SB3's, as metarl left it in format 1, would do harm."""
-    mark = tmp_path / "opened"
-    code = base64.b64encode(pickle.dumps(Evil(mark))).decode()
+    on_phase_end = tmp_path / "opened"
+    code = base64.b64encode(pickle.dumps(Evil(on_phase_end))).decode()
     data = json.dumps({"policy_class": {":type:": "type", ":serialized:": code}})
     (home,) = (run.parent / "baselines").iterdir()
     with zipfile.ZipFile(home / "multi-task.zip", "w") as poisoned:
@@ -213,7 +213,7 @@ def test_nothing_in_the_cache_is_unpickled(run, record, tmp_path):
         played.unlink()
     assert json.loads(metarl("evaluate", run, SMALL)[1])["baselines"] == record["baselines"]
     (home / "multi-task.zip").unlink()
-    assert not mark.exists()
+    assert not on_phase_end.exists()
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "json"])
@@ -248,10 +248,10 @@ def test_a_seed_of_any_size_is_one_that_sb3_takes():
 
 
 def spec(family="pendulum", **more):
-    usual = {name: p.usual for name, p in parameters(make_family(family)).items()}
+    defaults = {name: p.default_value for name, p in parameters(make_family(family)).items()}
     given = {"seed": 0, "episodes": 2, "budget": 2, "steps": 1, "env_steps": 1000}
     train = preset(family)
-    params = {"params": (usual, usual), "told_steps": 1000}
+    params = {"params": (defaults, defaults), "told_steps": 1000}
     return BaselineSpec(train, RunConfig(), "test", **{**params, **given, **more})
 
 

@@ -64,9 +64,9 @@ def test_even_features_are_the_same_in_mirrored_states_and_in_no_others(family):
 
 def test_an_attack_learns_and_replaces_its_own_row_alone(tmp_path, monkeypatch):
     attacker = Attacker("cartpole", "raw", 0)
-    before = attacker.judge("train", 200, 1, greedy=False).mean()
+    before = attacker.evaluate("train", 200, 1, greedy=False).mean()
     assert attacker.learn(60_000, 0, rows=8000) >= 60_000
-    assert attacker.judge("train", 200, 1, greedy=False).mean() > before + 5
+    assert attacker.evaluate("train", 200, 1, greedy=False).mean() > before + 5
     monkeypatch.setattr("attack_bounds.FILE", tmp_path / "bounds.csv")
     rows = [attack("pong", kind, 100, 0, tasks=4) for kind in ("raw", "even")]
     for row in (*rows, rows[0]):

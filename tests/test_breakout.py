@@ -70,8 +70,8 @@ def rules(task, n):
 
 def game(x, y, slope=0.0, down=1.0, paddle=0.0, bricks=(), **values):
     """One ball in one task without wind, one row a step, unless told otherwise."""
-    usual = {"speed": 1.0, "wind": 0.0, "width": 2.0, "inverted": 0.0, "layout": 0.0}
-    task = make_task(FAMILY, **{**usual, **values})
+    defaults = {"speed": 1.0, "wind": 0.0, "width": 2.0, "inverted": 0.0, "layout": 0.0}
+    task = make_task(FAMILY, **{**defaults, **values})
     stand = torch.zeros(1, 1, 2, 8)
     for row, column in bricks:
         stand[..., row - 1, column] = 1

@@ -110,8 +110,8 @@ def spread(n, split="train"):
 
 def test_oracle_brings_training_variants_to_their_targets_and_balances_all():
     task = spread(500)
-    obs, _, alive = play(FAMILY, task, FAMILY.oracle)
-    assert alive.all()
+    obs, _, mask = play(FAMILY, task, FAMILY.oracle)
+    assert mask.all()
     distance = (obs[-1, ..., 0] - task.target).abs()
     assert (distance < FAMILY.width).float().mean() > 0.99
 
@@ -128,11 +128,11 @@ def test_anchors_are_those_in_the_docstring():
 
 def test_oracle_falls_with_the_actions_reversed_and_gets_little_at_another_target():
     task = spread(500)
-    _, rew, alive = play(FAMILY, task, told(inverted=lambda i: 1 - i))
-    assert alive.sum(0).max() < FAMILY.horizon / 4
+    _, rew, mask = play(FAMILY, task, told(inverted=lambda i: 1 - i))
+    assert mask.sum(0).max() < FAMILY.horizon / 4
     assert rew.sum(0).mean() < 5
-    _, rew, alive = play(FAMILY, task, told(target=lambda x: -x))
-    assert alive.all()
+    _, rew, mask = play(FAMILY, task, told(target=lambda x: -x))
+    assert mask.all()
     assert rew.sum(0).mean() < FAMILY.bound()
 
 
@@ -141,12 +141,12 @@ def test_neither_what_happens_nor_what_is_seen_depends_on_the_target(split):
     """First half of the proof of the bound: the same actions, any two targets."""
     task = draw(FAMILY, 30, split)
     other = task._replace(target=draw(FAMILY, 30, split, seed=1).target)
-    obs, rew, alive = play(FAMILY, task)
+    obs, rew, mask = play(FAMILY, task)
     obs_other, rew_other, alive_other = play(FAMILY, other)
     assert (task.target != other.target).all()
     assert_close(obs, obs_other, rtol=0, atol=0)
-    assert_close(alive, alive_other, rtol=0, atol=0)
-    assert (rew != rew_other)[alive].float().mean() > 0.99
+    assert_close(mask, alive_other, rtol=0, atol=0)
+    assert (rew != rew_other)[mask].float().mean() > 0.99
 
 
 @pytest.mark.parametrize("split", ["train", "test", "extrapolate"])
@@ -179,26 +179,26 @@ def even(state, task):
 def test_a_policy_that_balances_with_either_action_mapping_stays_below_the_bound(inverted):
     task = spread(500)
     task = task._replace(inverted=torch.full_like(task.inverted, inverted))
-    _, rew, alive = play(FAMILY, task, even)
-    assert alive[-1].float().mean() > 0.98
+    _, rew, mask = play(FAMILY, task, even)
+    assert mask[-1].float().mean() > 0.98
     assert 0.8 * FAMILY.bound() < rew.sum(0).mean() < FAMILY.bound()
 
 
 def test_observations_of_the_hardest_fall_lie_in_their_space():
     """Push the lightest, shortest poles and carts over with the greatest force, and the like."""
-    ends = [known.bounds for known in parameters(FAMILY).values() if known.beyond]
+    ends = [known.bounds for known in parameters(FAMILY).values() if known.extrapolation]
     rows = torch.tensor([(*row, 0.0, 0.0) for row in product(*ends)])
     task = FAMILY.task_type(*rows.T.unsqueeze(-1))
     noise = torch.tensor(list(product((0.0, 1.0), repeat=4)))
     for patience in range(10):  # lean one way for some steps, then push the other way
         state = FAMILY.reset(task, noise.expand(len(rows), 16, 4))
-        alive = torch.ones(len(rows), 16, dtype=torch.bool)
+        mask = torch.ones(len(rows), 16, dtype=torch.bool)
         for t in range(30):
             act = torch.full((len(rows), 16), int(t >= patience))
             state, _, end = FAMILY.step(state, act, task, NO_NOISE)
-            for obs in FAMILY.observe(state)[alive & end].numpy():
+            for obs in FAMILY.observe(state)[mask & end].numpy():
                 assert FAMILY.observation_space.contains(obs), obs
-            alive &= ~end
+            mask &= ~end
 
 
 def test_frame_shows_the_cart_and_which_way_the_pole_leans():

@@ -14,8 +14,8 @@ from metarl.envs import Choice, GymnasiumFamily, Range, UsageError, make_task, s
 from metarl.envs import simulate as start
 from metarl.envs.gym.bound_env import BoundEnv
 from metarl.envs.gym.checks.parameter_check import explore
-from metarl.envs.gym.checks.trace import difference, random_play
-from metarl.envs.gym.worker_envs import Stage
+from metarl.envs.gym.checks.trace import difference, random_rollout
+from metarl.envs.gym.worker_envs import WorkerEnvs
 
 
 class Here:
@@ -23,10 +23,10 @@ class Here:
 
     closed = False
 
-    def __init__(self, recipe):
+    def __init__(self, env_config):
         self.shared = {}
-        self.stage = Stage(recipe, 0)
-        self.stage.shared = {"progress": np.zeros((1, 8), int)}
+        self.worker_envs = WorkerEnvs(env_config, 0)
+        self.worker_envs.shared = {"progress": np.zeros((1, 8), int)}
 
     def share(self, fields):
         pass
@@ -37,7 +37,7 @@ class Here:
     def ask(self, questions):
         ((question, arguments),) = questions.values()
         assert question == "explore"
-        return {0: explore(self.stage, *arguments)}
+        return {0: explore(self.worker_envs, *arguments)}
 
 
 def family(environment, vary, **more):
@@ -46,7 +46,7 @@ def family(environment, vary, **more):
         entry = f"checked_worlds:{environment.__qualname__}"
         environment = EnvSpec(f"{environment.__name__}-v0", entry, max_episode_steps=20)
     made = GymnasiumFamily(environment, vary, **more)
-    made._pool = Here(made.recipe)
+    made._pool = Here(made.env_config)
     return made
 
 
@@ -170,7 +170,7 @@ def test_what_the_interface_forbids_is_refused_with_its_name(wrong):
 def test_what_is_as_good_as_a_number_or_a_flag_gives_the_same_returns(kind):
     made = family(worlds.Gives, {"gain": Range(1.0, 2.0)}, fixed={"wrong": kind})
     assert made.success == (kind == "good success")
-    plain = BoundEnv(made.recipe, made.agreed.knobs, {"gain": 1.5}, (False,))
+    plain = BoundEnv(made.env_config, made.agreed.setters, {"gain": 1.5}, (False,))
     plain.begin({"gain": 1.5}, 0)
     steps = [plain.step(0) for _ in range(5)]
     assert [(s.rew, s.terminated, s.truncated) for s in steps] == [
@@ -183,7 +183,9 @@ def test_what_goes_wrong_later_is_told_with_its_variant_and_step():
     fixed = {"wrong": "obs of one", "after": 3}
     made = GymnasiumFamily(spec, {"gain": Range(1.0, 2.0)}, fixed=fixed)
     made._found = family(worlds.Gives, {"gain": Range(1.0, 2.0)})._explored
-    made._found["knobs"] |= {k: made._found["knobs"]["gain"].__class__("keyword", k) for k in fixed}
+    made._found["setters"] |= {
+        k: made._found["setters"]["gain"].__class__("keyword", k) for k in fixed
+    }
     try:
         with pytest.raises(RuntimeError) as error:
             returns(made, make_task(made, gain=1.5))
@@ -291,7 +293,7 @@ class TestAttributes:
         name = FOLLOWS[cls] + star
         made = family(getattr(worlds, cls), {name: Range(0.5, 2.0)})
         for value in (0.75, 1.5, 0.75):
-            env = BoundEnv(made.recipe, made.agreed.knobs, {name: value}, (False,))
+            env = BoundEnv(made.env_config, made.agreed.setters, {name: value}, (False,))
             env.begin({name: value}, 0)
             assert env.step(0).rew == value
 
@@ -304,7 +306,7 @@ class TestAttributes:
     def test_the_class_is_left_as_it_was(self):
         before = dict(vars(worlds.Constant))
         made = family(worlds.Constant, {"bulk": Range(0.5, 2.0)})
-        BoundEnv(made.recipe, made.agreed.knobs, {"bulk": 2.0}, (False,))
+        BoundEnv(made.env_config, made.agreed.setters, {"bulk": 2.0}, (False,))
         assert dict(vars(worlds.Constant)) == before
         assert worlds.Constant().told() == 1.0
 
@@ -350,8 +352,8 @@ class TestAttributes:
 class TestDifferences:
     def trace(self, value, **setting):
         made = family(worlds.Own, {"mine": Range(0.0, 9.0)}, functions={"mine": worlds.set_own})
-        env = BoundEnv(made.recipe, made.agreed.knobs, {"mine": value}, (False,))
-        return [e for events in random_play(env, {"mine": value}, 0, 8) for e in events]
+        env = BoundEnv(made.env_config, made.agreed.setters, {"mine": value}, (False,))
+        return [e for events in random_rollout(env, {"mine": value}, 0, 8) for e in events]
 
     def test_the_first_is_named_with_its_place_and_size(self):
         one = self.trace(1.0)

@@ -20,7 +20,7 @@ from metarl.envs import UsageError, make_family, sample_tasks
 from metarl.experiment import run
 from metarl.experiment.compile_mode import LONG, can_compile, worth_compiling
 from metarl.experiment.loaded_run import Run
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import TrainState
@@ -53,7 +53,7 @@ def job(**more):
 
 def play(cfg, family, agent):
     task = sample_tasks(family, cfg.tasks, torch.Generator().manual_seed(1))
-    return play_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
+    return collect_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("name", ["point-navigation", "repeated-rps"])
@@ -64,7 +64,7 @@ def test_compiled_is_the_same_to_rounding(name):
         got = play(cfg, family, agent)
     data = play(cfg, family, agent)._replace(path=[])
     for one, other in zip(got.rollouts, data.rollouts, strict=True):
-        for field in ("obs", "act", "logp", "rew", "alive"):
+        for field in ("obs", "act", "logp", "rew", "mask"):
             assert_close(getattr(one, field), getattr(other, field), **CLOSE)
     weights, runs = trained_weights(cfg, agent), []
     for on in (False, True):
@@ -85,7 +85,7 @@ def test_a_rollout_of_every_family_is_a_program(name, traced):
         with compiling(on):
             gen = torch.Generator().manual_seed(2)
             runs.append(collect(agent.policy, agent.params, family, task, 2, gen))
-    for field in ("obs", "act", "rew", "alive"):
+    for field in ("obs", "act", "rew", "mask"):
         assert_close(getattr(runs[1], field), getattr(runs[0], field), **CLOSE)
     assert traced.frame_count in (1, 2)  # a last part of a rollout may be shorter
 
@@ -224,4 +224,8 @@ def test_on_a_gpu_the_meta_gradient_alone_is_replayed(monkeypatch):
     with compiling(replays=True):
         data = play(cfg, family, agent)
         meta_gradient(cfg, agent, trained_weights(cfg, agent), data)
-    assert asked == {"more_steps": None, "step_alone": None, "_meta_gradient": "reduce-overhead"}
+    assert asked == {
+        "continue_rollout": None,
+        "step_alone": None,
+        "_meta_gradient": "reduce-overhead",
+    }

@@ -18,7 +18,7 @@ from metarl.agents.networks.cnn import CNN, convolve, patches
 from metarl.agents.networks.policy import MLP, act_dist
 from metarl.config.presets import preset
 from metarl.envs import UsageError, make_family, sample_tasks
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.outer.meta_objective import meta_loss
 from metarl.outer.train_state import named_weights, with_weights
 from metarl.training.meta_train import meta_train, new_agent
@@ -204,7 +204,7 @@ def test_meta_gradient_through_a_cnn_matches_finite_differences(steps, size):
         params={k: p.requires_grad_() for k, p in params.items()},
         inner_lr={k: p.double().requires_grad_() for k, p in agent.inner_lr.items()},
     )
-    data = play_and_adapt(cfg, agent, world, sample_tasks(world, cfg.tasks, gen(1)), gen(2))
+    data = collect_and_adapt(cfg, agent, world, sample_tasks(world, cfg.tasks, gen(1)), gen(2))
     weights = {
         k: (w + 0.02 * torch.randn(w.shape, generator=gen(3)).double()).detach().requires_grad_()
         for k, w in named_weights(agent).items()
@@ -241,7 +241,7 @@ def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(world):
     agent = dataclasses.replace(
         agent, params={k: p.requires_grad_() for k, p in agent.params.items()}
     )
-    data = play_and_adapt(cfg, agent, world, sample_tasks(world, cfg.tasks, device="meta"), None)
+    data = collect_and_adapt(cfg, agent, world, sample_tasks(world, cfg.tasks, device="meta"), None)
     for first in (True, False):
         meta_loss(cfg, agent, data, first).backward()
     assert all(r.obs.is_meta and r.logp.is_meta for r in data.rollouts)

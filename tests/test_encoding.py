@@ -115,8 +115,8 @@ def test_an_observation_that_is_not_of_its_space_is_refused(space, obs, told):
 def test_planes_keep_rows_columns_and_the_order_of_colours():
     raw = np.arange(2 * 8 * 9 * 3, dtype=np.uint8).reshape(2, 8, 9, 3)
     seen = encode(Box(0, 255, raw.shape, np.uint8), KEYS).observe(raw)
-    for frame, row, column, colour in np.ndindex(raw.shape):
-        assert seen[3 * frame + colour, row, column] == raw[frame, row, column, colour]
+    for frame, row, column, color in np.ndindex(raw.shape):
+        assert seen[3 * frame + color, row, column] == raw[frame, row, column, color]
 
 
 def test_a_discrete_observation_is_one_hot():

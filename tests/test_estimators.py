@@ -21,8 +21,8 @@ each = pytest.mark.parametrize(
 def data(away=0.4):
     """Log probabilities `away` from those of the collecting weights, and a poisoned batch."""
     gen = torch.Generator().manual_seed(0)
-    alive = living_steps(LENGTHS, T)
-    weight = (alive / alive.sum((1, 2), keepdim=True)).flatten(1)
+    mask = living_steps(LENGTHS, T)
+    weight = (mask / mask.sum((1, 2), keepdim=True)).flatten(1)
     old, adv, noise = (torch.randn(N, T * B, generator=gen).double() for _ in range(3))
     logp = old + away * noise
     dead = weight == 0
@@ -94,8 +94,8 @@ def test_dice_of_lambda_zero_has_the_derivatives_of_lvc(away):
     value, *dice = derivatives(lambda x: ESTIMATORS["dice"](x, batch, 0.0), logp)
     ratio, *lvc = derivatives(lambda x: ESTIMATORS["lvc"](x, batch, 1.0), logp)
     assert_close(dice, lvc)
-    living = torch.where(batch.weight > 0, batch.adv * batch.weight, 0)
-    assert_close(value - ratio, living.sum(1))  # the constants in which they differ
+    valid = torch.where(batch.weight > 0, batch.adv * batch.weight, 0)
+    assert_close(value - ratio, valid.sum(1))  # the constants in which they differ
 
 
 @pytest.mark.parametrize("lam", LAMBDAS)

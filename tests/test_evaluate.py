@@ -35,14 +35,14 @@ def watched(name):
     return Watched()
 
 
-def train_and_judge(name, split, judged, **more):
+def train_and_judge(name, split, evaluated, **more):
     """What training saw, and what evaluation with the same seed saw: tasks, noise."""
     family, cfg = watched(name), small(name, **more)
     agent = list(meta_train(cfg, family))[-1].agent
     trained = set(family.tasks), set(family.noise)
     family.tasks.clear()
     family.noise.clear()
-    result = evaluate(agent, family, split, judged, episodes=2, steps=1, seed=cfg.seed)
+    result = evaluate(agent, family, split, evaluated, episodes=2, steps=1, seed=cfg.seed)
     assert {tuple(p.values()) for p in result.params} == set(family.tasks)
     return trained, (set(family.tasks), set(family.noise))
 
@@ -52,31 +52,33 @@ def train_and_judge(name, split, judged, **more):
 )
 def test_a_finite_family_is_judged_on_members_that_training_never_sees(split, members):
     """Training sees all of its 72 members here, and evaluation all of those held out."""
-    (trained, _), (judged, _) = train_and_judge("forager", split, members, tasks=72, iterations=1)
-    assert (len(trained), len(judged)) == (72, members)
-    assert not trained & judged
+    (trained, _), (evaluated, _) = train_and_judge(
+        "forager", split, members, tasks=72, iterations=1
+    )
+    assert (len(trained), len(evaluated)) == (72, members)
+    assert not trained & evaluated
 
 
 @pytest.mark.parametrize("name", ["point-navigation", "cartpole"])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_continuous_family_is_judged_on_numbers_that_training_never_draws(name, split):
     """Same seed, and as many tasks as in training: only the stream tells them apart."""
-    (trained, _), (judged, _) = train_and_judge(name, split, 3)
+    (trained, _), (evaluated, _) = train_and_judge(name, split, 3)
 
     def drawn(rows):
         return {x for row in rows for x in row} - {0.0, 1.0}  # what a Choice may be
 
     assert len(drawn(trained)) >= 18
-    assert len(drawn(judged)) >= 6
-    assert not drawn(trained) & drawn(judged)
+    assert len(drawn(evaluated)) >= 6
+    assert not drawn(trained) & drawn(evaluated)
 
 
 @pytest.mark.parametrize("name", ["forager", "cartpole"])
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_no_episode_of_evaluation_starts_as_one_of_training(name, split):
-    (_, trained), (_, judged) = train_and_judge(name, split, 3)
-    assert len(judged) == 18  # 3 tasks, 2 episodes before, 2 after, 2 of the oracle
-    assert not trained & judged
+    (_, trained), (_, evaluated) = train_and_judge(name, split, 3)
+    assert len(evaluated) == 18  # 3 tasks, 2 episodes before, 2 after, 2 of the oracle
+    assert not trained & evaluated
 
 
 @pytest.mark.parametrize("name", ["forager", "cartpole", "maze"])
@@ -140,10 +142,10 @@ def test_step_k_is_the_agent_that_learnt_k_times_from_the_very_episodes_before(n
     assert len(agent.played) == 3
     for k, data in enumerate(agent.played):
         obs, act = data.obs.flatten(1, 2), data.act.flatten(1, 2)
-        alive = data.alive.flatten(1, 2)
-        logp = act_dist(plain.policy, plain.params, obs).log_prob(act) * alive
+        mask = data.mask.flatten(1, 2)
+        logp = act_dist(plain.policy, plain.params, obs).log_prob(act) * mask
         assert_close(logp, data.logp.flatten(1, 2))
-        summed = (data.rew * data.alive).sum(1).mean(1)
+        summed = (data.rew * data.mask).sum(1).mean(1)
         assert_close(torch.from_numpy(result.returns[:, k]), summed.double())
         plain = plain.learn(data)
 
@@ -175,8 +177,8 @@ def test_a_nan_from_a_family_stops_and_says_where():
 def test_the_oracle_is_paid_until_its_episode_ends(name):
     family = make_family(name)
     task = draw(family, 5)
-    _, rew, alive = play(family, task, family.oracle, episodes=3, seed=4)
-    want = (rew * alive).sum(0).mean(-1)
+    _, rew, mask = play(family, task, family.oracle, episodes=3, seed=4)
+    want = (rew * mask).sum(0).mean(-1)
     got = oracle_return(family, task, 3, torch.Generator().manual_seed(4))
     assert_close(torch.from_numpy(got), want.double(), rtol=1e-5, atol=1e-5)
 

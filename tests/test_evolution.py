@@ -17,8 +17,8 @@ from metarl.config.settings import RunConfig
 from metarl.envs import make_family, sample_tasks
 from metarl.outer import OUTER
 from metarl.outer import es as evolution
-from metarl.outer.es import directions, improve, pair_slopes, perturbed, play_pairs
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.es import collect_pairs, directions, improve, pair_gradients, perturbed
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights
 from metarl.training.meta_train import meta_train, new_agent
@@ -44,7 +44,7 @@ def test_the_slope_of_a_quadratic_is_its_gradient_with_the_expected_error(sigma)
     for _ in range(repeats):
         noise = {k: directions(w, n, gen) for k, w in weights.items()}
         e = torch.cat([x.flatten(1) for x in noise.values()], dim=1)
-        slope = pair_slopes(noise, f(sigma * e) - f(-sigma * e), sigma)
+        slope = pair_gradients(noise, f(sigma * e) - f(-sigma * e), sigma)
         estimates.append(torch.cat([slope["a"].flatten(), slope["b"]]) / n)
     each = torch.stack(estimates)
     error = (each - grad).square().sum(1).mean() / grad.square().sum()
@@ -80,14 +80,14 @@ def test_a_pair_meets_the_same_task_and_luck(name):
         cfg, family, agent, task = setting(name, inner_steps=1)
     still = {k: torch.zeros_like(e) for k, e in draw(cfg, agent, 3).items()}
     gen = torch.Generator().manual_seed(2)
-    up, down = play_pairs(cfg, agent, still, family, task, gen)
+    up, down = collect_pairs(cfg, agent, still, family, task, gen)
     for a, b in zip(up.rollouts, down.rollouts, strict=True):
         assert_close(a[:5], b[:5], rtol=0, atol=0)
     assert_close(up.task, task, rtol=0, atol=0)
     assert_close(down.task, task, rtol=0, atol=0)
-    later, _ = play_pairs(cfg, agent, still, family, task, gen)
+    later, _ = collect_pairs(cfg, agent, still, family, task, gen)
     assert not torch.equal(up.rollouts[0].logp, later.rollouts[0].logp)  # luck moves on
-    moved, other = play_pairs(cfg, agent, draw(cfg, agent, 3), family, task, gen)
+    moved, other = collect_pairs(cfg, agent, draw(cfg, agent, 3), family, task, gen)
     assert not torch.equal(moved.rollouts[0].logp, other.rollouts[0].logp)
 
 
@@ -110,7 +110,7 @@ def test_all_agents_at_once_adapt_and_act_as_each_alone(name, more):
     noise, sign = draw(cfg, agent, 3), -1
     moved = perturbed(agent, noise, sign * cfg.sigma)
     first_order = dataclasses.replace(cfg, second_order_steps=0)
-    data = play_and_adapt(first_order, moved, family, task, torch.Generator().manual_seed(2))
+    data = collect_and_adapt(first_order, moved, family, task, torch.Generator().manual_seed(2))
     start = named_weights(agent)
     for n in range(3):
         own = {k: w + sign * cfg.sigma * noise[k][n] if k in noise else w for k, w in start.items()}
@@ -120,9 +120,9 @@ def test_all_agents_at_once_adapt_and_act_as_each_alone(name, more):
             # (1, T * B, ...): the distributions that row n's actions were drawn from.
             obs = rollout.obs[n : n + 1].flatten(1, 2)
             dist = act_dist(agent.policy, fast, obs)
-            living = rollout.alive[n].flatten() > 0
-            want = rollout.dist[0][n].flatten(0, 1)[living]
-            assert_close(dist[0][0][living], want, rtol=1e-3, atol=1e-4)
+            valid = rollout.mask[n].flatten() > 0
+            want = rollout.dist[0][n].flatten(0, 1)[valid]
+            assert_close(dist[0][0][valid], want, rtol=1e-3, atol=1e-4)
 
 
 def test_chunks_of_pairs_estimate_what_all_pairs_do_at_once(monkeypatch):
@@ -193,12 +193,12 @@ def test_the_score_is_the_return_after_the_last_step(monkeypatch):
     slope = torch.randn(agent.params[name].shape, generator=torch.Generator().manual_seed(5))
 
     def linear(cfg, moved, *args):
-        data = play_and_adapt(cfg, moved, *args)
+        data = collect_and_adapt(cfg, moved, *args)
         rew = torch.zeros_like(data.rollouts[-1].rew)
         rew[:, 0] = (moved.params[name] * slope).sum((1, 2)).unsqueeze(-1)
         return data._replace(rollouts=[data.rollouts[0], data.rollouts[1]._replace(rew=rew)])
 
-    monkeypatch.setattr(evolution, "play_and_adapt", linear)
+    monkeypatch.setattr(evolution, "collect_and_adapt", linear)
     gen = torch.Generator().manual_seed(2)
     copy = evolution.copy_of(gen)
     update = improve(cfg, agent, {}, family, task, gen, lambda phase: None)

@@ -118,7 +118,7 @@ def test_the_log_likelihood_and_e_mamls_term_are_exact_after_a_step_from_one_sam
     lost = clipped_surrogate(act_dist(agent.policy, path[-1], query.obs), query, cfg.clip)
     ret = after.detach().unsqueeze(1)
     played = SimpleNamespace(
-        episode_return=lambda: ret, rew=ret.unsqueeze(1), alive=torch.ones_like(ret).unsqueeze(1)
+        episode_return=lambda: ret, rew=ret.unsqueeze(1), mask=torch.ones_like(ret).unsqueeze(1)
     )
     data = Experience(None, [played, played], [one_each], query, path)
     # Its credit is normalised over tasks, and in units of an episode's number of actions.

@@ -84,12 +84,12 @@ def test_the_gradient_is_that_of_a_loop_over_tasks_steps_and_actions(multi_step)
         after = [sum(r[n] for r in counted) / len(counted) for n in range(N)]
         mean = sum(after) / N
         spread = (sum((x - mean) ** 2 for x in after) / N) ** 0.5
-        living = sum(int((data.support[k].weight[n] > 0).sum()) for n in range(N)) / N
+        valid = sum(int((data.support[k].weight[n] > 0).sum()) for n in range(N)) / N
         for n in range(N):
             own = {name: p[n] for name, p in path[k].items()}
             score = gradient(lambda p, n=n, k=k: by_definition(agent, p, data, n, k), own)
             for name, g in score.items():
-                want[f"{k} {name}"][n] -= (after[n] - mean) / spread * g / living
+                want[f"{k} {name}"][n] -= (after[n] - mean) / spread * g / valid
     assert_close(gradient(loss, flat), want)
 
 

@@ -113,7 +113,7 @@ class TestContract:
                     assert seen == every
                 continue
             low, high, width = known.low, known.high, known.high - known.low
-            if split == "extrapolate" and known.beyond:
+            if split == "extrapolate" and known.extrapolation:
                 assert ((column <= low) | (column >= high)).all()
                 assert min(known.bounds) < column.min() < low < high < column.max()
             else:

@@ -39,7 +39,9 @@ def returns(agent, family):
         Maze(dark=True),
         Maze(size=4, goal=Choice((1.0, 3.0)), cost=1.0),
         TabularMDP(states=3, actions=2),
-        PointNavigation(goal_x=Range(-0.1, 0.1, "m", beyond=(-1.0, 1.0), log=False), horizon=7),
+        PointNavigation(
+            goal_x=Range(-0.1, 0.1, "m", extrapolation=(-1.0, 1.0), log=False), horizon=7
+        ),
         PointNavigation(goal_x=Choice((0.1, 0.2), held_out=(0.2,))),
     ],
     ids=str,
@@ -82,7 +84,7 @@ def test_the_arguments_of_a_gymnasium_family_are_recorded(tmp_path):
     job = run_of(tmp_path / "run", family)
     family.close()
     found = open_run(tmp_path / "run").family
-    for name in ("vary", "name", "source", "about", "recipe"):
+    for name in ("vary", "name", "source", "about", "env_config"):
         assert getattr(found, name) == getattr(family, name), name
     assert list(found.live) == ["gravity"]
     assert job.record["environment"] == "CartPole-v1"

@@ -15,7 +15,7 @@ from metarl.agents.networks.distributions import Gaussian
 from metarl.agents.networks.policy import MLP, act_dist
 from metarl.config.settings import TrainConfig
 from metarl.envs import UsageError, make_family
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.training.meta_train import meta_train, new_agent
 
 N, M = 3, 5
@@ -76,7 +76,7 @@ def test_the_path_of_training_moves_these_weights_alone(world, fast, names, seco
     cfg = settings(fast=fast, inner_steps=2, second_order_steps=second_order_steps)
     agent = new_agent(cfg, world)
     slow = {k: p.requires_grad_() for k, p in agent.params.items()}
-    data = play_and_adapt(cfg, agent, world, tasks(world), gen())
+    data = collect_and_adapt(cfg, agent, world, tasks(world), gen())
     for step in data.path:
         for name, p in step.items():
             assert p.shape == ((N, *slow[name].shape) if name in names else slow[name].shape)

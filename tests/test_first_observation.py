@@ -23,7 +23,7 @@ def first_observation(family, task, episodes=1, seed=0):
 
 
 def values_of(known):
-    return known.values + known.beyond if isinstance(known, Choice) else known.bounds
+    return known.values + known.extrapolation if isinstance(known, Choice) else known.bounds
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -32,12 +32,12 @@ def test_the_first_observation_depends_on_no_hidden_parameter(name):
     pytest.importorskip("mujoco") if name not in TENSOR else None
     family = make_family(name)
     task = sample_tasks(family, 1, torch.Generator().manual_seed(0))
-    usual, found = first_observation(family, task, 20), set()
+    defaults, found = first_observation(family, task, 20), set()
     for parameter, known in parameters(family).items():
         moved = [
             task._replace(**{parameter: torch.full((1, 1), float(v))}) for v in values_of(known)
         ]
-        if not all(torch.equal(first_observation(family, each, 20), usual) for each in moved):
+        if not all(torch.equal(first_observation(family, each, 20), defaults) for each in moved):
             found.add((name, parameter))
     assert found == {pair for pair in VISIBLE if pair[0] == name}
 

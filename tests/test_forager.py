@@ -213,11 +213,11 @@ def test_frame_shows_each_thing_in_its_own_colour_where_it_is():
         thing = "agent" if (row, column) == (game.row, game.column) else kind
         patch = patches(state, task)[row, column]
         light = tuple(patch[0, 0].tolist())
-        colours = Counter(c for c in map(tuple, patch.flatten(0, 1).tolist()) if c != light)
-        seen.setdefault(thing, set()).add(max(colours, key=colours.get, default=None))
+        colors = Counter(c for c in map(tuple, patch.flatten(0, 1).tolist()) if c != light)
+        seen.setdefault(thing, set()).add(max(colors, key=colors.get, default=None))
         lights[light] += 1
     assert sorted(map(str, seen)) == ["0", "1", "2", "3", "agent"]
-    assert [len(colours) for colours in seen.values()] == [1] * 5
+    assert [len(colors) for colors in seen.values()] == [1] * 5
     assert len(set().union(*seen.values())) == 5
     assert lights == {(222, 232, 214): 25, (150, 162, 146): 11}
 

@@ -10,7 +10,7 @@ from metarl.plotting import gain_map as drawing
 from metarl.plotting.gain_map import _axis, _means, explained, gain_map, most_telling
 
 
-def judged(name, gain, tasks=40, split="test"):
+def evaluated(name, gain, tasks=40, split="test"):
     """An evaluation of a family whose gain is a function of a task's parameters."""
     family = make_family(name)
     values = task_values(
@@ -34,14 +34,14 @@ def test_explained_is_one_for_groups_alike_inside_and_nothing_for_chance():
 
 
 def test_the_two_parameters_that_the_gain_depends_on_are_shown():
-    result, family = judged("cartpole", lambda v: 6 * v["length"] + 3 * v["inverted"], 400)
+    result, family = evaluated("cartpole", lambda v: 6 * v["length"] + 3 * v["inverted"], 400)
     assert most_telling(result, family) == ("inverted", "length")
-    result, family = judged("half-cheetah-vel", lambda v: v["velocity"])
+    result, family = evaluated("half-cheetah-vel", lambda v: v["velocity"])
     assert most_telling(result, family) == ("velocity",)
 
 
 def test_cells_are_means_of_the_tasks_inside():
-    result, family = judged("point-navigation", lambda v: v["goal_x"] - 2 * v["goal_y"])
+    result, family = evaluated("point-navigation", lambda v: v["goal_x"] - 2 * v["goal_y"])
     x, y = (_axis(k, p, result, 3) for k, p in parameters(family).items())
     gain = result.returns[:, -1] - result.returns[:, 0]
     means = _means(gain, y.cell, x.cell, shape=(3, 3))
@@ -61,7 +61,9 @@ def test_cells_are_means_of_the_tasks_inside():
 def test_tasks_that_adaptation_makes_better_are_blue_and_worse_red():
     picture = {}
     for sign in (1, -1):
-        result, family = judged("point-navigation", lambda v, s=sign: 9 * s * np.sign(v["goal_x"]))
+        result, family = evaluated(
+            "point-navigation", lambda v, s=sign: 9 * s * np.sign(v["goal_x"])
+        )
         picture[sign] = gain_map(result, family, ("goal_x", "goal_y")).astype(int)
     height, width, _ = picture[1].shape
     left, right = (picture[1][:, int(x * width)] for x in (0.15, 0.68))
@@ -84,8 +86,8 @@ def test_tasks_that_adaptation_makes_better_are_blue_and_worse_red():
 )
 def test_every_kind_of_family_has_a_picture_that_its_gain_changes(name, gain):
     pytest.importorskip("mujoco")
-    one, family = judged(name, gain)
-    two, _ = judged(name, lambda v: -2 * gain(v))
+    one, family = evaluated(name, gain)
+    two, _ = evaluated(name, lambda v: -2 * gain(v))
     shown = most_telling(one, family)
     pictures = [gain_map(result, family, shown) for result in (one, two)]
     assert pictures[0].shape == pictures[1].shape
@@ -93,13 +95,13 @@ def test_every_kind_of_family_has_a_picture_that_its_gain_changes(name, gain):
 
 
 def test_a_parameter_that_does_not_exist_is_named():
-    result, family = judged("point-navigation", lambda v: 0.0)
+    result, family = evaluated("point-navigation", lambda v: 0.0)
     with pytest.raises(UsageError, match="gain over colour: give one or two of goal_x, goal_y"):
-        gain_map(result, family, ("goal_x", "colour"))
+        gain_map(result, family, ("goal_x", "color"))
 
 
 def test_no_gain_at_all_can_be_drawn():
-    result, family = judged("point-navigation", lambda v: 0.0)
+    result, family = evaluated("point-navigation", lambda v: 0.0)
     result.returns[:, -1] = result.returns[:, 0]
     assert gain_map(result, family).std() > 1
 
@@ -133,12 +135,12 @@ def texts(result, family, names, monkeypatch):
 )
 def test_labels_and_numbers_do_not_overlap(name, names, monkeypatch):
     pytest.importorskip("mujoco")
-    result, family = judged(name, lambda v: 20.0 + v[names[0]], tasks=96)
+    result, family = evaluated(name, lambda v: 20.0 + v[names[0]], tasks=96)
     assert not texts(result, family, names, monkeypatch)[1]
 
 
 def test_numbers_of_a_map_have_the_digits_of_the_largest(monkeypatch):
-    result, family = judged("forager", lambda v: 30 * v["berry"] + 5e-9, tasks=96)
+    result, family = evaluated("forager", lambda v: 30 * v["berry"] + 5e-9, tasks=96)
     shown, _ = texts(result, family, ("berry", "mushroom"), monkeypatch)
     assert set(shown) == {"-30.0", "0.0", "30.0"}
 
@@ -148,7 +150,7 @@ def test_a_legend_covers_no_data(monkeypatch):
     real = drawing.pixels
     monkeypatch.setattr(drawing, "pixels", lambda figure: (figures.append(figure), real(figure))[1])
     pytest.importorskip("mujoco")
-    result, family = judged("half-cheetah-mass", lambda v: v["scale"])
+    result, family = evaluated("half-cheetah-mass", lambda v: v["scale"])
     gain_map(result, family)
     (figure,) = figures
     (legend,) = figure.legends

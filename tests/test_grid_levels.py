@@ -26,7 +26,7 @@ def drawn(env):
 def test_no_level_of_validation_or_test_is_one_of_training(name):
     family = make_family(name)
     level = family.parameters["level"]
-    bare = gymnasium.make(family.recipe.spec.kwargs["environment"]).unwrapped
+    bare = gymnasium.make(family.env_config.spec.kwargs["environment"]).unwrapped
 
     def built(seeds):
         out = []

@@ -129,7 +129,7 @@ class TestEpisodes:
         policy = MLP(family.observation_space, family.action_space, (4,))
         task, gen = make_task(family), torch.Generator().manual_seed(0)
         data = collect(policy, policy.initial(gen), family, task, 3, gen)
-        assert data.alive.shape[1] == data.alive.sum(1).max() < 200
+        assert data.mask.shape[1] == data.mask.sum(1).max() < 200
 
     def test_an_agent_plays_in_them(self, made):
         family = made(COUNTER, GAIN)
@@ -138,7 +138,7 @@ class TestEpisodes:
         gen = torch.Generator().manual_seed(0)
         data = collect(policy, policy.initial(gen), family, task, 3, gen)
         assert data.obs.shape == (2, 6, 3, 1)
-        assert data.alive.all()
+        assert data.mask.all()
 
 
 class TestParameters:
@@ -152,7 +152,7 @@ class TestParameters:
     def test_a_keyword_of_make_comes_before_an_attribute(self, made):
         """`gain` is both; `doubled` is no keyword."""
         family = made(COUNTER, {"gain": Range(1.0, 2.0), "doubled": Range(0.0, 1.0)})
-        kinds = {k: knob.kind for k, knob in family.agreed.knobs.items()}
+        kinds = {k: setter.kind for k, setter in family.agreed.setters.items()}
         assert kinds == {"gain": "keyword", "doubled": "attribute"}
 
     def test_a_star_makes_it_relative(self, made):
@@ -178,7 +178,7 @@ class TestParameters:
     def test_what_must_be_switched_on_is(self):
         pytest.importorskip("Box2D")
         family = GymnasiumFamily("LunarLander-v3", {"wind_power": Range(0.0, 20.0)})
-        assert family.recipe.fixed == {"enable_wind": True}
+        assert family.env_config.fixed == {"enable_wind": True}
 
 
 class TestMujocoFields:
@@ -194,7 +194,7 @@ class TestMujocoFields:
             "dof_damping[foot_joint]": Range(0.5, 2.0),
         }
         family = made("Hopper-v5", vary, fixed={"max_episode_steps": 30})
-        kinds = {knob.kind for knob in family.agreed.knobs.values()}
+        kinds = {setter.kind for setter in family.agreed.setters.values()}
         assert kinds == {"keyword", "MuJoCo field"}
         plain = gymnasium.make("Hopper-v5").unwrapped.model
         values = {"body_mass_torso": 2.0, "geom_friction": 0.5, "dof_damping_foot_joint": 1.5}

@@ -13,7 +13,7 @@ from metarl.agents.inner.inner_update import inner_update
 from metarl.envs import make_family, sample_tasks
 from metarl.outer import imaml as implicit
 from metarl.outer.imaml import implicit_gradient, improve
-from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import loss_of
 from metarl.outer.train_state import named_weights, with_weights
@@ -167,7 +167,7 @@ def test_an_update_goes_by_the_mean_gradient_of_all_tasks(chunk):
     update = improve(cfg, agent, {}, family, task, gen, lambda phase: None)
     gen, want = torch.Generator().manual_seed(2), dict.fromkeys(update.weights, 0.0)
     for part in chunks(task, chunk):
-        data = play_and_adapt(cfg, agent, family, part, gen)
+        data = collect_and_adapt(cfg, agent, family, part, gen)
         _, grads, _ = implicit_gradient(cfg, agent, trained_weights(cfg, agent), data)
         want = {k: want[k] + len(part[0]) / 5 * g for k, g in grads.items()}
     first = {k: 10 * update.opt[f"{k}/exp_avg"] for k in update.weights}  # of Adam's first moment

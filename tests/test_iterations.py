@@ -12,7 +12,7 @@ from metarl.envs import make_family, sample_tasks
 from metarl.evaluation.evaluate import evaluate
 from metarl.outer import OUTER
 from metarl.outer import maml as gradient
-from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import named_weights, with_weights
@@ -42,9 +42,9 @@ def test_each_iteration_draws_its_own_tasks_and_episodes(monkeypatch):
     family, cfg = make_family("point-navigation"), small("point-navigation", iterations=3, seed=4)
     plain, seen = OUTER["gradient"], []
 
-    def improve(cfg, agent, opt, family, task, gen, mark):
+    def improve(cfg, agent, opt, family, task, gen, on_phase_end):
         seen.append((task, gen.get_state()))
-        return plain(cfg, agent, opt, family, task, gen, mark)
+        return plain(cfg, agent, opt, family, task, gen, on_phase_end)
 
     monkeypatch.setitem(OUTER, "gradient", improve)
     assert len(list(meta_train(cfg, family))) == 3
@@ -70,7 +70,7 @@ def test_tasks_in_unequal_chunks_count_alike(algo):
     weights = trained_weights(cfg, agent)
     want, loss = dict.fromkeys(weights, 0.0), 0.0
     for part in chunks(task, 2):
-        data = play_and_adapt(cfg, with_weights(agent, weights), family, part, gen)
+        data = collect_and_adapt(cfg, with_weights(agent, weights), family, part, gen)
         value, each = meta_gradient(cfg, agent, weights, data, first=True)
         want = {k: want[k] + len(part[0]) / 5 * each[k] for k in want}
         loss += len(part[0]) / 5 * value
@@ -123,7 +123,7 @@ def test_second_derivatives_are_kept_in_the_last_steps():
     family = make_family("point-navigation")
     cfg = small("point-navigation", "maml", inner_steps=2, second_order_steps=1)
     agent, task = new_agent(cfg, family), sample_tasks(family, 2, torch.Generator().manual_seed(1))
-    data = play_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
+    data = collect_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
 
     def gradient_of(settings):
         weights = trained_weights(settings, agent)

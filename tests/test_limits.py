@@ -129,7 +129,7 @@ def test_the_bytes_of_a_step_are_those_of_a_rollout(name):
     agent = new_agent(small(name), family)
     data = agent.play(family, sample_tasks(family, 2), 3)
     found = sum(
-        x.nbytes for x in (data.obs, data.act, data.logp, data.rew, data.alive, data.dist[0])
+        x.nbytes for x in (data.obs, data.act, data.logp, data.rew, data.mask, data.dist[0])
     )
     assert bytes_of_step(family) * 2 * 3 * family.horizon == found
 

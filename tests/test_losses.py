@@ -175,8 +175,8 @@ def test_a_batch_is_the_rollout_flattened_with_equal_weight_for_each_living_step
     params = policy.initial(gen)
     task = sample_tasks(family, N, gen)._replace(goal_x=torch.tensor([[0.0], [0.3], [0.01]]))
     data = collect(policy, per_task(params, N) if own_weights else params, family, task, 2, gen)
-    data = data._replace(alive=data.alive.clone())
-    data.alive[0, 2:, 1] = 0
+    data = data._replace(mask=data.mask.clone())
+    data.mask[0, 2:, 1] = 0
     batch = make_batch(data, 0.9, 0.8)
     adv = advantages(data, 0.9, 0.8)
     assert isinstance(batch.dist, Gaussian)
@@ -187,7 +187,7 @@ def test_a_batch_is_the_rollout_flattened_with_equal_weight_for_each_living_step
             assert_close(batch.act[n, m], data.act[n, t, b])
             assert_close(batch.logp[n, m], data.logp[n, t, b])
             assert_close(batch.adv[n, m], adv[n, t, b])
-            assert_close(batch.weight[n, m], data.alive[n, t, b] / data.alive[n].sum())
+            assert_close(batch.weight[n, m], data.mask[n, t, b] / data.mask[n].sum())
     assert_close(batch.weight.sum(1), torch.ones(N))
     assert_close(batch.dist.log_prob(batch.act)[batch.weight > 0], batch.logp[batch.weight > 0])
 
@@ -201,8 +201,8 @@ def test_a_batch_of_several_actions_keeps_their_distribution():
     batch = make_batch(data, 0.9, 0.8)
     assert batch.act.shape == (N, 12, 2)
     assert batch.dist.logits.shape == (N, 12, 2, 3)
-    living = batch.weight > 0
-    assert_close(batch.dist.log_prob(batch.act)[living], batch.logp[living])
+    valid = batch.weight > 0
+    assert_close(batch.dist.log_prob(batch.act)[valid], batch.logp[valid])
     new = act_dist(policy, moved(params), batch.obs)
     each = torch.distributions.kl_divergence(
         torch_distribution(batch.dist), torch_distribution(new)

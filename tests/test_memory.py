@@ -9,11 +9,11 @@ from agents_reference import POISON, Walk, directional_difference, gradient, ran
 from gymnasium.spaces import Box, Discrete
 from torch.testing import assert_close
 
-from metarl.agents.learners.recurrent_agent import MemoryAgent, arrange
+from metarl.agents.learners.recurrent_agent import MemoryAgent, pack_episodes
 from metarl.agents.networks.distributions import Categorical
 from metarl.agents.networks.policy import MLP, act_dist
 from metarl.agents.networks.recurrent_cells import CHUNK, delta_rule
-from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, recurrent_forward
 from metarl.agents.rollouts.rollout import collect, collect_by
 from metarl.envs import TensorSimulator, UsageError, make_family, sample_tasks
 from metarl.evaluation.evaluate import evaluate
@@ -65,7 +65,7 @@ def steps_of(discrete, data, n, b):
     """Living steps of one trial in order: what the network sees, and the action."""
     last = torch.zeros({True: 3, False: 2, "several": 6}[discrete] + 1)
     for episode in data:
-        for t in range(int(episode.alive[n, :, b].sum())):
+        for t in range(int(episode.mask[n, :, b].sum())):
             obs, act, rew = episode.obs[n, t, b], episode.act[n, t, b], episode.rew[n, t, b]
             yield torch.cat((obs, last, torch.tensor([float(t == 0)]))), act, rew
             last = torch.cat((numbers(discrete, act), rew.view(1)))
@@ -75,7 +75,7 @@ def walk_through(agent, discrete, data, n, b):
     """Log-probabilities, values and last state of one trial, a step at a time from nothing."""
     state, logp, val = torch.zeros(1, 1, *agent.policy.cell.state_shape), [], []
     for x, act, _ in steps_of(discrete, data, n, b):
-        dist, v, state = remember(agent.policy, agent.params, x.view(1, 1, -1), state)
+        dist, v, state = recurrent_forward(agent.policy, agent.params, x.view(1, 1, -1), state)
         logp.append(dist.log_prob(act.view(1, 1, *act.shape)))
         val.append(v)
     return torch.cat(logp).flatten(), torch.cat(val).flatten(), state[0, 0]
@@ -89,12 +89,12 @@ def test_a_sequence_is_its_steps_one_by_one(cell, units):
     steps, counts = CHUNK + 9, torch.tensor([CHUNK + 9, CHUNK, 1, 0])
     x = torch.randn(steps, 4, 7, generator=gen(1)).double()
     state = torch.randn(4, *policy.cell.state_shape, generator=gen(2)).double()
-    alive = (torch.arange(steps).unsqueeze(1) < counts).double()
-    dist, val, last = remember(policy, params, x, state, alive)
+    mask = (torch.arange(steps).unsqueeze(1) < counts).double()
+    dist, val, last = recurrent_forward(policy, params, x, state, mask)
     for m, count in enumerate(counts):
         own = state[m].view(1, 1, -1)
         for t in range(count):
-            one, v, own = remember(policy, params, x[t, m].view(1, 1, -1), own)
+            one, v, own = recurrent_forward(policy, params, x[t, m].view(1, 1, -1), own)
             assert_close((dist.logits[t, m], val[t, m]), (one.logits[0, 0], v[0, 0]))
         assert_close(last[m], own[0, 0])
 
@@ -136,11 +136,11 @@ def test_a_value_that_is_stored_is_read_at_its_key_alone(cell):
 def test_the_network_sees_the_last_step_and_where_episodes_begin(cell, discrete):
     agents, data = trial(cell, discrete)
     policy = agents[0].policy
-    steps = arrange(policy, data, agents[0].recall(N, B))
+    steps = pack_episodes(policy, data, agents[0].hidden_state_for(N, B))
     for m, (n, b) in enumerate(np.ndindex(N, B)):
         want = torch.stack([x for x, _, _ in steps_of(discrete, data, n, b)])
         assert_close(steps.x[: len(want), m], want, rtol=0, atol=0)
-        assert steps.alive[:, m].tolist() == [1.0] * len(want) + [0.0] * (2 * T - len(want))
+        assert steps.mask[:, m].tolist() == [1.0] * len(want) + [0.0] * (2 * T - len(want))
         logp, _, _ = walk_through(agents[0], discrete, data, n, b)
         assert_close(steps.logp[: len(want), m], logp, rtol=1e-4, atol=1e-5)
         got = type(steps.dist)(*(x[:, m] if x.dim() > 1 else x for x in steps.dist))
@@ -163,7 +163,7 @@ def test_to_learn_what_was_played_is_to_go_on(cell, discrete):
 @every_cell
 def test_padding_does_not_touch_the_memory(cell):
     agents, data = trial(cell)
-    dead = data[0].alive == 0
+    dead = data[0].mask == 0
     obs, rew, act = data[0].obs.clone(), data[0].rew.clone(), data[0].act.clone()
     obs[dead], rew[dead], act[dead] = POISON, POISON, 2
     again = agents[0].learn(data[0]._replace(obs=obs, rew=rew, act=act))
@@ -176,7 +176,7 @@ def test_the_state_survives_the_end_of_an_episode_and_not_of_a_trial(cell):
     family, fresh = new_agent(cell)
     assert not fresh.adapted
     assert agents[1].adapted
-    changed = fresh.learn(data[0]._replace(rew=data[0].rew + data[0].alive))
+    changed = fresh.learn(data[0]._replace(rew=data[0].rew + data[0].mask))
     played = [a.play(family, tasks(), B, gen(1)).dist.logits for a in (agents[1], changed, fresh)]
     for other in played[1:]:  # the second episode shows what the first one paid, if there was one
         assert (played[0] - other).abs().amax((1, 3)).min() > 1e-4
@@ -202,16 +202,18 @@ def test_the_gradient_goes_back_through_time_and_the_end_of_an_episode(cell):
     agents, data = trial(cell)
     policy, params = as_double(agents[0].policy, agents[0].params)
     doubled = [
-        e._replace(**{k: getattr(e, k).double() for k in ("obs", "rew", "alive")}) for e in data
+        e._replace(**{k: getattr(e, k).double() for k in ("obs", "rew", "mask")}) for e in data
     ]
-    start = MemoryAgent(policy, params).recall(N, B)
-    steps = arrange(policy, doubled, start)
+    start = MemoryAgent(policy, params).hidden_state_for(N, B)
+    steps = pack_episodes(policy, doubled, start)
     mine = steps.x.requires_grad_()
-    pick = torch.randn(*steps.rew.shape, 3, generator=gen(3)).double() * steps.alive.unsqueeze(-1)
+    pick = torch.randn(*steps.rew.shape, 3, generator=gen(3)).double() * steps.mask.unsqueeze(-1)
     pick[: LENGTHS[0][0]] = 0
 
     def f(weights):
-        dist, val, _ = remember(policy, weights, mine, start.state.flatten(0, 1), steps.alive)
+        dist, val, _ = recurrent_forward(
+            policy, weights, mine, start.state.flatten(0, 1), steps.mask
+        )
         return (dist.logits * pick).sum() + (val * pick[..., 0]).sum()
 
     grad = gradient(f, params)
@@ -222,7 +224,9 @@ def test_the_gradient_goes_back_through_time_and_the_end_of_an_episode(cell):
         assert_close(got, want, rtol=1e-6, atol=1e-12)
     for k in params:
         assert grad[k].abs().max() > 0, k
-    last_only = remember(policy, params, mine, start.state.flatten(0, 1), steps.alive)[1][7, 4]
+    last_only = recurrent_forward(policy, params, mine, start.state.flatten(0, 1), steps.mask)[1][
+        7, 4
+    ]
     (through_time,) = torch.autograd.grad(last_only, mine)
     assert (through_time[:8, 4].abs().amax(-1) > 0).all()  # trial 4: two episodes of 6 steps
     assert (through_time[8:] == 0).all()
@@ -238,16 +242,16 @@ def test_a_policy_without_memory_plays_as_in_a_plain_loop(discrete):
     simulator = TensorSimulator(family, tasks(), B, stream)
     obs = simulator.reset()
     noise = act_dist(policy, params, obs).noise(T, gen=stream)
-    alive = torch.ones(N, B, dtype=torch.bool)
+    mask = torch.ones(N, B, dtype=torch.bool)
     for t in range(T):
         dist = act_dist(policy, params, obs)
         act = dist.sample(noise[t])
         nxt, rew, terminated, _ = simulator.step(act)
         for field, want in (("obs", obs), ("act", act), ("rew", rew)):
-            assert_close(getattr(got, field)[:, t][alive], want[alive], rtol=0, atol=0)
-        assert_close(got.dist[0][:, t][alive], dist[0][alive], rtol=0, atol=0)
-        assert_close(got.alive[:, t], alive.float())
-        obs, alive = nxt, alive & ~terminated
+            assert_close(getattr(got, field)[:, t][mask], want[mask], rtol=0, atol=0)
+        assert_close(got.dist[0][:, t][mask], dist[0][mask], rtol=0, atol=0)
+        assert_close(got.mask[:, t], mask.float())
+        obs, mask = nxt, mask & ~terminated
 
 
 def test_an_actor_is_told_what_it_just_did_and_got():
@@ -261,9 +265,9 @@ def test_an_actor_is_told_what_it_just_did_and_got():
     assert len(told) == T
     assert told[0] is None
     for t, last in enumerate(told[1:]):
-        living = data.alive[:, t] > 0
-        assert_close(last.act[living], data.act[:, t][living])
-        assert_close(last.rew[living], data.rew[:, t][living])
+        valid = data.mask[:, t] > 0
+        assert_close(last.act[valid], data.act[:, t][valid])
+        assert_close(last.rew[valid], data.rew[:, t][valid])
 
 
 @every_cell
@@ -316,5 +320,5 @@ def test_first_weights_are_orthogonal_and_the_first_policy_near_uniform(cell):
         assert_close(gram, torch.eye(len(gram)), rtol=0, atol=1e-5)
     x = torch.randn(5, 2, 9, generator=gen(1))
     state = torch.zeros(2, *policy.cell.state_shape)
-    dist, _, _ = remember(policy, params, x, state, torch.ones(5, 2))
+    dist, _, _ = recurrent_forward(policy, params, x, state, torch.ones(5, 2))
     assert dist.logits.softmax(-1).sub(0.25).abs().max() < 0.05

@@ -18,7 +18,7 @@ from metarl.config.presets import preset
 from metarl.envs import RunError, make_family, sample_tasks
 from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.outer import OUTER
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.outer.meta_objective import meta_loss
 from metarl.outer.train_state import named_weights, with_weights
 from metarl.training.meta_train import MAX_SKIPPED, meta_train, new_agent
@@ -84,7 +84,7 @@ def objective_of_fixed_data(cfg, world, dtype=torch.float64):
     )
     agent.policy.to(dtype)
     task = type(task)(*(x.to(dtype) for x in task))
-    data = play_and_adapt(cfg, agent, world, task, torch.Generator().manual_seed(2))
+    data = collect_and_adapt(cfg, agent, world, task, torch.Generator().manual_seed(2))
     return agent, data
 
 
@@ -213,7 +213,7 @@ def test_a_meta_iteration_runs_on_the_meta_device_up_to_its_metrics(family):
         agent, params={k: p.requires_grad_() for k, p in agent.params.items()}
     )
     task = sample_tasks(world, cfg.tasks, device="meta")
-    data = play_and_adapt(cfg, agent, world, task, None)
+    data = collect_and_adapt(cfg, agent, world, task, None)
     for first in (True, False):
         meta_loss(cfg, agent, data, first).backward()
     assert all(r.obs.is_meta and r.logp.is_meta for r in data.rollouts)
@@ -234,7 +234,7 @@ def test_the_gradient_of_chunks_of_tasks_is_that_of_all_tasks_at_once(away):
     task = sample_tasks(world, 5, torch.Generator().manual_seed(1))
     gen = torch.Generator().manual_seed(2)
     parts = [type(task)(*(x[a:b] for x in task)) for a, b in ((0, 2), (2, 4), (4, 5))]
-    data = [play_and_adapt(cfg, agent, world, part, gen) for part in parts]
+    data = [collect_and_adapt(cfg, agent, world, part, gen) for part in parts]
     whole = data[0]._replace(
         support=[joined([d.support[0] for d in data])], query=joined([d.query for d in data])
     )

@@ -27,8 +27,10 @@ def gymnasium_car(task):
 
 def tasks(split="train", dtype=torch.float64):
     """The default task and 15 others."""
-    task, usual = draw(FAMILY, 16, split), make_task(FAMILY)
-    return type(task)(*(torch.cat((u, x[1:])).to(dtype) for u, x in zip(usual, task, strict=True)))
+    task, defaults = draw(FAMILY, 16, split), make_task(FAMILY)
+    return type(task)(
+        *(torch.cat((u, x[1:])).to(dtype) for u, x in zip(defaults, task, strict=True))
+    )
 
 
 def energy(position, velocity, gravity):
@@ -108,10 +110,10 @@ def test_shaped_or_not_the_sooner_of_two_episodes_that_reach_the_goal_is_the_bet
     """The two returns of such an episode differ by what its start alone decides."""
     task, first = draw(FAMILY, 30), {}
     for family in (FAMILY, PLAIN):
-        _, rew, alive = play(family, task, along)
-        first[family.shaped] = rew.sum(0), alive
-    (shaped, alive), (plain, _) = first[True], first[False]
-    reached = alive.sum(0) < FAMILY.horizon
+        _, rew, mask = play(family, task, along)
+        first[family.shaped] = rew.sum(0), mask
+    (shaped, mask), (plain, _) = first[True], first[False]
+    reached = mask.sum(0) < FAMILY.horizon
     assert reached.float().mean() > 0.9
     start = FAMILY.reset(task, play_noise(task))
     lacks = torch.tensor(
@@ -177,13 +179,13 @@ def test_anchors_are_those_of_the_docstring():
     task = draw(FAMILY, 200, "test", seed=1)
     both = type(task)(*(x.repeat(2, 1) for x in task))
     told = both._replace(inverted=torch.cat((task.inverted, 1 - task.inverted)))
-    _, rew, alive = play(FAMILY, both, lambda state, _: FAMILY.oracle(state, told), episodes=2)
-    for x, want in ((rew, (9.1, -194.9)), (-alive.float(), (-90.0, -200.0))):
+    _, rew, mask = play(FAMILY, both, lambda state, _: FAMILY.oracle(state, told), episodes=2)
+    for x, want in ((rew, (9.1, -194.9)), (-mask.float(), (-90.0, -200.0))):
         got = [half.mean().item() for half in x.sum(0).chunk(2)]
         assert_close(got, list(want), rtol=0, atol=2.5)
-    _, rew, alive = play(FAMILY, task)
+    _, rew, mask = play(FAMILY, task)
     assert_close(rew.sum(0).mean().item(), -194.7, rtol=0, atol=1.0)
-    assert alive.all()
+    assert mask.all()
 
 
 def test_frame_shows_the_car_where_it_is_on_the_hill():

@@ -333,11 +333,11 @@ def limp(family, n=20):
     task = draw(family, n)
     simulator = simulate(family, task, 2, torch.Generator().manual_seed(0))
     simulator.reset()
-    total, alive = torch.zeros(n, 2), torch.ones(n, 2, dtype=torch.bool)
+    total, mask = torch.zeros(n, 2), torch.ones(n, 2, dtype=torch.bool)
     for _ in range(family.horizon):
         _, rew, terminated, _ = simulator.step(torch.zeros(n, 2, family.body.acts))
-        total += rew * alive
-        alive &= ~terminated
+        total += rew * mask
+        mask &= ~terminated
     return total, task
 
 

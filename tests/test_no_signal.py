@@ -21,12 +21,12 @@ def gen(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def rollout(rew, alive=None):
+def rollout(rew, mask=None):
     """Episodes with these rewards (N, T, B), of an agent that sees different things in each."""
-    alive = torch.ones_like(rew) if alive is None else alive
-    obs = torch.randn(*rew.shape, 3, generator=gen(), dtype=rew.dtype) * alive.unsqueeze(-1)
+    mask = torch.ones_like(rew) if mask is None else mask
+    obs = torch.randn(*rew.shape, 3, generator=gen(), dtype=rew.dtype) * mask.unsqueeze(-1)
     none = torch.zeros_like(rew)
-    return Rollout(obs, none.long(), none, rew * alive, alive, Categorical(none.unsqueeze(-1)))
+    return Rollout(obs, none.long(), none, rew * mask, mask, Categorical(none.unsqueeze(-1)))
 
 
 KINDS = pytest.mark.parametrize("kind", [torch.float32, torch.float64])
@@ -86,16 +86,16 @@ def test_a_task_without_a_signal_leaves_the_others_theirs():
 
 
 def test_how_long_an_episode_lasts_is_a_signal():
-    alive = torch.ones(1, 10, 4)
-    alive[:, 6:, 0] = 0
-    adv = advantages(rollout(torch.ones(1, 10, 4), alive), 1.0, 1.0)
+    mask = torch.ones(1, 10, 4)
+    mask[:, 6:, 0] = 0
+    adv = advantages(rollout(torch.ones(1, 10, 4), mask), 1.0, 1.0)
     assert (adv[0, 0, 0] < adv[0, 0, 1:]).all()
 
 
 def test_a_single_step_gives_no_advantage():
-    alive = torch.zeros(1, 10, 1)
-    alive[:, 0] = 1
-    assert (advantages(rollout(torch.full((1, 10, 1), 0.7), alive), 0.9, 0.95) == 0).all()
+    mask = torch.zeros(1, 10, 1)
+    mask[:, 0] = 1
+    assert (advantages(rollout(torch.full((1, 10, 1), 0.7), mask), 0.9, 0.95) == 0).all()
 
 
 def all_arms_pay(family, n):
@@ -155,7 +155,7 @@ def test_a_constant_observation_is_not_scaled_by_its_rounding(kind):
     x = torch.full((2, 10, 4, 2), 1e6, dtype=kind)
     x[:, ::2, ..., 0] *= 1 + torch.finfo(kind).eps
     x[..., 1] += torch.randn(x.shape[:-1], generator=gen(), dtype=kind)
-    alive = torch.ones(x.shape[:3], dtype=kind)
-    constant, varied = scale(merge(moments(x, alive), moments(x, alive)), kind)
+    mask = torch.ones(x.shape[:3], dtype=kind)
+    constant, varied = scale(merge(moments(x, mask), moments(x, mask)), kind)
     assert constant == 1
     assert 0.5 < varied < 2

@@ -16,7 +16,7 @@ from metarl.agents.networks.recurrent_policy import MemoryPolicy
 from metarl.agents.networks.running_stats import Moments, merge, moments, with_moments
 from metarl.envs import UsageError, make_family
 from metarl.outer import OUTER
-from metarl.outer.train_state import Seen, named_weights
+from metarl.outer.train_state import RunningStats, named_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 SIZE = {"tasks": 3, "episodes": 2, "iterations": 3}
@@ -25,12 +25,12 @@ SIZE = {"tasks": 3, "episodes": 2, "iterations": 3}
 def test_moments_are_those_of_all_living_steps():
     rng = np.random.default_rng(0)
     parts = [rng.normal(50, 3, (2, 5, 3, 4)).astype(np.float32) for _ in range(3)]
-    alive = [(rng.random((2, 5, 3)) < 0.7).astype(np.float32) for _ in range(3)]
+    mask = [(rng.random((2, 5, 3)) < 0.7).astype(np.float32) for _ in range(3)]
     seen = None
-    for x, living in zip(parts, alive, strict=True):
-        poisoned = np.where(living[..., None] > 0, x, 99.0)
-        seen = merge(seen, moments(torch.as_tensor(poisoned), torch.as_tensor(living)))
-    every = np.concatenate([x[a > 0] for x, a in zip(parts, alive, strict=True)]).astype(float)
+    for x, valid in zip(parts, mask, strict=True):
+        poisoned = np.where(valid[..., None] > 0, x, 99.0)
+        seen = merge(seen, moments(torch.as_tensor(poisoned), torch.as_tensor(valid)))
+    every = np.concatenate([x[a > 0] for x, a in zip(parts, mask, strict=True)]).astype(float)
     np.testing.assert_allclose(seen.steps, len(every))
     np.testing.assert_allclose(seen.mean, every.mean(0), rtol=1e-12)
     np.testing.assert_allclose(seen.var, every.var(0), rtol=1e-9)
@@ -70,15 +70,15 @@ def test_moments_move_after_the_iteration_and_hold_all_that_was_played(monkeypat
     assert agents[0].policy.obs_mean is None
     seen = np.zeros((0, 4))
     for agent, rollouts, state in zip(agents[1:], played, states, strict=False):
-        seen = np.concatenate([seen, *(r.obs[r.alive > 0].double().numpy() for r in rollouts)])
+        seen = np.concatenate([seen, *(r.obs[r.mask > 0].double().numpy() for r in rollouts)])
         np.testing.assert_allclose(agent.policy.obs_mean, seen.mean(0), rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(agent.policy.obs_scale, 1 / seen.std(0), rtol=1e-4)
-        assert state.seen.obs.steps == len(seen)
+        assert state.running_stats.obs.steps == len(seen)
     for agent, rollouts in zip(agents, played, strict=True):
         before = rollouts[0]  # collected by the very policy whose gradient is taken
         again = act_dist(agent.policy, agent.params, before.obs.flatten(1, 2))
         logp = again.log_prob(before.act.flatten(1, 2)).view_as(before.logp)
-        assert_close(logp * before.alive, before.logp, rtol=1e-4, atol=1e-5)
+        assert_close(logp * before.mask, before.logp, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("algo", "family"), [("promp", "cartpole"), ("rl2", "tabular-mdp")])
@@ -91,20 +91,20 @@ def test_resuming_equals_never_stopping(tmp_path, algo, family):
     job = open_run(folder)
     part = train_in(folder, dataclasses.replace(job, train=cfg))
     assert_close(named_weights(part.agent), named_weights(whole.agent), rtol=0, atol=0)
-    assert_close(part.seen.obs, whole.seen.obs, rtol=0, atol=0)
+    assert_close(part.running_stats.obs, whole.running_stats.obs, rtol=0, atol=0)
     assert part.metrics == whole.metrics
     found = load(folder)
     assert_close(found.policy.obs_mean, whole.agent.policy.obs_mean, rtol=0, atol=0)
-    assert_close(found.policy.obs_mean, whole.seen.obs.mean.float(), rtol=0, atol=0)
+    assert_close(found.policy.obs_mean, whole.running_stats.obs.mean.float(), rtol=0, atol=0)
     if algo == "rl2":
-        assert_close(part.seen.ret, whole.seen.ret, rtol=0, atol=0)
-        assert_close(found.policy.rew_scale, whole.seen.ret.var.rsqrt().float())
+        assert_close(part.running_stats.ret, whole.running_stats.ret, rtol=0, atol=0)
+        assert_close(found.policy.rew_scale, whole.running_stats.ret.var.rsqrt().float())
 
 
 def test_without_it_nothing_is_counted_or_changed():
     cfg, family = small("cartpole", **SIZE), make_family("cartpole")
     *_, state = meta_train(cfg, family)
-    assert state.seen == Seen()
+    assert state.running_stats == RunningStats()
     assert not dict(state.agent.policy.named_buffers())
 
 
@@ -118,12 +118,12 @@ def test_a_world_in_other_units_is_the_same_once_it_is_normalised():
             return 1000 * super().observe(state)
 
     first = next(meta_train(cfg, family))
-    seen = Seen(_times(first.seen.obs, 1000.0))
+    seen = RunningStats(_times(first.running_stats.obs, 1000.0))
     agent = dataclasses.replace(first.agent, policy=with_moments(first.agent.policy, seen.obs))
     near = next(meta_train(cfg, family, first))
-    away = next(meta_train(cfg, Far(), dataclasses.replace(first, agent=agent, seen=seen)))
+    away = next(meta_train(cfg, Far(), dataclasses.replace(first, agent=agent, running_stats=seen)))
     assert_close(named_weights(away.agent), named_weights(near.agent), rtol=1e-3, atol=1e-5)
-    assert_close(away.seen.obs.mean, 1000 * near.seen.obs.mean, rtol=1e-4, atol=1e-2)
+    assert_close(away.running_stats.obs.mean, 1000 * near.running_stats.obs.mean, rtol=1e-4, atol=1e-2)
 
 
 def _times(seen, factor):

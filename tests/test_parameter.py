@@ -55,7 +55,7 @@ class TestRange:
         assert fraction(x < 1) == pytest.approx(0.5, abs=1e-3)
         assert x.log().std() == pytest.approx(math.log(100) / math.sqrt(12), rel=1e-3)
         assert (x.min(), x.max()) == (pytest.approx(0.1), pytest.approx(10, rel=0.01))
-        assert known.usual == pytest.approx(1.0)
+        assert known.default_value == pytest.approx(1.0)
 
     def test_logarithms_in_single_precision_stay_in_bounds(self):
         x = Range(1.5**-3, 1.5**3, log=True).draw(torch.tensor([0.0, 1 - 2**-24]))
@@ -76,8 +76,8 @@ class TestRange:
                 [6, 7],
                 [1, 2, 5],
             ),
-            (Range(2, 3, integer=True, beyond=(0, 5)), [2, 3], [2, 3], [2, 3], [0, 1, 4, 5]),
-            (Range(2, 3, integer=True, beyond=(2, 4)), [2, 3], [2, 3], [2, 3], [4]),
+            (Range(2, 3, integer=True, extrapolation=(0, 5)), [2, 3], [2, 3], [2, 3], [0, 1, 4, 5]),
+            (Range(2, 3, integer=True, extrapolation=(2, 4)), [2, 3], [2, 3], [2, 3], [4]),
         ],
     )
     def test_whole_numbers_each_as_likely(self, known, train, validation, test, extrapolate):
@@ -85,7 +85,7 @@ class TestRange:
             values, counts = known.draw(U, split).unique(return_counts=True)
             assert values.tolist() == want
             assert counts.max() - counts.min() <= 2
-        assert known.allows(known.usual)
+        assert known.allows(known.default_value)
         assert not known.allows(2.5)
 
     @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ class TestRange:
                 "don't overlap",
             ),
             ({"log": True}, "bounds above 0"),
-            ({"integer": True, "beyond": (-1.5, 20.0)}, "whole bounds"),
-            ({"beyond": (0.0, 10.0)}, "wider"),
+            ({"integer": True, "extrapolation": (-1.5, 20.0)}, "whole bounds"),
+            ({"extrapolation": (0.0, 10.0)}, "wider"),
         ],
     )
     def test_nonsense_is_refused(self, how, words):
@@ -113,7 +113,7 @@ class TestRange:
 
 
 class TestChoice:
-    KNOWN = Choice((1.0, 2.0, 5.0, 7.0), held_out=(5.0, 1.0), beyond=(9.0,))
+    KNOWN = Choice((1.0, 2.0, 5.0, 7.0), held_out=(5.0, 1.0), extrapolation=(9.0,))
     KEPT = Choice((1.0, 2.0, 5.0, 7.0), held_out=(5.0, 1.0), validation=(7.0,))
 
     @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ class TestChoice:
         assert counts.max() - counts.min() <= 1
 
     def test_the_usual_value_is_one_of_training(self):
-        assert self.KNOWN.usual == 2.0
+        assert self.KNOWN.default_value == 2.0
 
     def test_all_of_them_are_allowed(self):
         assert all(self.KNOWN.allows(v) for v in (1, 2, 5, 7, 9))

@@ -26,8 +26,10 @@ def gymnasium_pendulum(task):
 
 def tasks(split, dtype=torch.float64):
     """The default task and 15 others."""
-    task, usual = draw(FAMILY, 16, split), make_task(FAMILY)
-    return type(task)(*(torch.cat((u, x[1:])).to(dtype) for u, x in zip(usual, task, strict=True)))
+    task, defaults = draw(FAMILY, 16, split), make_task(FAMILY)
+    return type(task)(
+        *(torch.cat((u, x[1:])).to(dtype) for u, x in zip(defaults, task, strict=True))
+    )
 
 
 def test_the_task_one_gets_by_default_is_gymnasiums():

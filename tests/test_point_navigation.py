@@ -28,7 +28,7 @@ def test_every_step_is_that_of_the_definition():
     acts[:7, :, 1] = goal[:, 0] / 7  # there after 7 steps
     acts[:, :, 2] = goal[:, 0] / 50 + acts[:, :, 2] / 50  # close by, now and then
     steps = iter(acts)
-    obs, rew, alive = play(FAMILY, task, lambda *_: next(steps), episodes=4)
+    obs, rew, mask = play(FAMILY, task, lambda *_: next(steps), episodes=4)
 
     lengths = set()
     for n in range(25):
@@ -37,7 +37,7 @@ def test_every_step_is_that_of_the_definition():
                 goal[n, 0].tolist(), acts[:, n, b].tolist()
             )
             lengths.add(length)
-            assert int(alive[:, n, b].sum()) == length
+            assert int(mask[:, n, b].sum()) == length
             assert_close(obs[1 : length + 1, n, b], torch.tensor(places).double())
             assert_close(rew[:length, n, b], torch.tensor(rewards).double())
     assert {7, FAMILY.horizon} < lengths, "some end early, some never, or the test is blind"
@@ -73,10 +73,10 @@ def test_standing_still_costs_the_mean_distance():
 
 def test_oracle_walks_to_the_goal_as_fast_as_the_clip_allows():
     task = goals(100)
-    _, rew, alive = play(FAMILY, task, FAMILY.oracle, episodes=1)
+    _, rew, mask = play(FAMILY, task, FAMILY.oracle, episodes=1)
     far = torch.maximum(task.goal_x.abs(), task.goal_y.abs())
     near_enough = far - FAMILY.reach
-    assert_close(alive.sum(0), (near_enough / FAMILY.speed_max).ceil().long().clamp(min=1))
+    assert_close(mask.sum(0), (near_enough / FAMILY.speed_max).ceil().long().clamp(min=1))
     assert_close(rew.sum(0).mean().item(), -0.50, rtol=0, atol=0.01)
 
 

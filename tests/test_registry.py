@@ -125,7 +125,7 @@ def test_a_range_that_is_none_is_refused(args, advice):
 
 
 def test_a_range_is_drawn_uniformly():
-    known, u = Range(1.0, 3.0, "m", beyond=(0.0, 6.0)), torch.arange(0, 1, 1 / 64)
+    known, u = Range(1.0, 3.0, "m", extrapolation=(0.0, 6.0)), torch.arange(0, 1, 1 / 64)
     assert_close(known.draw(u), 1.0 + 2.0 * u)
     outside = known.draw(u, "extrapolate")  # [0, 1) and [3, 6): a quarter and the rest
     assert_close(outside, torch.cat((torch.arange(0, 1, 1 / 16), torch.arange(3, 6, 1 / 16))))
@@ -151,7 +151,7 @@ def test_a_family_without_an_outside_has_nothing_to_extrapolate_to():
 
 
 def test_one_range_with_an_outside_is_enough_to_extrapolate():
-    family = PointNavigation(goal_x=Range(-1.0, 1.0, "m", beyond=(-2.0, 1.0)))
+    family = PointNavigation(goal_x=Range(-1.0, 1.0, "m", extrapolation=(-2.0, 1.0)))
     task = draw(family, 50, split="extrapolate")
     assert (task.goal_x < -1.0).all()
 

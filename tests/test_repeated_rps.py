@@ -213,8 +213,8 @@ def test_the_best_that_never_adapts_gets_what_the_docstring_says():
 RING, BLUE, RED = (250, 205, 70), (70, 140, 230), (225, 95, 80)
 
 
-def has(picture, colour):
-    return bool((picture == colour).all(-1).any())
+def has(picture, color):
+    return bool((picture == color).all(-1).any())
 
 
 @pytest.mark.parametrize(("mine", "its", "winner"), [(0, 1, "red"), (1, 0, "blue"), (2, 2, None)])

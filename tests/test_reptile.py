@@ -14,10 +14,10 @@ from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.policy import MLP, act_dist
 from metarl.agents.rollouts.batch import clipped_surrogate
 from metarl.envs import UsageError, make_family, sample_tasks
-from metarl.outer.inner_loop import Experience, adapt_again, chunks, play_and_adapt
+from metarl.outer.inner_loop import Experience, adapt_again, chunks, collect_and_adapt
 from metarl.outer.maml import improve as improve_by_gradient
 from metarl.outer.meta_objective import meta_loss
-from metarl.outer.reptile import improve, way_back
+from metarl.outer.reptile import improve, reptile_gradient
 from metarl.outer.train_state import named_weights
 from metarl.training.meta_train import new_agent
 
@@ -44,7 +44,7 @@ def test_the_way_back_is_the_sum_of_all_gradients_of_k_plus_one_steps(steps):
     for n in range(N):
         _, total = adapt_alone(agent, agent.params, [*data.support, data.query], n)
         want = {k: want[k] + g for k, g in total.items()}
-    got = way_back(agent, data)
+    got = reptile_gradient(agent, data)
     assert_close(got, {f"params/{k}": g for k, g in want.items()})
     assert not any(g.requires_grad for g in got.values())
 
@@ -69,7 +69,7 @@ def test_the_outer_gradient_is_the_mean_way_back_of_all_tasks(chunk, steps):
     update = improve(cfg, agent, {}, *args)
     gen, want = torch.Generator().manual_seed(2), dict.fromkeys(update.weights, 0.0)
     for part in chunks(task, chunk):
-        data = play_and_adapt(cfg, agent, family, part, gen)
+        data = collect_and_adapt(cfg, agent, family, part, gen)
         for n in range(len(part[0])):
             _, total = adapt_alone(agent, agent.params, [*data.support, data.query], n)
             want = {f"params/{k}": want[f"params/{k}"] + g / 5 for k, g in total.items()}
@@ -85,7 +85,7 @@ def test_first_order_maml_is_the_mean_gradient_at_each_tasks_adapted_weights(ste
     cfg, family, agent, task = setting("fomaml", inner_steps=steps, inner_lr=5.0, multi_step=False)
     args = (family, task, torch.Generator().manual_seed(2), lambda phase: None)
     update = improve_by_gradient(cfg, agent, {}, *args)
-    data = play_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
+    data = collect_and_adapt(cfg, agent, family, task, torch.Generator().manual_seed(2))
     want = {k: torch.zeros_like(p) for k, p in agent.params.items()}
     for n in range(5):
         fast, _ = adapt_alone(agent, agent.params, data.support, n)

@@ -18,7 +18,7 @@ from metarl.agents.rollouts.advantages import (
     discounted_sum,
     gae,
     linear_baseline,
-    normalise,
+    normalize,
 )
 from metarl.agents.rollouts.rollout import Rollout
 
@@ -126,9 +126,9 @@ def test_longer_padding_changes_no_value():
     """The ridge is in units of living steps: padded and trimmed rollouts mean the same."""
     obs, ret = normal(2), normal(seed=1)
     longer = [torch.cat((x, torch.full_like(x[:, :3], POISON)), 1) for x in (obs, ret)]
-    alive = torch.cat((ALIVE, torch.zeros_like(ALIVE[:, :3])), 1)
+    mask = torch.cat((ALIVE, torch.zeros_like(ALIVE[:, :3])), 1)
     want = linear_baseline(obs, ret, ALIVE, 0.1)
-    got = linear_baseline(*longer, alive, 0.1)
+    got = linear_baseline(*longer, mask, 0.1)
     assert_close(clean(got[:, :T]), clean(want))
 
 
@@ -143,15 +143,15 @@ def test_normalised_advantages_have_mean_zero_and_standard_deviation_one():
     adv = clean(3 * normal() + 5)
     want = torch.zeros_like(adv)
     for n in range(len(adv)):
-        living = adv[n][ALIVE[n] > 0].numpy()
-        want[n][ALIVE[n] > 0] = torch.tensor((living - living.mean()) / np.std(living))
-    got = normalise(poisoned(adv), ALIVE)
+        valid = adv[n][ALIVE[n] > 0].numpy()
+        want[n][ALIVE[n] > 0] = torch.tensor((valid - valid.mean()) / np.std(valid))
+    got = normalize(poisoned(adv), ALIVE)
     assert_close(got, want)
     assert (got[PADDING] == 0).all()
 
 
 def test_equal_advantages_normalise_to_zero():
-    assert_close(normalise(torch.full(SHAPE, 0.5).double(), ALIVE), torch.zeros(SHAPE).double())
+    assert_close(normalize(torch.full(SHAPE, 0.5).double(), ALIVE), torch.zeros(SHAPE).double())
 
 
 def test_advantages_compose_returns_baseline_gae_and_normalisation():
@@ -161,7 +161,7 @@ def test_advantages_compose_returns_baseline_gae_and_normalisation():
     val = baseline_by_lstsq(data.obs, ret, ALIVE, 1e-5)
     adv = gae_by_definition(data.rew, val, ALIVE, gamma, gae_lambda)
     got = advantages(data, gamma, gae_lambda)
-    assert_close(got, normalise(adv, ALIVE), rtol=1e-5, atol=1e-6)
+    assert_close(got, normalize(adv, ALIVE), rtol=1e-5, atol=1e-6)
 
 
 def test_a_task_does_not_feel_the_data_of_another():

@@ -44,13 +44,13 @@ every_weights = pytest.mark.parametrize("own_weights", [False, True])
 @every_policy
 def test_alive_is_one_up_to_and_with_the_last_step(discrete):
     _, _, data = play(discrete)
-    assert_close(data.alive, living_steps(LENGTHS, T).float())
+    assert_close(data.mask, living_steps(LENGTHS, T).float())
 
 
 @every_policy
 def test_padding_is_exactly_zero_whatever_the_family_gives(discrete):
     _, _, data = play(discrete)
-    padding = data.alive == 0
+    padding = data.mask == 0
     for name in ("obs", "act", "logp", "rew"):
         x = getattr(data, name)
         assert torch.isfinite(x).all(), name
@@ -65,7 +65,7 @@ def test_shapes_and_types(discrete):
     _, _, data = play(discrete)
     assert data.obs.shape == (N, T, B, 2)
     assert data.act.shape == ((N, T, B) if discrete is True else (N, T, B, 2))
-    assert data.logp.shape == data.rew.shape == data.alive.shape == (N, T, B)
+    assert data.logp.shape == data.rew.shape == data.mask.shape == (N, T, B)
     assert data.act.dtype == (torch.int64 if discrete else torch.float32)
     assert not any(x.requires_grad for x in (*data[:5], *data.dist))
 
@@ -76,7 +76,7 @@ def test_logp_is_the_log_probability_of_the_action_at_that_observation(discrete,
     policy, params, data = play(discrete, own_weights)
     for t in range(T):
         want = act_dist(policy, params, data.obs[:, t]).log_prob(data.act[:, t])
-        assert_close(data.logp[:, t], want * data.alive[:, t])
+        assert_close(data.logp[:, t], want * data.mask[:, t])
 
 
 @every_weights
@@ -85,7 +85,7 @@ def test_the_stored_distribution_gives_the_stored_logp(discrete, own_weights):
     _, _, data = play(discrete, own_weights)
     logp = data.dist.log_prob(data.act)
     assert logp.shape == data.logp.shape
-    assert_close(logp * data.alive, data.logp)
+    assert_close(logp * data.mask, data.logp)
 
 
 @every_policy
@@ -200,8 +200,8 @@ def test_a_generous_time_limit_takes_no_memory(discrete, monkeypatch):
     """Noise for all of it would be 40 TB; it is drawn for two steps at a time here."""
     monkeypatch.setattr(rollout, "SOME", 2 * N * B)
     policy, params, data = play(discrete, family=Generous(discrete=discrete))
-    assert data.alive.shape == (N, T, B)
-    assert_close(data.alive, living_steps(LENGTHS, T).float())
+    assert data.mask.shape == (N, T, B)
+    assert_close(data.mask, living_steps(LENGTHS, T).float())
     noise = (data.act - act_dist(policy, params, data.obs)[0])[2] if not discrete else None
     assert discrete or len(noise.unique()) == noise.numel()
     _, _, again = play(discrete, family=Generous(discrete=discrete))

@@ -16,11 +16,11 @@ import torch
 from torch.testing import assert_close
 
 from metarl.envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
-from metarl.envs.gym.bound_env import Recipe, check_limit, close, find_knobs, step_limit
+from metarl.envs.gym.bound_env import EnvConfig, check_limit, close, find_setters, step_limit
 from metarl.envs.gym.checks.parameter_check import Trial, explore
 from metarl.envs.gym.specs import environment_class, find_spec
 from metarl.envs.gym.worker import _answer
-from metarl.envs.gym.worker_envs import Agreed, Stage
+from metarl.envs.gym.worker_envs import Agreed, WorkerEnvs
 
 PULL = {"pull": Range(-1.0, 1.0)}
 USUAL, ENDS = {"pull": 0.0}, [{"pull": -1.0}, {"pull": 1.0}]
@@ -41,13 +41,13 @@ def family():
         each.close()
 
 
-def recipe(name, **fixed):
-    return Recipe(gymnasium.spec(f"{name}-v0"), fixed)
+def env_config(name, **fixed):
+    return EnvConfig(gymnasium.spec(f"{name}-v0"), fixed)
 
 
-def stage(name, **fixed):
+def worker_envs(name, **fixed):
     """What a worker has, in this process."""
-    here = Stage(recipe(name, **fixed), 0)
+    here = WorkerEnvs(env_config(name, **fixed), 0)
     here.shared = {
         "progress": np.zeros((1, 8), np.int64),
         "obs": np.zeros((1, 1), np.float32),
@@ -135,8 +135,8 @@ class TestTimeLimits:
 class TestExactReplay:
     def test_the_refusal_names_the_switch_and_the_switch_works(self):
         with pytest.raises(UsageError, match="--no-exact-replay"):
-            explore(stage("Noisy"), USUAL, TRIALS)
-        assert explore(stage("Noisy"), USUAL, TRIALS, exact=False)["limit"] == 6
+            explore(worker_envs("Noisy"), USUAL, TRIALS)
+        assert explore(worker_envs("Noisy"), USUAL, TRIALS, exact=False)["limit"] == 6
 
     def test_a_worker_lost_within_an_episode_ends_the_rollout(self, family):
         noisy = family("Noisy", exact_replay=False)
@@ -226,12 +226,12 @@ class TestOutput:
 class TestFailures:
     def test_a_close_that_raises_is_no_failure(self):
         close(gymnasium.make("Fails-v0", where="close"))
-        knobs = find_knobs(recipe("Fails", where="close"), USUAL)
-        assert knobs["pull"].kind == "keyword"
-        small = stage("Fails", where="close")
+        setters = find_setters(env_config("Fails", where="close"), USUAL)
+        assert setters["pull"].kind == "keyword"
+        small = worker_envs("Fails", where="close")
         explore(small, USUAL, TRIALS)
         for pull in range(9):  # older ones are closed
-            small.put_by(small.take({"pull": float(pull)}))
+            small.release(small.take({"pull": float(pull)}))
         small.close()
 
     @pytest.mark.parametrize("where", ["make", "reset", "step", "close"])
@@ -246,17 +246,17 @@ class TestFailures:
         "what", ["OSError", "SystemExit", "KeyboardInterrupt", "MemoryError", "RecursionError"]
     )
     def test_whatever_is_raised_is_an_answer(self, where, what):
-        here = stage("Fails", where="nowhere", what=what)
+        here = worker_envs("Fails", where="nowhere", what=what)
         settings = [{"pull": 0.0}]
         form = here.take(USUAL).encoding.form
-        agreed = Agreed(find_knobs(here.recipe, USUAL), form, 6)
+        agreed = Agreed(find_setters(here.env_config, USUAL), form, 6)
         start = ("reset", ([0], settings, [2000], agreed, False))
         if where != "make":
             assert _answer(here, None, *start)[0] == "done"
             here.playing[0].env.unwrapped.where = where
             here.playing[0].env.unwrapped.what = what
         else:
-            here.recipe = recipe("Fails", where="make", what=what)
+            here.env_config = env_config("Fails", where="make", what=what)
         question = ("step", ([0],)) if where == "step" else start
         kind, _, said = _answer(here, None, *question)
         assert (kind, said.splitlines()) == ("failed", [said])
@@ -276,10 +276,10 @@ def test_values_may_be_lists():
     lists = Choice((0.0, 1.0), labels=([1, 2], [3, 4]))
     family = GymnasiumFamily("rough_environments:Line-v0", {"pull": lists})
     assert family.settings({"pull": 1.0}) == {"pull": [3, 4]}
-    here = stage("Line")
-    here.knobs = find_knobs(here.recipe, {"pull": [1, 2]})
+    here = worker_envs("Line")
+    here.setters = find_setters(here.env_config, {"pull": [1, 2]})
     first = here.take({"pull": [1, 2]})
-    here.put_by(first)
+    here.release(first)
     assert here.take({"pull": [1, 2]}) is first
     assert here.take({"pull": [3, 4]}, most=9) is not first
     assert rough_environments.Line([1]).pull == [1]

@@ -78,7 +78,7 @@ def some_agent(spaces, hidden=(8, 6), context=0, rank=0, seed=0, seen=None):
     return family, Agent(with_moments(policy, seen), {k: p.float() for k, p in params.items()}, {})
 
 
-def normalising(name):
+def normalizing(name):
     if "normalised" not in name:
         return None
     shape = SPACES[KINDS[name]["spaces"]][0].shape
@@ -88,7 +88,7 @@ def normalising(name):
 
 
 def made(name):
-    return some_agent(**KINDS[name], seed=len(name), seen=normalising(name))
+    return some_agent(**KINDS[name], seed=len(name), seen=normalizing(name))
 
 
 @pytest.fixture(scope="module")

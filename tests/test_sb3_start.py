@@ -102,16 +102,16 @@ def rewritten(path, to, **parts):
 
 
 class Bomb:
-    def __init__(self, mark):
-        self.mark = mark
+    def __init__(self, on_phase_end):
+        self.on_phase_end = on_phase_end
 
     def __reduce__(self):
-        return Path.touch, (self.mark,)
+        return Path.touch, (self.on_phase_end,)
 
 
 def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
-    mark = tmp_path / "went off"
-    bomb = pickle.dumps(Bomb(mark))
+    on_phase_end = tmp_path / "went off"
+    bomb = pickle.dumps(Bomb(on_phase_end))
     with zipfile.ZipFile(saved[1]) as archive:
         data = json.loads(archive.read("data"))
     for item in data.values():
@@ -122,9 +122,9 @@ def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
     armed = rewritten(saved[1], tmp_path / "weights.zip", policy=bomb)
     with pytest.raises(UsageError, match="no model of SB3"):
         read_model(armed)
-    assert not mark.exists()
+    assert not on_phase_end.exists()
     pickle.loads(bomb)
-    assert mark.exists(), "the bomb was none"
+    assert on_phase_end.exists(), "the bomb was none"
 
 
 def test_a_run_goes_on_without_the_zip(saved, tmp_path):
@@ -172,9 +172,9 @@ def test_what_the_model_was_trained_behind_comes_along(tmp_path, normalize_obs):
     state = first_state(cfg, family)
     obs = np.random.default_rng(0).normal(0, 0.2, (9, 4)).astype(np.float32)
     agrees(model, state, obs, seen=normal.normalize_obs(obs))
-    assert (state.seen.obs is not None) == normalize_obs
+    assert (state.running_stats.obs is not None) == normalize_obs
     if normalize_obs:
-        assert_close(state.seen.obs.mean, torch.as_tensor(normal.obs_rms.mean))
+        assert_close(state.running_stats.obs.mean, torch.as_tensor(normal.obs_rms.mean))
 
 
 def test_errors_name_both_sides(saved, tmp_path):

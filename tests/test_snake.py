@@ -200,16 +200,16 @@ def test_without_adapting_no_policy_gets_more_than_nothing():
     def same(*shape):  # luck that both share
         return torch.rand(30, *shape, generator=gen).repeat(2, *[1] * len(shape))
 
-    state, alive = FAMILY.reset(both, same(8, 49)), torch.ones(60, 8, dtype=torch.bool)
+    state, mask = FAMILY.reset(both, same(8, 49)), torch.ones(60, 8, dtype=torch.bool)
     weights, total = torch.randn(5 * 49, 4, generator=gen), torch.zeros(60, 8)
     for _ in range(FAMILY.horizon):
         act = (FAMILY.observe(state).flatten(2) @ weights + 9 * same(8, 4)).argmax(-1)
         state, rew, dies = FAMILY.step(state, act, both, same(8, 1))
-        total += torch.where(alive, rew, 0)
-        alive &= ~dies
-    assert torch.equal(alive[:30], alive[30:])
-    assert_close(total[:30] + total[30:], -2.0 * (~alive[:30]).float(), rtol=0, atol=1e-5)
-    assert (total + (~alive).float()).abs().mean() > 0.2, "it eats nothing: the test is blind"
+        total += torch.where(mask, rew, 0)
+        mask &= ~dies
+    assert torch.equal(mask[:30], mask[30:])
+    assert_close(total[:30] + total[30:], -2.0 * (~mask[:30]).float(), rtol=0, atol=1e-5)
+    assert (total + (~mask).float()).abs().mean() > 0.2, "it eats nothing: the test is blind"
 
 
 def oracle_return(task, told=None):
@@ -258,8 +258,8 @@ def test_frame_shows_head_food_and_edge_where_they_are():
     state = alone(begin(wall, 1), (1, 1, 1), (5, 5, 2), (1, 5, 3))
     picture = torch.from_numpy(FAMILY.frame(state, wall).copy())
 
-    def cells_with(colour):
-        there = (picture == torch.tensor(colour)).all(-1).nonzero() - 8  # pixels of the margin
+    def cells_with(color):
+        there = (picture == torch.tensor(color)).all(-1).nonzero() - 8  # pixels of the margin
         return {tuple(x) for x in there.div(44, rounding_mode="floor").tolist()}
 
     assert cells_with((214, 60, 52)) == {(1, 1)}

@@ -20,7 +20,8 @@ from small import at, metarl, refused, sign, small, trained
 
 from metarl.config.settings import RunConfig
 from metarl.config.settings_file import digest_of, read_settings
-from metarl.envs import UsageError
+from metarl.envs import Range, UsageError
+from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.experiment.checkpoint import save_checkpoint
 from metarl.experiment.checkpoint_contents import expected
 from metarl.experiment.run import load, open_run, start
@@ -111,7 +112,7 @@ def test_moments_of_observations_are_checked_too(tmp_path):
         "--eval-steps 0 --track none --quiet --run", folder,
     )  # fmt: skip
     assert cfg.normalize_obs
-    assert open_run(folder).state.seen.obs is not None
+    assert open_run(folder).state.running_stats.obs is not None
     whole = {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()}
     for name, make, part in (
         ("seen/obs/var", lambda x: -1 - x, "holds a number below 0"),
@@ -255,6 +256,19 @@ def test_a_run_of_format_4_still_opens_and_goes_on(tmp_path):
     assert open_run(run).state.iteration == 3
     newest = json.loads((run / "checkpoints" / "step-000003.json").read_text())
     assert newest["config_sha256"] == read_settings(run).digest
+
+
+def test_a_run_with_a_recorded_family_of_version_0_1_still_opens_and_goes_on(tmp_path):
+    """As metarl wrote it while `Range.extrapolation` was `beyond` and modules lay in one folder."""
+    run = tmp_path / "old"
+    shutil.copytree(OLD.with_name("format-5"), run)
+    found = open_run(run)
+    goal = Range(-0.1, 0.1, "m", extrapolation=(-1.0, 1.0))
+    assert (found.state.iteration, found.family) == (2, PointNavigation(goal_x=goal, horizon=7))
+    assert found.state.running_stats.obs.steps > 0
+    code, _, err = metarl("train --iterations 3 --quiet --resume", run)
+    assert (code, err) == (0, "")
+    assert open_run(run).state.iteration == 3
 
 
 @pytest.mark.parametrize("known", [1, 2, 3])

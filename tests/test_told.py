@@ -38,9 +38,9 @@ def test_modulation_finds_what_inputs_side_by_side_do_not():
 
 def test_parameters_are_told_as_numbers_of_about_one():
     known = {
-        "mass": Range(1.0, 3.0, beyond=(0.0, 4.0)),
+        "mass": Range(1.0, 3.0, extrapolation=(0.0, 4.0)),
         "damping": Range(0.01, 1.0, log=True),
-        "gear": Choice((1.0, 2.0, 4.0), beyond=(8.0,)),
+        "gear": Choice((1.0, 2.0, 4.0), extrapolation=(8.0,)),
         "sign": Choice((-2.0, 2.0)),
         "map": Choice((0.0, 1.0), labels=("small", "large")),
         "fixed": Range(5.0, 5.0),

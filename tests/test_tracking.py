@@ -14,7 +14,7 @@ from tracking_cost import cost
 from metarl import RunConfig, open_run, start, train_in
 from metarl.envs import FAMILIES, SPLITS, task_values
 from metarl.experiment.loaded_run import Run
-from metarl.experiment.periodic_eval import judge
+from metarl.experiment.periodic_eval import evaluate_validation
 from metarl.outer.train_state import TrainState
 from metarl.tracking.metric_names import SUCCESS, columns, layout
 from metarl.tracking.trackers import CsvTracker, Trackers
@@ -128,8 +128,10 @@ def test_track_says_what_is_written(tracked):
 def test_track_changes_nothing_that_is_learned(tracked):
     runs, _ = tracked
     assert learned(runs / "tensorboard") == learned(runs / "csv")
-    judged = {(runs / t / "evaluation.json").read_bytes() for t in ("tensorboard", "csv", "none")}
-    assert len(judged) == 1
+    evaluated = {
+        (runs / t / "evaluation.json").read_bytes() for t in ("tensorboard", "csv", "none")
+    }
+    assert len(evaluated) == 1
 
 
 @pytest.mark.parametrize("name", ["forager", "word-guess", "maze"])
@@ -144,7 +146,7 @@ def test_no_evaluation_during_training_plays_a_task_of_the_test_or_of_training(n
     family = Watched()
     state = TrainState(new_agent(cfg, family))
     played.clear()  # a new agent may have looked at tasks of training
-    judge(Run(cfg, RunConfig(eval_steps=1), family, state), state)
+    evaluate_validation(Run(cfg, RunConfig(eval_steps=1), family, state), state)
     seen = {
         split: {tuple(t.values()) for t in task_values(draw(family, 4000, split))}
         for split in SPLITS[:3]

@@ -11,14 +11,14 @@ from torch.testing import assert_close
 from waiting import CountWaits
 
 from metarl.agents.learners.recurrent_agent import MemoryAgent
-from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, recurrent_forward
 from metarl.config.settings import TrainConfig
 from metarl.envs import make_family, sample_tasks
 from metarl.envs.bandits.bandit import Bandit
 from metarl.outer.recurrent_ppo import (
+    collect_trials,
     improve,
     make_trials,
-    play_trials,
     split,
     trial_gae,
     trial_loss,
@@ -46,7 +46,7 @@ def played(cell="gru", discrete=True):
     policy = MemoryPolicy(family.observation_space, family.action_space, cell, 16)
     params = {k: p.float() for k, p in random_params(policy, gen(9)).items()}
     agent = MemoryAgent(policy, params)
-    return agent, play_trials(CFG, agent, family, tasks(), gen())
+    return agent, collect_trials(CFG, agent, family, tasks(), gen())
 
 
 def reach():
@@ -66,9 +66,9 @@ def gae_of_a_trial(rew, val, gamma, lam):
 
 def test_gae_of_padded_trials_is_that_of_each_alone():
     counts, steps = [7, 4, 1], 7
-    alive = (torch.arange(steps).unsqueeze(1) < torch.tensor(counts)).double()
+    mask = (torch.arange(steps).unsqueeze(1) < torch.tensor(counts)).double()
     rew, val = (torch.randn(steps, 3, generator=gen(s)).double() for s in (0, 1))
-    got = trial_gae(rew * alive, val, alive, 0.9, 0.7)
+    got = trial_gae(rew * mask, val, mask, 0.9, 0.7)
     for m, count in enumerate(counts):
         want = gae_of_a_trial(rew[:count, m].tolist(), val[:count, m].tolist(), 0.9, 0.7)
         assert_close(got[:, m].tolist(), want + [0.0] * (steps - count))
@@ -135,7 +135,7 @@ def agent_logits(agent, data, n, b):
     """Logits of each living step of one trial."""
     state, logits = torch.zeros(1, 1, *agent.policy.cell.state_shape), []
     for x, _, _ in steps_of(True, data, n, b):
-        dist, _, state = remember(agent.policy, agent.params, x.view(1, 1, -1), state)
+        dist, _, state = recurrent_forward(agent.policy, agent.params, x.view(1, 1, -1), state)
         logits.append(dist.logits[0, 0])
     return logits
 
@@ -186,15 +186,15 @@ def test_chunks_of_tasks_stand_side_by_side(discrete):
     steps = (2, T, T)
     cut = [[part(e, slice(i, i + 1), steps[i]) for e in data] for i in range(N)]
     parts = make_trials(CFG, agent, T, cut)
-    alive = whole.steps.alive > 0
-    assert torch.equal(parts.steps.alive, whole.steps.alive)
+    mask = whole.steps.mask > 0
+    assert torch.equal(parts.steps.mask, whole.steps.mask)
     for got, want in (
         (parts.steps.x, whole.steps.x),
         (parts.steps.dist[0], whole.steps.dist[0]),
         (parts.adv, whole.adv),
         (parts.ret, whole.ret),
     ):
-        assert_close(got[alive], want[alive], rtol=1e-4, atol=1e-5)
+        assert_close(got[mask], want[mask], rtol=1e-4, atol=1e-5)
 
 
 def update(cfg, agent, opt, seed=0):
@@ -236,7 +236,7 @@ def test_an_update_is_adam_over_clipped_gradients_of_minibatches(cell):
     family = make_family("bandit")
     agent, task = new_agent(cfg, family), sample_tasks(family, 4, gen(5))
     got, stream = update(cfg, agent, {}), gen()
-    trials = make_trials(cfg, agent, 10, [play_trials(cfg, agent, family, task, stream)])
+    trials = make_trials(cfg, agent, 10, [collect_trials(cfg, agent, family, task, stream)])
     params = dict(agent.params)
     m, v = ({k: torch.zeros_like(p) for k, p in params.items()} for _ in range(2))
     t, norms = 0, []

@@ -13,7 +13,7 @@ from metarl.envs import sample_tasks
 from metarl.evaluation.evaluate import evaluate
 from metarl.evaluation.statistics import interval
 from metarl.outer import trpo
-from metarl.outer.inner_loop import adapt_again, play_and_adapt
+from metarl.outer.inner_loop import adapt_again, collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_loss
 from metarl.outer.train_state import named_weights, with_weights
@@ -62,11 +62,11 @@ def replay(monkeypatch, recorded):
     """`improve` gets these experiences, chunk by chunk, with the graph that it would have made."""
     left = iter(recorded)
 
-    def play(cfg, agent, family, part, gen, mark):
+    def play(cfg, agent, family, part, gen, on_phase_end):
         data = next(left)
         return data._replace(path=adapt_again(cfg, agent, data))
 
-    monkeypatch.setattr(trpo, "play_and_adapt", play)
+    monkeypatch.setattr(trpo, "collect_and_adapt", play)
 
 
 def improved(monkeypatch, cfg, agent, recorded):
@@ -164,7 +164,7 @@ def test_up_to_the_line_search_no_value_is_read(curvature):
     agent = new_agent(cfg, family, "meta")
     weights = trained_weights(cfg, agent)
     agent = with_weights(agent, weights)
-    data = play_and_adapt(cfg, agent, family, sample_tasks(family, 3, device="meta"), None)
+    data = collect_and_adapt(cfg, agent, family, sample_tasks(family, 3, device="meta"), None)
     grad = trpo.flat_gradient([meta_loss(cfg, agent, data, first=True)], weights)
     product = trpo.curvature(cfg, agent, weights, [data])
     step = trpo.trust_region_step(product, grad, cfg.cg_steps, cfg.max_kl)

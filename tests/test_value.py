@@ -39,17 +39,17 @@ def some_value(features=3, size=2):
     return {"weight": weight, "bias": bias}
 
 
-def some_rollout(poison=POISON, alive=ALIVE):
+def some_rollout(poison=POISON, mask=ALIVE):
     """Rewards and observations of which some are beyond what is clipped; poisoned padding."""
-    shape, dead = alive.shape, alive == 0
+    shape, dead = mask.shape, mask == 0
     obs = 6 * torch.randn(*shape, 2, generator=gen(1)).double()
-    rew = torch.randn(shape, generator=gen(2)).double() * alive  # 0 after an episode's end
+    rew = torch.randn(shape, generator=gen(2)).double() * mask  # 0 after an episode's end
     obs[dead] = poison
     none = torch.zeros(shape)
-    return Rollout(obs, none, none, rew, alive, Categorical(none.unsqueeze(-1)))
+    return Rollout(obs, none, none, rew, mask, Categorical(none.unsqueeze(-1)))
 
 
-def fit_by_lstsq(value, obs, ret, alive):
+def fit_by_lstsq(value, obs, ret, mask):
     """Ridge regression of one task after another; the ridge enters as rows of data."""
     val = np.zeros(ret.shape)
     weight, bias = value["weight"].numpy(), value["bias"].numpy()
@@ -57,7 +57,7 @@ def fit_by_lstsq(value, obs, ret, alive):
     for n in range(len(ret)):
         rows, target, where = [], [], []
         for t, b in np.ndindex(*ret.shape[1:]):
-            if alive[n, t, b]:
+            if mask[n, t, b]:
                 seen = np.clip(obs[n, t, b].double().numpy().reshape(-1) / scale, -10, 10)
                 clock = t / 100
                 rows.append([*np.tanh(weight @ seen + bias), clock, clock**2, clock**3, 1.0])
@@ -88,11 +88,11 @@ def test_the_baseline_is_a_ridge_regression_on_features_and_time_in_each_task(ki
 def test_the_loss_is_the_share_of_variance_that_the_fit_leaves():
     value, data = some_value(), some_rollout()
     ret = discounted_sum_by_definition(data.rew, GAMMA)
-    val = fit_by_lstsq(value, data.obs, ret, data.alive)
+    val = fit_by_lstsq(value, data.obs, ret, data.mask)
     shares = []
     for n in range(N):
-        living = data.alive[n] > 0
-        target, rest = ret[n][living], (ret - val)[n][living]
+        valid = data.mask[n] > 0
+        target, rest = ret[n][valid], (ret - val)[n][valid]
         shares.append(rest.square().mean() / target.var(correction=0))
     assert_close(value_loss(value, data, GAMMA), torch.stack(shares).mean(), rtol=1e-5, atol=0)
     assert 0.05 < value_loss(value, data, GAMMA) < 0.95
@@ -114,13 +114,13 @@ def test_padding_has_no_part_in_the_loss_or_its_gradient():
         assert_close(f(POISON), f(-3.0), rtol=1e-12, atol=1e-12)
 
 
-def normalised(adv, alive):
+def normalised(adv, mask):
     """Mean 0 and standard deviation 1 over each task's living steps, one task after another."""
     out = torch.zeros_like(adv)
     for n in range(len(adv)):
-        living = alive[n] > 0
-        each = adv[n][living]
-        out[n][living] = (each - each.mean()) / each.std(correction=0)
+        valid = mask[n] > 0
+        each = adv[n][valid]
+        out[n][valid] = (each - each.mean()) / each.std(correction=0)
     return out
 
 
@@ -134,18 +134,18 @@ def test_an_agents_advantages_are_over_the_baseline_of_its_rule(kind, gae_lambda
     agent = dataclasses.replace(agent, rule=rule, value=some_value() if kind == "learned" else {})
     data = some_rollout()
     ret = discounted_sum_by_definition(data.rew, GAMMA)
-    val = fit_by_lstsq(some_value(), data.obs, ret, data.alive) if kind == "learned" else 0 * ret
-    adv = gae_by_definition(data.rew, val, data.alive, GAMMA, gae_lambda)
+    val = fit_by_lstsq(some_value(), data.obs, ret, data.mask) if kind == "learned" else 0 * ret
+    adv = gae_by_definition(data.rew, val, data.mask, GAMMA, gae_lambda)
     if kind == "none" and gae_lambda == 1.0:
         assert_close(adv, ret)
     got = agent.batch(data).adv.view(ALIVE.shape)
-    assert_close(got, normalised(adv, data.alive), rtol=1e-5, atol=1e-7)
+    assert_close(got, normalised(adv, data.mask), rtol=1e-5, atol=1e-7)
 
 
 def test_advantages_are_data_though_features_take_part_in_autograd():
     value = {k: w.requires_grad_() for k, w in some_value().items()}
     data = some_rollout()
-    got = make_baseline("learned", value)(data.obs, data.rew, data.alive)
+    got = make_baseline("learned", value)(data.obs, data.rew, data.mask)
     assert not got.requires_grad
     assert value_loss(value, data, GAMMA).requires_grad
 
@@ -154,7 +154,7 @@ def test_advantages_are_data_though_features_take_part_in_autograd():
 def test_a_task_of_constant_returns_does_not_drown_the_others(level):
     """It has no variance to explain, and the ridge leaves a little of its mean."""
     data = some_rollout()
-    same = data._replace(rew=level * data.alive)
+    same = data._replace(rew=level * data.mask)
     assert 0 <= value_loss(some_value(), same, 0.0) < 0.01
     slope = gradient(lambda v: value_loss(v, same, 0.0), some_value())
     other = gradient(lambda v: value_loss(v, data, 0.0), some_value())

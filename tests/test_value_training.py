@@ -100,7 +100,7 @@ def test_features_are_a_function_of_the_seed_and_there_only_for_a_learned_baseli
 def rows(data, start, stop):
     """The rollout of some of the tasks, in float64."""
     tensors = {
-        k: getattr(data, k)[start:stop].double() for k in ("obs", "act", "logp", "rew", "alive")
+        k: getattr(data, k)[start:stop].double() for k in ("obs", "act", "logp", "rew", "mask")
     }
     return data._replace(**tensors)
 

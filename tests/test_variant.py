@@ -18,9 +18,9 @@ def lake():
 def test_what_is_named_is_set_and_the_rest_is_as_usual():
     family = make_family("cartpole")
     (got,) = task_values(parse_variant(family, ("length=0.7",)))
-    (usual,) = task_values(metarl.make_task(family))
-    assert got == pytest.approx({**usual, "length": 0.7})  # tasks are float32
-    assert got != usual
+    (defaults,) = task_values(metarl.make_task(family))
+    assert got == pytest.approx({**defaults, "length": 0.7})  # tasks are float32
+    assert got != defaults
 
 
 def test_labels_are_values(lake):

@@ -51,9 +51,9 @@ def test_what_training_does_not_see():
         ["gain=-1:9", "at=7", "scale=c"],
     )
     assert known == {
-        "gain": Range(0.0, 9.0, beyond=(-1.0, 9.0), held_out=(4.0, 5.0)),
-        "at": Choice((1.0, 2.0, 3.0), held_out=(2.0, 3.0), beyond=(7.0,)),
-        "scale": Choice((0.0, 1.0), held_out=(1.0,), beyond=(2.0,), labels=("a", "b", "c")),
+        "gain": Range(0.0, 9.0, extrapolation=(-1.0, 9.0), held_out=(4.0, 5.0)),
+        "at": Choice((1.0, 2.0, 3.0), held_out=(2.0, 3.0), extrapolation=(7.0,)),
+        "scale": Choice((0.0, 1.0), held_out=(1.0,), extrapolation=(2.0,), labels=("a", "b", "c")),
     }
 
 
@@ -72,7 +72,7 @@ def test_what_only_validation_sees():
             (0.0, 1.0, 2.0),
             held_out=(1.0,),
             validation=(2.0,),
-            beyond=(3.0,),
+            extrapolation=(3.0,),
             labels=("a", "b", "c", "d"),
         ),
     }
@@ -98,20 +98,20 @@ def test_the_switch_for_what_does_not_repeat_itself_reaches_the_family():
 
 def test_constants_of_an_environment():
     family, _ = built(COUNTER, ["gain=1:2"], set=["max_episode_steps=9", "scale=0.5", "folder=x"])
-    assert family.recipe.fixed == {"max_episode_steps": 9, "scale": 0.5, "folder": "x"}
+    assert family.env_config.fixed == {"max_episode_steps": 9, "scale": 0.5, "folder": "x"}
 
 
 def test_words_for_a_keyword_that_is_a_word():
     """`none` is nothing, but where the environment has a word by default it is one."""
     family, _ = built("checked_worlds:Gives", ["gain=1:2"], set=["wrong=none", "after=none"])
-    assert family.recipe.fixed == {"wrong": "none", "after": None}
+    assert family.env_config.fixed == {"wrong": "none", "after": None}
 
 
 def test_names_that_no_tuple_can_have():
     vary = ["gravity[2]=-12:-8", "body_mass[torso]*=0.5:2", "gym_worlds:set_bonus=0:5"]
     family, known = built(COUNTER, vary)
     assert list(known) == ["gravity_2", "body_mass_torso", "gym_worlds_set_bonus"]
-    assert list(family.recipe.functions) == ["gym_worlds:set_bonus"]
+    assert list(family.env_config.functions) == ["gym_worlds:set_bonus"]
 
 
 def test_a_family_by_its_name_with_other_ranges_and_constants():

@@ -211,20 +211,20 @@ def test_bodies_that_fall_begin_anew_and_disturb_no_other(name):
     first, got = roll(env, acts)
     simulator = family.simulate(task, 1, torch.Generator().manual_seed(0))
     np.testing.assert_array_equal(first, simulator.reset()[:, 0])
-    living = np.ones(6, bool)
+    valid = np.ones(6, bool)
     for act, (obs, rew, over, infos) in zip(acts, got, strict=True):
         want, reward, *_ = simulator.step(torch.as_tensor(act)[:, None])
-        kept = living & ~over
+        kept = valid & ~over
         np.testing.assert_allclose(obs[kept], want[kept, 0], rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(rew[living], reward[living, 0], rtol=1e-6, atol=1e-9)
-        for i in np.flatnonzero(living & over):
+        np.testing.assert_allclose(rew[valid], reward[valid, 0], rtol=1e-6, atol=1e-9)
+        for i in np.flatnonzero(valid & over):
             np.testing.assert_allclose(infos[i]["terminal_observation"], want[i, 0], rtol=1e-6)
-        living = kept
+        valid = kept
         for i in np.flatnonzero(over):
             assert np.abs(obs[i] - first[i]).max() < 1.0  # from the start, with other noise
             assert not np.array_equal(obs[i], first[i])
     if name.startswith("hopper"):
-        assert not living.any()
+        assert not valid.any()
         assert sum(o.sum() for _, _, o, _ in got) > 6, "no second episode ended"
 
 

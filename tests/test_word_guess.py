@@ -57,7 +57,7 @@ class HangmanByDefinition:
 def test_every_guess_is_that_of_the_rules(family):
     task = draw(family, 20)
     state = start(task, 4, family)
-    alive = torch.ones(20, 4, dtype=torch.bool)
+    mask = torch.ones(20, 4, dtype=torch.bool)
     games = [[HangmanByDefinition(spell(w), family.misses) for w in row] for row in state.secret]
     acts = random_acts(family, (family.horizon, 20, 4))
     # Letters of the word now and then, or games would all be lost.
@@ -67,14 +67,14 @@ def test_every_guess_is_that_of_the_rules(family):
     for act in acts:
         state, rew, terminated = family.step(state, act, task, torch.zeros(20, 4, 0))
         seen = family.observe(state)
-        for n, b in alive.nonzero().tolist():
+        for n, b in mask.nonzero().tolist():
             game = games[n][b]
             got = (rew[n, b].item(), terminated[n, b].item())
             assert got == game.guess(LETTERS[int(act[n, b])])
             assert seen[n, b].tolist() == game.seen()
             wins += terminated[n, b].item() and game.misses > 0
-        alive &= ~terminated
-    assert not alive.all()
+        mask &= ~terminated
+    assert not mask.all()
     assert 0 < wins < 80
 
 
@@ -261,9 +261,9 @@ def test_frame_shows_what_was_found_what_was_missed_and_the_gallows(misses):
     after = FAMILY.frame(state, task)
     assert after.shape == (260, 420, 3)
 
-    def cells(picture, colour):
+    def cells(picture, color):
         corners = [(190 + 40 * (i // 10) - 12, 30 + 40 * (i % 10) - 12) for i in range(20)]
-        return sum(tuple(picture[y, x].tolist()) == colour for y, x in corners)
+        return sum(tuple(picture[y, x].tolist()) == color for y, x in corners)
 
     assert (cells(before, (60, 160, 100)), cells(after, (60, 160, 100))) == (0, 1)
     assert cells(after, (214, 84, 72)) == misses

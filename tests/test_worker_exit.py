@@ -34,7 +34,7 @@ while True:
 """
 
 
-def alive(pid):
+def mask(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
@@ -74,14 +74,14 @@ def test_nothing_is_left_behind(tmp_path, then, trouble, stop):
         assert first, run.stderr.read()
         pids = [*first.split(), *(p.name.removeprefix("pid-") for p in tmp_path.glob("pid-*"))]
         assert len(pids) > 3
-        assert all(map(alive, pids)) or trouble == "raise"  # which ends them at once
+        assert all(map(mask, pids)) or trouble == "raise"  # which ends them at once
         if stop:
             time.sleep(0.3)
             run.send_signal(stop)
         _, err = run.communicate(timeout=60)
         assert "worker.py" not in err  # a traceback is the script's own, never a worker's
         until = time.monotonic() + 20
-        while any(map(alive, pids)):
+        while any(map(mask, pids)):
             assert time.monotonic() < until, "left behind"
             time.sleep(0.05)
     finally:

@@ -13,7 +13,7 @@ from metarl.envs import sample_tasks
 from metarl.envs.classic_control.cartpole import CartPole
 from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.envs.games.snake import Snake
-from metarl.outer.inner_loop import adapt_again, chunks, play_and_adapt
+from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import with_weights
 from metarl.training.meta_train import new_agent
@@ -59,7 +59,7 @@ def problem(cfg, family="walk"):
     task = sample_tasks(family, cfg.tasks, gen)
     task = type(task)(*(x.double() for x in task))
     agent = with_weights(agent, weights)
-    data = [play_and_adapt(cfg, agent, family, t, gen) for t in chunks(task, cfg.task_chunk)]
+    data = [collect_and_adapt(cfg, agent, family, t, gen) for t in chunks(task, cfg.task_chunk)]
     return agent, weights, data
 
 

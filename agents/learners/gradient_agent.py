@@ -18,7 +18,7 @@ from metarl.agents.networks.cnn import CNN
 from metarl.agents.networks.policy import MLP, Params, Policy, act_dist
 from metarl.agents.rollouts.batch import Batch, make_batch, mean_entropy
 from metarl.agents.rollouts.learned_baseline import make_baseline
-from metarl.agents.rollouts.rollout import Actor, Rollout, collect, react
+from metarl.agents.rollouts.rollout import Actor, Rollout, collect, feedforward_actor
 from metarl.envs import Family
 
 PolicyKind = Literal["auto", "mlp", "cnn"]
@@ -108,17 +108,17 @@ class Agent(Learner):
 
     def actor(self) -> Actor:
         """One that plays an episode under the present weights, step by step."""
-        return partial(react, self.policy, self.params)
+        return partial(feedforward_actor, self.policy, self.params)
 
     def batch(self, data: Rollout) -> Batch:
         """A rollout with its advantages, as losses take it."""
         return make_batch(data, self.rule.gamma, self.rule.gae_lambda, self._baseline)
 
-    def _baseline(self, obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+    def _baseline(self, obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
         """Values (N, T, B), of what the policy sees."""
         if self.policy.obs_mean is not None:
-            obs = self.policy.see(obs)
-        return make_baseline(self.rule.baseline, self.value)(obs, ret, alive)
+            obs = self.policy.preprocess(obs)
+        return make_baseline(self.rule.baseline, self.value)(obs, ret, mask)
 
     def fast(self, n: int) -> Params:
         """The weights with an axis of n tasks on the fast ones, which take part in autograd."""

@@ -17,8 +17,8 @@ from metarl.agents.learners.base import Learner
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.distributions import Distribution
 from metarl.agents.networks.policy import Params
-from metarl.agents.networks.recurrent_cells import last_living
-from metarl.agents.networks.recurrent_policy import MemoryPolicy, remember
+from metarl.agents.networks.recurrent_cells import last_valid
+from metarl.agents.networks.recurrent_policy import MemoryPolicy, recurrent_forward
 from metarl.agents.rollouts.rollout import Actor, Last, Rollout, collect_by
 from metarl.envs import Family
 from metarl.envs.core.errors import UsageError
@@ -43,7 +43,7 @@ class Steps(NamedTuple):
     act: Tensor  # (T, M, A) or (T, M)
     logp: Tensor  # (T, M) nats under the collecting weights
     rew: Tensor  # (T, M)
-    alive: Tensor  # (T, M) 1.0, then 0.0
+    mask: Tensor  # (T, M) 1.0, then 0.0
     dist: Distribution  # (T, M, ...) what the actions were drawn from
 
 
@@ -52,7 +52,7 @@ def _first(rew: Tensor) -> Tensor:
     return torch.cat((torch.ones_like(rew[:, :1]), torch.zeros_like(rew[:, 1:])), dim=1)
 
 
-def arrange(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> Steps:
+def pack_episodes(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> Steps:
     """Trials (M = N * B) that go on from `memory` with these episodes in turn."""
 
     def in_turn(parts: list[Tensor]) -> Tensor:
@@ -60,7 +60,7 @@ def arrange(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> St
         return torch.cat(parts, dim=1).transpose(0, 1).flatten(1, 2)
 
     # Stable: living steps keep their order.
-    order = in_turn([e.alive for e in episodes]).argsort(dim=0, descending=True, stable=True)
+    order = in_turn([e.mask for e in episodes]).argsort(dim=0, descending=True, stable=True)
 
     def living_first(parts: list[Tensor]) -> Tensor:
         x = in_turn(parts)
@@ -70,13 +70,13 @@ def arrange(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> St
         return torch.cat((start.flatten(0, 1).unsqueeze(0), x[:-1]))
 
     fields = zip(*(e[:5] for e in episodes), strict=True)
-    obs, act, logp, rew, alive = (living_first(list(parts)) for parts in fields)
+    obs, act, logp, rew, mask = (living_first(list(parts)) for parts in fields)
     first = living_first([_first(e.rew) for e in episodes])
     last_act = before(memory.act, policy.numbers(act).to(rew.dtype))
     x = policy.inputs(obs, last_act, before(memory.rew, rew), first)
     numbers = zip(*(e.dist for e in episodes), strict=True)  # a log_std (A,) is every step's
     dist = (living_first(list(parts)) if parts[0].dim() > 2 else parts[0] for parts in numbers)
-    return Steps(x, act, logp, rew, alive, type(episodes[0].dist)(*dist))
+    return Steps(x, act, logp, rew, mask, type(episodes[0].dist)(*dist))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class MemoryAgent(Learner):
             memory=self.memory and Memory(*(x.to(device) for x in self.memory)),
         )
 
-    def recall(self, n: int, episodes: int) -> Memory:
+    def hidden_state_for(self, n: int, episodes: int) -> Memory:
         """The memory of the first `episodes` trials of each of n tasks; empty in new trials.
 
         Raises:
@@ -141,13 +141,13 @@ class MemoryAgent(Learner):
         def act(obs: Tensor, last: Last | None) -> Distribution:
             nonlocal memory
             if memory is None:
-                memory = self.recall(*obs.shape[:2])
+                memory = self.hidden_state_for(*obs.shape[:2])
             if last is not None:
                 numbers = self.policy.numbers(last.act).to(last.rew.dtype)
                 memory = memory._replace(act=numbers, rew=last.rew)
             first = torch.full_like(memory.rew, float(last is None))
             x = self.policy.inputs(obs, memory.act, memory.rew, first)
-            dist, _, state = remember(self.policy, self.params, x, memory.state)
+            dist, _, state = recurrent_forward(self.policy, self.params, x, memory.state)
             memory = memory._replace(state=state)
             return dist
 
@@ -164,15 +164,15 @@ class MemoryAgent(Learner):
     def learn(self, data: Rollout) -> MemoryAgent:
         """The agent that has seen these episodes; this one stays as it is."""
         n, _, b = data.rew.shape
-        memory = self.recall(n, b)
-        steps = arrange(self.policy, [data], memory)
+        memory = self.hidden_state_for(n, b)
+        steps = pack_episodes(self.policy, [data], memory)
         state = memory.state.flatten(0, 1)
-        _, _, state = remember(self.policy, self.params, steps.x, state, steps.alive)
+        _, _, state = recurrent_forward(self.policy, self.params, steps.x, state, steps.mask)
         act = self.policy.numbers(steps.act).to(steps.rew.dtype)
         last = (
             state,
-            last_living(memory.act.flatten(0, 1), act, steps.alive),
-            last_living(memory.rew.flatten(0, 1), steps.rew, steps.alive),
+            last_valid(memory.act.flatten(0, 1), act, steps.mask),
+            last_valid(memory.rew.flatten(0, 1), steps.rew, steps.mask),
         )
         return dataclasses.replace(self, memory=Memory(*(x.unflatten(0, (n, b)) for x in last)))
 

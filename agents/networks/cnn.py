@@ -85,8 +85,8 @@ class CNN(Policy):
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, C, H, W)."""
-        x = self.see(obs)
-        return self.decide(self._board(x) if self.small else self._picture(x))
+        x = self.preprocess(obs)
+        return self.action_distribution(self._board(x) if self.small else self._picture(x))
 
     def _board(self, x: Tensor) -> Tensor:
         """(N, M, h * w * 16). Windows as rows of a matrix: 1.4 times as fast as a grouped conv2d.

@@ -37,7 +37,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 class Policy(nn.Module):
     """From the numbers of the last layer to a distribution of actions; and the first weights.
 
-    A subclass calls `add_layers` and ends in `decide`, whose last layer has `out` units.
+    A subclass calls `add_layers` and ends in `action_distribution`, whose last layer has `out`
+    units.
 
     Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last (with a
     context 1: it acts through that layer alone, and from nearly nothing never learns to), zero
@@ -94,14 +95,14 @@ class Policy(nn.Module):
             self.lora_down = nn.ParameterList(torch.empty(self.rank, i) for i, _ in pairs)
             self.lora_up = nn.ParameterList(torch.empty(o, self.rank) for _, o in pairs)
 
-    def see(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    def preprocess(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Observations as the first layer takes them: numbers, normalised if they are to be."""
         x = as_input(obs, dtype or self.layers[0].weight.dtype)  # type: ignore[arg-type]
         if self.obs_mean is None or self.obs_scale is None:
             return x
         return (x - self.obs_mean) * self.obs_scale
 
-    def decide(self, x: Tensor) -> Distribution:
+    def action_distribution(self, x: Tensor) -> Distribution:
         """Distribution of the action from the input (N, M, I) of the dense layers.
 
         The context is as further inputs, the same at every step, to the first of them. An adapter
@@ -162,7 +163,7 @@ class MLP(Policy):
 
     def forward(self, obs: Tensor) -> Distribution:
         """Distribution of the action at obs (N, M, *observation_space.shape)."""
-        return self.decide(self.see(obs).flatten(-self.obs_ndim))
+        return self.action_distribution(self.preprocess(obs).flatten(-self.obs_ndim))
 
 
 def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:

@@ -31,7 +31,7 @@ class GRU(nn.Module):
         new = torch.gru_cell(x, state, *self._weights())
         return new, new
 
-    def sequence(self, x: Tensor, state: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (T, M, units) and the state after the last living step.
 
         Args:
@@ -41,7 +41,7 @@ class GRU(nn.Module):
         out, _ = torch.gru(
             x, state.unsqueeze(0), self._weights(), True, 1, 0.0, False, False, False
         )
-        return out, last_living(state, out, alive)
+        return out, last_valid(state, out, mask)
 
     def _weights(self) -> list[Tensor]:
         return [
@@ -92,7 +92,7 @@ class FWP(nn.Module):
         read = (weight @ query.unsqueeze(-1)).squeeze(-1)
         return self._output(seen, read), torch.cat((weight.flatten(1), x), dim=-1)
 
-    def sequence(self, x: Tensor, state: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, state: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (T, M, units) and the state after the last living step.
 
         Args:
@@ -102,13 +102,13 @@ class FWP(nn.Module):
         weight, last = self._unpack(state)
         seen = self._encode(torch.cat((last.unsqueeze(0), x[:-1])), x)
         key, query, value, beta = self._program(seen)
-        beta = beta * alive.unsqueeze(-1)  # writes nothing after the end
+        beta = beta * mask.unsqueeze(-1)  # writes nothing after the end
         reads = []
         for chunk in zip(*(y.split(CHUNK) for y in (key, query, value, beta)), strict=True):
             # (T, M, heads, ...) -> (M, heads, T, ...)
             read, weight = delta_rule(weight, *(y.movedim(0, 2) for y in chunk))
             reads.append(read.movedim(2, 0))
-        new = torch.cat((weight.flatten(1), last_living(last, x, alive)), dim=-1)
+        new = torch.cat((weight.flatten(1), last_valid(last, x, mask)), dim=-1)
         return self._output(seen, torch.cat(reads)), new
 
     def _unpack(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,12 +163,12 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     return affine(x, layer.weight, layer.bias)  # type: ignore[arg-type]
 
 
-def last_living(start: Tensor, path: Tensor, alive: Tensor) -> Tensor:
+def last_valid(start: Tensor, path: Tensor, mask: Tensor) -> Tensor:
     """What stood after the last living step, (M, ...): start (M, ...) or an entry of the path.
 
     Args:
         path: (T, M, ...) after each step.
         alive: (T, M) 1.0 in each sequence's first steps, then 0.0.
     """
-    count = alive.sum(0).long().view(1, -1, *(1,) * (start.dim() - 1))
+    count = mask.sum(0).long().view(1, -1, *(1,) * (start.dim() - 1))
     return torch.cat((start.unsqueeze(0), path)).take_along_dim(count, 0).squeeze(0)

@@ -47,7 +47,7 @@ class MemoryPolicy(Policy):
 
     def inputs(self, obs: Tensor, act: Tensor, rew: Tensor, first: Tensor) -> Tensor:
         """Side by side: obs (..., *obs), numbers of the last act, last rew, first (...)."""
-        flat = self.see(obs, rew.dtype).flatten(-self.obs_ndim)
+        flat = self.preprocess(obs, rew.dtype).flatten(-self.obs_ndim)
         rew = self.scaled(rew)
         return torch.cat((flat, act, rew.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
 
@@ -56,20 +56,20 @@ class MemoryPolicy(Policy):
         return rew if self.rew_scale is None else rew * self.rew_scale
 
     def forward(
-        self, x: Tensor, state: Tensor, alive: Tensor | None = None
+        self, x: Tensor, state: Tensor, mask: Tensor | None = None
     ) -> tuple[Distribution, Tensor, Tensor]:
         """Action distribution, value and next state.
 
         Args:
-            x: (T, M, inputs); or without `alive` one step, (N, B, inputs).
+            x: (T, M, inputs); or without `mask` one step, (N, B, inputs).
             state: (M, *state_shape), or (N, B, *state_shape).
             alive: (T, M) 1.0 in each sequence's first steps, then 0.0.
         """
-        if alive is None:
+        if mask is None:
             y, new = self.cell.step(x.flatten(0, 1), state.flatten(0, 1))
             y, new = y.unflatten(0, x.shape[:2]), new.view(state.shape)
         else:
-            y, new = self.cell.sequence(x, state, alive)
+            y, new = self.cell.sequence(x, state, mask)
         (last,) = self.layers
         value = affine(y, self.critic.weight, self.critic.bias).squeeze(-1)
         return self.head(affine(y, last.weight, last.bias)), value, new  # type: ignore[arg-type]
@@ -84,12 +84,12 @@ class MemoryPolicy(Policy):
         return params
 
 
-def remember(
-    policy: MemoryPolicy, params: Params, x: Tensor, state: Tensor, alive: Tensor | None = None
+def recurrent_forward(
+    policy: MemoryPolicy, params: Params, x: Tensor, state: Tensor, mask: Tensor | None = None
 ) -> tuple[Distribution, Tensor, Tensor]:
     """`MemoryPolicy.forward` under these weights."""
     everything = {**params, **dict(policy.named_buffers())}
     result: tuple[Distribution, Tensor, Tensor] = functional_call(
-        policy, everything, (x, state, alive), strict=True
+        policy, everything, (x, state, mask), strict=True
     )
     return result

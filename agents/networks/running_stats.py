@@ -23,12 +23,12 @@ class Moments(NamedTuple):
     var: Tensor  # (...)
 
 
-def moments(x: Tensor, alive: Tensor) -> Moments:
+def moments(x: Tensor, mask: Tensor) -> Moments:
     """Of the living steps of x (N, T, B, ...); bytes count as 0 to 1."""
-    living = alive.double().view(*alive.shape, *(1,) * (x.dim() - 3))
-    numbers, steps = as_input(x, torch.float64), alive.double().sum()
-    mean = (numbers * living).sum((0, 1, 2)) / steps
-    return Moments(steps, mean, ((numbers - mean).square() * living).sum((0, 1, 2)) / steps)
+    valid = mask.double().view(*mask.shape, *(1,) * (x.dim() - 3))
+    numbers, steps = as_input(x, torch.float64), mask.double().sum()
+    mean = (numbers * valid).sum((0, 1, 2)) / steps
+    return Moments(steps, mean, ((numbers - mean).square() * valid).sum((0, 1, 2)) / steps)
 
 
 def merge(one: Moments | None, other: Moments) -> Moments:

@@ -29,27 +29,27 @@ def discounted_sum(x: Tensor, discount: float) -> Tensor:
     return torch.stack(out[::-1], dim=1)
 
 
-def gae(rew: Tensor, val: Tensor, alive: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+def gae(rew: Tensor, val: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantage estimate, (N, T, B); 0 in the padding.
 
     Args:
         val: (N, T, B) V(s_t) of the baseline; what it holds in the padding doesn't matter.
     Source: Schulman et al. 2016 (arXiv:1506.02438), section 3.
     """
-    val = torch.where(alive > 0, val, 0)
+    val = torch.where(mask > 0, val, 0)
     after = torch.cat((val[:, 1:], torch.zeros_like(val[:, :1])), dim=1)
-    return discounted_sum(torch.where(alive > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
+    return discounted_sum(torch.where(mask > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
 
 
-def linear_baseline(obs: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
+def linear_baseline(obs: Tensor, ret: Tensor, mask: Tensor, ridge: float = RIDGE) -> Tensor:
     """Values (N, T, B) fitted to `ret` in each task, linear in `observation_features` and time.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), section 4.
     """
-    return least_squares(observation_features(obs), ret, alive, ridge)
+    return least_squares(observation_features(obs), ret, mask, ridge)
 
 
-def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = RIDGE) -> Tensor:
+def least_squares(features: Tensor, ret: Tensor, mask: Tensor, ridge: float = RIDGE) -> Tensor:
     """Values (N, T, B) of the ridge regression of `ret` in each task, in closed form.
 
     Normal equations in float64, divided by the number of living steps so that `ridge` means the
@@ -63,7 +63,7 @@ def least_squares(features: Tensor, ret: Tensor, alive: Tensor, ridge: float = R
     t = torch.arange(steps, device=x.device, dtype=x.dtype).view(1, steps, 1, 1) / 100
     clock = torch.cat((t, t**2, t**3, torch.ones_like(t)), dim=-1).expand(n, -1, episodes, -1)
     feature = torch.cat((x, clock), dim=-1).flatten(1, 2)  # (N, T * B, F + 4)
-    weight = (alive / alive.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
+    weight = (mask / mask.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
     weighted = (feature * weight).mT
     gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
     factor, _ = torch.linalg.cholesky_ex(gram)  # the plain call would wait for the device
@@ -104,14 +104,14 @@ def _image_means(x: Tensor, side: int) -> Tensor:
     return nn.functional.adaptive_avg_pool2d(planes, cells).view(*x.shape[:2], -1)
 
 
-def normalise(adv: Tensor, alive: Tensor) -> Tensor:
+def normalize(adv: Tensor, mask: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1 over each task's living steps; 0 in the padding.
 
     Where all are equal they are 0. In units of the largest, so that no square is 0 or infinite.
     """
-    count = alive.sum((1, 2), keepdim=True)
-    mean = (adv * alive).sum((1, 2), keepdim=True) / count
-    centred = torch.where(alive > 0, adv - mean, 0)
+    count = mask.sum((1, 2), keepdim=True)
+    mean = (adv * mask).sum((1, 2), keepdim=True) / count
+    centred = torch.where(mask > 0, adv - mean, 0)
     centred = in_units(centred, centred.abs().amax((1, 2)))
     return in_units(centred, (centred.square().sum((1, 2)) / count.flatten()).sqrt())
 
@@ -122,7 +122,7 @@ def in_units(x: Tensor, unit: Tensor) -> Tensor:
     return torch.where(unit == 0, 0, x / torch.where(unit == 0, 1, unit))
 
 
-def same_rewards(rew: Tensor, alive: Tensor) -> Tensor:
+def same_rewards(rew: Tensor, mask: Tensor) -> Tensor:
     """Whether nothing that a task's episodes did made a difference to their rewards, (N,) bool.
 
     That is: at each time all episodes got the same, ended ones counting as 0. Then every return is
@@ -132,13 +132,13 @@ def same_rewards(rew: Tensor, alive: Tensor) -> Tensor:
     their size: `ROUNDING` times the precision of their numbers.
     """
     single = rew.shape[2] == 1
-    rew = torch.where(alive > 0, rew, rew[:, :1] if single else 0)
+    rew = torch.where(mask > 0, rew, rew[:, :1] if single else 0)
     over = 1 if single else 2
     spread = rew.amax(over) - rew.amin(over)
     return (spread <= ROUNDING * torch.finfo(rew.dtype).eps * rew.abs().amax(over)).all(1)
 
 
-def no_baseline(obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+def no_baseline(obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
     """Zeros (N, T, B)."""
     return torch.zeros_like(ret)
 
@@ -150,6 +150,6 @@ def advantages(
 
     0 in tasks where the episodes show no signal: see `same_rewards`.
     """
-    val = baseline(data.obs, discounted_sum(data.rew, gamma), data.alive)
-    adv = normalise(gae(data.rew, val, data.alive, gamma, gae_lambda), data.alive)
-    return torch.where(same_rewards(data.rew, data.alive).view(-1, 1, 1), 0, adv)
+    val = baseline(data.obs, discounted_sum(data.rew, gamma), data.mask)
+    adv = normalize(gae(data.rew, val, data.mask, gamma, gae_lambda), data.mask)
+    return torch.where(same_rewards(data.rew, data.mask).view(-1, 1, 1), 0, adv)

@@ -28,7 +28,7 @@ def make_batch(
     data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
 ) -> Batch:
     """Weigh each living step alike and estimate its advantage."""
-    weight = data.alive / data.alive.sum((1, 2), keepdim=True)
+    weight = data.mask / data.mask.sum((1, 2), keepdim=True)
     adv = advantages(data, gamma, gae_lambda, baseline)
     obs, act, logp, adv, weight = (
         x.flatten(1, 2) for x in (data.obs, data.act, data.logp, adv, weight)

@@ -29,26 +29,26 @@ def initial_value(observation_space: Space, gen: torch.Generator | None = None) 
     return {"weight": weight, "bias": torch.zeros(FEATURES)}
 
 
-def learned_baseline(value: Params, obs: Tensor, ret: Tensor, alive: Tensor) -> Tensor:
+def learned_baseline(value: Params, obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
     """Values (N, T, B) fitted to `ret` in each task, linear in learned features and time.
 
     Source: regression heads in closed form, Bertinetto et al. 2019 (arXiv:1805.08136), section 3.
     """
     x = as_input(obs, value["weight"].dtype).flatten(3).clamp(-10, 10)
     features = (linear(x, value["weight"]) + value["bias"]).tanh()
-    return least_squares(features, ret, alive)
+    return least_squares(features, ret, mask)
 
 
 def value_loss(value: Params, data: Rollout, gamma: float) -> Tensor:
     """Share of the variance of returns that the fit leaves, mean over tasks; ()."""
     ret = discounted_sum(data.rew, gamma)
-    rest = ret - learned_baseline(value, data.obs, ret, data.alive)
-    count = data.alive.sum((1, 2))
-    mean = ((ret * data.alive).sum((1, 2)) / count).view(-1, 1, 1)
-    total = ((ret - mean).square() * data.alive).sum((1, 2))
+    rest = ret - learned_baseline(value, data.obs, ret, data.mask)
+    count = data.mask.sum((1, 2))
+    mean = ((ret * data.mask).sum((1, 2)) / count).view(-1, 1, 1)
+    total = ((ret - mean).square() * data.mask).sum((1, 2))
     # Where returns are constant, the ridge leaves some 1e-5 of their mean and there is no variance.
-    least = 1e-6 * (ret.square() * data.alive).sum((1, 2)) + 1e-8
-    return ((rest.square() * data.alive).sum((1, 2)) / (total + least)).mean()
+    least = 1e-6 * (ret.square() * data.mask).sum((1, 2)) + 1e-8
+    return ((rest.square() * data.mask).sum((1, 2)) / (total + least)).mean()
 
 
 def make_baseline(kind: str, value: Params) -> Baseline:

@@ -34,7 +34,7 @@ class Rollout(NamedTuple):
     act: Tensor  # (N, T, B, A) or (N, T, B), before the environment clips it
     logp: Tensor  # (N, T, B) log pi(act | obs) in nats when collected; constant
     rew: Tensor  # (N, T, B)
-    alive: Tensor  # (N, T, B) 1.0 up to and with an episode's last step, then 0.0
+    mask: Tensor  # (N, T, B) 1.0 up to and with an episode's last step, then 0.0
     dist: Distribution  # what the actions were drawn from, axes (N, T, B, ...)
     notes: dict[str, Tensor] = {}  # noqa: RUF012  # (N, B) each: `NOTES` that the simulator keeps
 
@@ -66,12 +66,14 @@ def collect(
     Args:
         params: weights (...) shared by all tasks, or (N, ...) one set for each.
     """
-    actor = partial(react, policy, params)
+    actor = partial(feedforward_actor, policy, params)
     programs = is_compiling() and not hasattr(family, "simulate")
     return collect_by(actor, family, task, episodes, gen, programs)
 
 
-def react(policy: nn.Module, params: Params, obs: Tensor, last: Last | None) -> Distribution:
+def feedforward_actor(
+    policy: nn.Module, params: Params, obs: Tensor, last: Last | None
+) -> Distribution:
     """The answer to the present observation, whatever came before."""
     if last is None:
         return act_dist(policy, params, obs)
@@ -101,29 +103,29 @@ def collect_by(
     simulator = simulate(family, task, episodes, gen)
     obs = simulator.reset()
     dist = actor(obs, None)
-    alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
+    mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
     noise = _draw(dist, family.horizon, gen, hasattr(simulator, "over"), programs)
-    obs, alive, last, played = some_steps(actor, simulator, obs, dist, alive, next(noise))
+    obs, mask, last, played = rollout_chunk(actor, simulator, obs, dist, mask, next(noise))
     parts = [played]
     for some in noise:
         if getattr(simulator, "over", False):
             break
         _check_room(family, parts, len(some))
-        obs, alive, last, played = more_steps(actor, simulator, obs, last, alive, some)
+        obs, mask, last, played = continue_rollout(actor, simulator, obs, last, mask, some)
         parts.append(played)
     if len(parts) > 1:
         parts = [[torch.cat(x, dim=1) for x in zip(*parts, strict=True)]]
-    obs, act, rew, alive, numbers = parts[0]
+    obs, act, rew, mask, numbers = parts[0]
 
-    def living(x: Tensor) -> Tensor:
-        return x.masked_fill(~alive.view(*alive.shape, *(1,) * (x.dim() - 3)), 0)
+    def valid(x: Tensor) -> Tensor:
+        return x.masked_fill(~mask.view(*mask.shape, *(1,) * (x.dim() - 3)), 0)
 
-    obs, act, rew, numbers = living(obs), living(act), living(rew), living(numbers)
+    obs, act, rew, numbers = valid(obs), valid(act), valid(rew), valid(numbers)
     whole = dist._replace(**{dist._fields[0]: numbers})
     if isinstance(whole, Gaussian) and whole.log_std.dim() == 3:
         whole = Gaussian(numbers, whole.log_std.unsqueeze(1))
     notes = {k: getattr(simulator, k).to(rew.dtype) for k in NOTES if hasattr(simulator, k)}
-    return Rollout(obs, act, living(whole.log_prob(act)), rew, alive.to(rew.dtype), whole, notes)
+    return Rollout(obs, act, valid(whole.log_prob(act)), rew, mask.to(rew.dtype), whole, notes)
 
 
 def _draw(
@@ -186,8 +188,8 @@ def _check_room(family: Family, parts: list[list[Tensor]], more: int) -> None:
         )
 
 
-def some_steps(
-    actor: Actor, simulator: Any, obs: Tensor, dist: Distribution, alive: Tensor, noise: Tensor
+def rollout_chunk(
+    actor: Actor, simulator: Any, obs: Tensor, dist: Distribution, mask: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
     """A step for each row of noise (S, ...), from what is seen and the answer to it.
 
@@ -201,19 +203,19 @@ def some_steps(
             dist = actor(obs, last)
         act = dist.sample(one)
         nxt, rew, terminated, truncated = simulator.step(act)
-        steps.append((obs, act, rew, alive, dist[0]))
-        obs, alive, last = nxt, alive & ~(terminated | truncated), Last(act, rew)
+        steps.append((obs, act, rew, mask, dist[0]))
+        obs, mask, last = nxt, mask & ~(terminated | truncated), Last(act, rew)
         if getattr(simulator, "over", False):  # known on the host: the rest would be padding
             break
-    return obs, alive, last, [torch.stack(x, dim=1) for x in zip(*steps, strict=True)]
+    return obs, mask, last, [torch.stack(x, dim=1) for x in zip(*steps, strict=True)]
 
 
 @may_compile
-def more_steps(
-    actor: Actor, simulator: Any, obs: Tensor, last: Last | None, alive: Tensor, noise: Tensor
+def continue_rollout(
+    actor: Actor, simulator: Any, obs: Tensor, last: Last | None, mask: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
-    """`some_steps` that go on after others."""
-    return some_steps(actor, simulator, obs, actor(obs, last), alive, noise)
+    """`rollout_chunk` that go on after others."""
+    return rollout_chunk(actor, simulator, obs, actor(obs, last), mask, noise)
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:

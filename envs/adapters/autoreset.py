@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.envs.core.family import Family
 
 
-class EndlessSimulator:
+class AutoresetSimulator:
     """One episode at a time of each of N tasks, for a family in tensors."""
 
     def __init__(self, family: Family, task: Any, gen: torch.Generator) -> None:

@@ -13,7 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from torch import Tensor
 
-from metarl.envs.adapters.autoreset import EndlessSimulator
+from metarl.envs.adapters.autoreset import AutoresetSimulator
 from metarl.envs.core.family import Family
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ class VecView(VecEnv):
     def _begin(self) -> Any:
         if hasattr(self.family, "simulate"):
             return self.family.simulate(self.task, 1, self._gen)
-        return EndlessSimulator(self.family, self.task, self._gen)
+        return AutoresetSimulator(self.family, self.task, self._gen)
 
     def _last_words(self, i: int, obs: Array, truncated: bool) -> dict[str, Any]:
         """What is said of the episode that has ended in environment i."""

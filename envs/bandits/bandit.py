@@ -127,9 +127,9 @@ def _draw_machine(canvas: Any, x: float, mean: float, pulled: bool) -> None:
     full = 74 * min(max(mean, 0.0), 1.0)
     canvas.box(x + 13, 109 - full, x + 47, 109, (250, 204, 90), radius=2)
     canvas.box(x + 14, 124, x + 46, 132, (112, 30, 40), radius=4)
-    knob = 122 if pulled else 50
-    canvas.line((x + 60, 86), (x + 68, knob), 4, (170, 176, 190))
-    canvas.disc(x + 68, knob, 7, (250, 250, 248) if pulled else (150, 156, 170))
+    setter = 122 if pulled else 50
+    canvas.line((x + 60, 86), (x + 68, setter), 4, (170, 176, 190))
+    canvas.disc(x + 68, setter, 7, (250, 250, 248) if pulled else (150, 156, 170))
 
 
 def _draw_coins(canvas: Any, x: float, paid: list[float], most: int) -> None:
@@ -139,17 +139,17 @@ def _draw_coins(canvas: Any, x: float, paid: list[float], most: int) -> None:
     for i, rew in enumerate(paid):
         share = min(max(rew, 0.0), 1.0)
         dark, gold = (72, 80, 104), (250, 204, 90)
-        colour = tuple(round(a + (b - a) * share) for a, b in zip(dark, gold, strict=True))
-        centre = (x + side * (i % columns + 0.5), 160 + side * (i // columns + 0.5))
-        canvas.disc(*centre, 0.42 * side, colour)
+        color = tuple(round(a + (b - a) * share) for a, b in zip(dark, gold, strict=True))
+        center = (x + side * (i % columns + 0.5), 160 + side * (i // columns + 0.5))
+        canvas.disc(*center, 0.42 * side, color)
 
 
 @lru_cache
 def _parameters(arms: int, gaussian: bool) -> dict[str, Parameter]:
     # Means of a normal arm may be anything; what is said to be a probability may not.
-    beyond = (-1.0, 2.0) if gaussian else None
-    usual = [(arm + 1) / (arms + 1) for arm in range(arms)]  # all equal would be no bandit
-    return {f"arm_{i}": Range(0.0, 1.0, "", beyond, u) for i, u in enumerate(usual)}
+    extrapolation = (-1.0, 2.0) if gaussian else None
+    defaults = [(arm + 1) / (arms + 1) for arm in range(arms)]  # all equal would be no bandit
+    return {f"arm_{i}": Range(0.0, 1.0, "", extrapolation, u) for i, u in enumerate(defaults)}
 
 
 @lru_cache

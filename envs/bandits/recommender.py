@@ -15,7 +15,7 @@ from metarl.envs.core.parameters import Range
 from metarl.envs.core.value_limits import HORIZON, check_constants
 
 if TYPE_CHECKING:
-    from metarl.envs.core.canvas import Canvas, Colour
+    from metarl.envs.core.canvas import Canvas, Color
 
 TRAITS = 4  # of a film: fast, funny, long, new; each in [-1, 1]
 # Of bars in pictures: the traits, and the wish for variety.
@@ -63,11 +63,11 @@ class Recommender:
         logistic user (Chapelle and Li 2011) and the variety that makes a session of it.
     """
 
-    fast: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.6)
-    funny: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=-0.8)
-    long: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.2)
-    new: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.9)
-    variety: Range = Range(-1.0, 1.0, beyond=(-1.5, 1.5), default=0.5)
+    fast: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.6)
+    funny: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=-0.8)
+    long: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.2)
+    new: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.9)
+    variety: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.5)
     choices: int = 4  # films on offer
     keenness: float = 3.0  # log-odds for each unit of liking
     horizon: int = 20  # films shown in a session
@@ -161,12 +161,12 @@ class Recommender:
         wishes = [float(wish[0, 0]) / 1.5 for wish in task]
         _draw_bars(canvas, 8 + 3 * CARD, 184, 84, wishes)
         canvas.box(16, 310, width - 16, 318, (222, 220, 212), radius=4)
-        for many, colour in ((time, (150, 152, 160)), (float(state.clicks[0, 0]), GOLD)):
-            canvas.box(16, 310, 16 + (width - 32) * many / self.horizon, 318, colour, radius=4)
+        for many, color in ((time, (150, 152, 160)), (float(state.clicks[0, 0]), GOLD)):
+            canvas.box(16, 310, 16 + (width - 32) * many / self.horizon, 318, color, radius=4)
         return canvas.array()
 
 
-def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Colour) -> None:
+def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Color) -> None:
     """A piece of film strip, 104 x 120 pixels, its left upper corner at (x, y)."""
     canvas.box(x, y, x + 104, y + 120, edge, radius=8)
     for i in range(8):
@@ -179,10 +179,10 @@ def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Colo
 def _draw_bars(canvas: Canvas, x: float, y: float, reach: float, values: list[float]) -> None:
     """One bar in [-1, 1] under the other, each `reach` pixels long at most, from a line at x."""
     pitch = 80 / TRAITS if len(values) == TRAITS else 104 / len(values)
-    for i, (value, colour) in enumerate(zip(values, HUES, strict=False)):
+    for i, (value, color) in enumerate(zip(values, HUES, strict=False)):
         end = x + reach * value
         top = y + pitch * i + 0.15 * pitch
-        canvas.box(min(x, end), top, max(x, end), top + 0.7 * pitch, colour, radius=2)
+        canvas.box(min(x, end), top, max(x, end), top + 0.7 * pitch, color, radius=2)
     canvas.box(x - 1, y, x + 1, y + pitch * len(values), (150, 152, 160))
 
 

@@ -19,7 +19,7 @@ from metarl.envs.core.parameters import Parameter, Range
 from metarl.envs.core.value_limits import HORIZON, check_constants
 
 if TYPE_CHECKING:
-    from metarl.envs.core.canvas import Canvas, Colour
+    from metarl.envs.core.canvas import Canvas, Color
 
 Point = tuple[float, float]
 HUES = ((231, 111, 81), (42, 157, 143), (233, 180, 70), (106, 76, 147), (69, 123, 200))  # actions
@@ -181,7 +181,7 @@ class TabularMDP:
         return canvas.array()
 
 
-def _mix(share: float) -> Colour:
+def _mix(share: float) -> Color:
     """From grey at 0 to green at 1."""
     share = min(max(share, 0.0), 1.0)
     grey, green = (214, 214, 210), (40, 150, 80)
@@ -189,7 +189,7 @@ def _mix(share: float) -> Colour:
     return red, g, blue
 
 
-def _hue(action: int) -> Colour:
+def _hue(action: int) -> Color:
     return HUES[action % len(HUES)]
 
 
@@ -217,8 +217,8 @@ def _parameters(states: int, actions: int) -> dict[str, Parameter]:
     names += [f"move_{s}_{a}_{t}" for s, a, t in triples]
     # Multiples of the golden section are spread evenly: the task that one gets without asking
     # has rewards and transitions of all sizes.
-    usual = [(i + 0.5) * (math.sqrt(5) - 1) / 2 % 1 for i in range(len(names))]
-    return {k: Range(0.0, 1.0, default=u) for k, u in zip(names, usual, strict=True)}
+    defaults = [(i + 0.5) * (math.sqrt(5) - 1) / 2 % 1 for i in range(len(names))]
+    return {k: Range(0.0, 1.0, default=u) for k, u in zip(names, defaults, strict=True)}
 
 
 @lru_cache

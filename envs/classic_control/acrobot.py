@@ -64,12 +64,12 @@ class Acrobot:
     gets by default.
     """
 
-    length_1: Range = Range(0.8, 1.2, "m", beyond=(0.6, 1.4), default=1.0)
-    mass_1: Range = Range(0.7, 1.3, "kg", beyond=(0.5, 1.5), default=1.0)
-    mass_2: Range = Range(0.7, 1.3, "kg", beyond=(0.5, 1.5), default=1.0)
-    com_1: Range = Range(0.4, 0.6, "m", beyond=(0.3, 0.7), default=0.5)
-    com_2: Range = Range(0.4, 0.6, "m", beyond=(0.3, 0.7), default=0.5)
-    torque: Range = Range(0.9, 1.5, "N m", beyond=(0.8, 2.0), default=1.0)
+    length_1: Range = Range(0.8, 1.2, "m", extrapolation=(0.6, 1.4), default=1.0)
+    mass_1: Range = Range(0.7, 1.3, "kg", extrapolation=(0.5, 1.5), default=1.0)
+    mass_2: Range = Range(0.7, 1.3, "kg", extrapolation=(0.5, 1.5), default=1.0)
+    com_1: Range = Range(0.4, 0.6, "m", extrapolation=(0.3, 0.7), default=0.5)
+    com_2: Range = Range(0.4, 0.6, "m", extrapolation=(0.3, 0.7), default=0.5)
+    torque: Range = Range(0.9, 1.5, "N m", extrapolation=(0.8, 2.0), default=1.0)
     keys: Choice = Choice(tuple(float(k) for k in range(len(PUSHES))))
     torque_noise: float = 0.0  # N m, uniform to either side; Gymnasium's torque_noise_max
     shaped: bool = True  # whether energy pays; False is Gymnasium's reward
@@ -165,9 +165,9 @@ class Acrobot:
         """
         own_1, own_2, couple, weight_1, weight_2 = self._links(task)
         one, two, speed_1, speed_2 = state
-        bent = couple * two.cos()
-        moving = speed_1.square() * (own_1 / 2 + bent) + speed_2 * (
-            speed_1 * (own_2 + bent) + speed_2 * (own_2 / 2)
+        hvp = couple * two.cos()
+        moving = speed_1.square() * (own_1 / 2 + hvp) + speed_2 * (
+            speed_1 * (own_2 + hvp) + speed_2 * (own_2 / 2)
         )
         height = weight_1 * (1 - one.cos()) + weight_2 * (1 - (one + two).cos())
         return (moving + height) / (weight_1 + 2 * weight_2)
@@ -214,12 +214,12 @@ class Acrobot:
             (task.mass_1, task.com_1, (40, 90, 200)),
             (task.mass_2, task.com_2, (225, 120, 50)),
         )
-        for turn, (mass, com, colour) in zip(state[:2], looks, strict=True):
+        for turn, (mass, com, color) in zip(state[:2], looks, strict=True):
             angle += turn[0, 0].item()
             dx, dy, thick = scale * math.sin(angle), scale * math.cos(angle), 15 * mass[0, 0].item()
-            canvas.line((x, y), (x + dx, y + dy), thick, colour)
+            canvas.line((x, y), (x + dx, y + dy), thick, color)
             for end in ((x, y), (x + dx, y + dy)):
-                canvas.disc(*end, thick / 2, colour)
+                canvas.disc(*end, thick / 2, color)
             where = com[0, 0].item()
             canvas.disc(x + where * dx, y + where * dy, 3, (250, 250, 248))
             canvas.disc(x, y, 5, (60, 65, 75))
@@ -241,9 +241,9 @@ def _derivative(x: Tensor, torque: Tensor, links: tuple[Tensor, ...]) -> Tensor:
     """Time derivative of angles and speeds (4, N, B), by the book's equations."""
     own_1, own_2, couple, weight_1, weight_2 = links
     theta_1, theta_2, speed_1, speed_2 = x.unbind()
-    bent = couple * theta_2.cos()
+    hvp = couple * theta_2.cos()
     twist = couple * theta_2.sin()
-    d1, d2 = own_1 + 2 * bent, own_2 + bent
+    d1, d2 = own_1 + 2 * hvp, own_2 + hvp
     phi_2 = weight_2 * (theta_1 + theta_2).sin()
     phi_1 = weight_1 * theta_1.sin() + phi_2 - twist * speed_2 * (speed_2 + 2 * speed_1)
     ratio = d2 / d1

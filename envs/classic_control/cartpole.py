@@ -61,11 +61,11 @@ class CartPole:
     the task that one gets by default but for the reward: Gymnasium pays 1 for each step.
     """
 
-    gravity: Range = Range(6.0, 14.0, "m/s^2", beyond=(4.0, 20.0), default=9.8)
-    masscart: Range = Range(0.5, 2.0, "kg", beyond=(0.3, 3.0), default=1.0)
-    masspole: Range = Range(0.05, 0.3, "kg", beyond=(0.02, 0.5), default=0.1)
-    length: Range = Range(0.3, 0.9, "m", beyond=(0.2, 1.2), default=0.5)
-    force_mag: Range = Range(7.0, 15.0, "N", beyond=(5.0, 20.0), default=10.0)
+    gravity: Range = Range(6.0, 14.0, "m/s^2", extrapolation=(4.0, 20.0), default=9.8)
+    masscart: Range = Range(0.5, 2.0, "kg", extrapolation=(0.3, 3.0), default=1.0)
+    masspole: Range = Range(0.05, 0.3, "kg", extrapolation=(0.02, 0.5), default=0.1)
+    length: Range = Range(0.3, 0.9, "m", extrapolation=(0.2, 1.2), default=0.5)
+    force_mag: Range = Range(7.0, 15.0, "N", extrapolation=(5.0, 20.0), default=10.0)
     inverted: Choice = Choice((0.0, 1.0))
     target: Range = Range(-1.2, 1.2, "m")
     width: float = 0.25  # m from the target, where the reward is a half

@@ -53,8 +53,8 @@ class MountainCar:
     one gets by default; with `shaped=False, speed_unit=1.0` it is that in all respects.
     """
 
-    gravity: Range = Range(0.002, 0.003, beyond=(0.0015, 0.0034), default=0.0025)
-    force: Range = Range(0.0009, 0.0014, beyond=(0.0008, 0.0018), default=0.001)
+    gravity: Range = Range(0.002, 0.003, extrapolation=(0.0015, 0.0034), default=0.0025)
+    force: Range = Range(0.0009, 0.0014, extrapolation=(0.0008, 0.0018), default=0.001)
     inverted: Choice = Choice((0.0, 1.0))
     shaped: bool = True  # whether energy pays; False is Gymnasium's reward
     speed_unit: float = 0.07  # per step, in what is observed; 1 is Gymnasium's observation

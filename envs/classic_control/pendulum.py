@@ -51,9 +51,9 @@ class Pendulum:
     Source: the equations of Gymnasium's Pendulum-v1, which is the task that one gets by default.
     """
 
-    g: Range = Range(8.0, 12.0, "m/s^2", beyond=(6.0, 14.0), default=10.0)
-    m: Range = Range(0.6, 1.2, "kg", beyond=(0.4, 1.4), default=1.0)
-    l: Range = Range(0.7, 1.2, "m", beyond=(0.5, 1.3), default=1.0)  # noqa: E741, Gymnasium's name
+    g: Range = Range(8.0, 12.0, "m/s^2", extrapolation=(6.0, 14.0), default=10.0)
+    m: Range = Range(0.6, 1.2, "kg", extrapolation=(0.4, 1.4), default=1.0)
+    l: Range = Range(0.7, 1.2, "m", extrapolation=(0.5, 1.3), default=1.0)  # noqa: E741, Gymnasium's name
     inverted: Choice = Choice((0.0, 1.0))
     horizon: int = 100  # steps, 5 s
 

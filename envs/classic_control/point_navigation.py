@@ -41,8 +41,8 @@ class PointNavigation:
     Source: Finn et al. 2017 (arXiv:1703.03400), section 5.3, as their published code has it.
     """
 
-    goal_x: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8), default=0.3)
-    goal_y: Range = Range(-0.5, 0.5, "m", beyond=(-0.8, 0.8), default=0.3)
+    goal_x: Range = Range(-0.5, 0.5, "m", extrapolation=(-0.8, 0.8), default=0.3)
+    goal_y: Range = Range(-0.5, 0.5, "m", extrapolation=(-0.8, 0.8), default=0.3)
     horizon: int = 100  # steps
 
     name: ClassVar[str] = "point-navigation"
@@ -90,10 +90,10 @@ class PointNavigation:
 
         canvas = Canvas(240, 240, (250, 250, 248))
         goal = (task.goal_x[0, 0].item(), task.goal_y[0, 0].item())
-        for (x, y), radius, colour in (
+        for (x, y), radius, color in (
             ((0.0, 0.0), 3.0, (170, 170, 170)),
             (goal, 9.0, (70, 160, 90)),
             (tuple(state.pos[0, 0].tolist()), 6.0, (40, 90, 200)),
         ):
-            canvas.disc(120 * (1 + x), 120 * (1 - y), radius, colour)
+            canvas.disc(120 * (1 + x), 120 * (1 - y), radius, color)
         return canvas.array()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 class Canvas:
@@ -15,13 +15,13 @@ class Canvas:
 
     SCALE = 2
 
-    def __init__(self, width: int, height: int, background: Colour) -> None:
+    def __init__(self, width: int, height: int, background: Color) -> None:
         self._image = Image.new("RGB", (width * self.SCALE, height * self.SCALE), background)
         self._draw = ImageDraw.Draw(self._image)
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+    def disc(self, x: float, y: float, radius: float, color: Color) -> None:
         corners = (x - radius, y - radius, x + radius, y + radius)
-        self._draw.ellipse([c * self.SCALE for c in corners], fill=colour)
+        self._draw.ellipse([c * self.SCALE for c in corners], fill=color)
 
     def box(
         self,
@@ -29,22 +29,22 @@ class Canvas:
         top: float,
         right: float,
         bottom: float,
-        colour: Colour,
+        color: Color,
         radius: float = 0,
     ) -> None:
         corners = [c * self.SCALE for c in (left, top, right, bottom)]
-        self._draw.rounded_rectangle(corners, radius * self.SCALE, fill=colour)
+        self._draw.rounded_rectangle(corners, radius * self.SCALE, fill=color)
 
     def line(
-        self, start: tuple[float, float], end: tuple[float, float], width: float, colour: Colour
+        self, start: tuple[float, float], end: tuple[float, float], width: float, color: Color
     ) -> None:
         points = [c * self.SCALE for c in (*start, *end)]
-        self._draw.line(points, fill=colour, width=round(width * self.SCALE))
+        self._draw.line(points, fill=color, width=round(width * self.SCALE))
 
-    def text(self, x: float, y: float, words: str, size: float, colour: Colour) -> None:
+    def text(self, x: float, y: float, words: str, size: float, color: Color) -> None:
         """Words with their middle at (x, y)."""
         font = ImageFont.load_default(size * self.SCALE)
-        self._draw.text((x * self.SCALE, y * self.SCALE), words, colour, font, anchor="mm")
+        self._draw.text((x * self.SCALE, y * self.SCALE), words, color, font, anchor="mm")
 
     def array(self) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8."""

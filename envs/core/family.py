@@ -94,7 +94,7 @@ def make_task(family: Family, **values: float) -> Any:
     if hasattr(family, "members"):
         start = task_values(family.members("train"))[0]
     else:
-        start = {k: p.usual for k, p in known.items()}
+        start = {k: p.default_value for k, p in known.items()}
     return family.task_type(
         **{
             k: torch.tensor([[float(v)]], dtype=torch.float32)
@@ -125,11 +125,11 @@ def folded(known: Mapping[str, Parameter]) -> dict[str, Parameter]:
 def allowed(parameter: Parameter) -> str:
     """Everything that a task's parameter may be, with its unit: `[-0.8, 0.8] m`."""
     if isinstance(parameter, Choice):
-        every = dataclasses.replace(parameter, values=parameter.values + parameter.beyond)
+        every = dataclasses.replace(parameter, values=parameter.values + parameter.extrapolation)
         return f"{every} {parameter.unit}".strip()
     low, high = parameter.bounds
     whole = dataclasses.replace(
-        parameter, low=low, high=high, beyond=None, held_out=None, validation=None
+        parameter, low=low, high=high, extrapolation=None, held_out=None, validation=None
     )
     return f"{whole} {parameter.unit}".strip()
 
@@ -199,7 +199,7 @@ def sample_tasks(
         index = torch.cat(order)[:n]
         return family.task_type(*(column[index] for column in members))
     u = torch.rand(len(known), n, 1, generator=gen, device=device)
-    if split == "extrapolate" and not any(p.beyond for p in known.values()):
+    if split == "extrapolate" and not any(p.extrapolation for p in known.values()):
         raise UsageError(
             f"{family.name} has nothing to extrapolate to: no parameter has a range beyond "
             "training's; use --split test."

@@ -35,7 +35,7 @@ class Range:
     low: float
     high: float
     unit: str = ""
-    beyond: tuple[float, float] | None = None
+    extrapolation: tuple[float, float] | None = None
     default: float | None = None
     log: bool = False
     integer: bool = False
@@ -51,7 +51,7 @@ class Range:
             _check_float32(shown, x)
         if not (outer[0] <= self.low and self.high <= outer[1]):
             raise UsageError(f"{shown} beyond={outer}: make it contain {self}.")
-        if self.beyond == (self.low, self.high):
+        if self.extrapolation == (self.low, self.high):
             raise UsageError(f"{shown} beyond={outer}: make it wider, or leave it out.")
         if self.log and outer[0] <= 0:
             raise UsageError(f"{shown} with log: give bounds above 0, or leave log out.")
@@ -72,7 +72,7 @@ class Range:
                 raise UsageError(f"{shown} {kept}: give two intervals that don't overlap.")
 
     @property
-    def usual(self) -> float:
+    def default_value(self) -> float:
         """Value of a task that doesn't say."""
         if self.default is not None:
             return self.default
@@ -86,12 +86,12 @@ class Range:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value that any task may have."""
-        return self.beyond or (self.low, self.high)
+        return self.extrapolation or (self.low, self.high)
 
     def intervals(self, split: Split) -> list[tuple[float, float]]:
         """Where the tasks of a split lie, in ascending order."""
-        if split == "extrapolate" and self.beyond:
-            return self._without([self.beyond], (self.low, self.high))
+        if split == "extrapolate" and self.extrapolation:
+            return self._without([self.extrapolation], (self.low, self.high))
         own = {"test": self.held_out, "validation": self.validation}.get(split)
         if own is not None:
             return [own]
@@ -164,7 +164,7 @@ class Choice:
 
     values: tuple[float, ...]
     unit: str = ""
-    beyond: tuple[float, ...] = ()
+    extrapolation: tuple[float, ...] = ()
     held_out: tuple[float, ...] = ()
     labels: tuple[Any, ...] = ()
     validation: tuple[float, ...] = ()
@@ -172,7 +172,7 @@ class Choice:
     def __post_init__(self) -> None:
         if not self.values:
             raise UsageError("Choice(()): give at least one value.")
-        for x in self.values + self.beyond:
+        for x in self.values + self.extrapolation:
             _check_float32("Choice", x)
         for name, kept in (("held_out", self.held_out), ("validation", self.validation)):
             for value in kept:
@@ -191,14 +191,14 @@ class Choice:
             raise UsageError(f"Choice without {without}: it leaves training none of {self}.")
 
     @property
-    def usual(self) -> float:
+    def default_value(self) -> float:
         """Value of a task that doesn't say."""
         return self.members("train")[0]
 
     def members(self, split: Split) -> tuple[float, ...]:
         """The values of a split's tasks."""
-        if split == "extrapolate" and self.beyond:
-            return self.beyond
+        if split == "extrapolate" and self.extrapolation:
+            return self.extrapolation
         if split == "test" and self.held_out:
             return self.held_out
         if split == "validation" and self.validation:
@@ -218,7 +218,7 @@ class Choice:
     def allows(self, value: float) -> bool:
         """Whether a task may have this value."""
         # Values travel as float32: 0.1 arrives as 0.100000001.
-        known = (*self.values, *self.beyond)
+        known = (*self.values, *self.extrapolation)
         return any(math.isclose(value, v, rel_tol=1e-6, abs_tol=1e-9) for v in known)
 
     def show(self, value: float) -> str:

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 
-def import_own(module: str) -> ModuleType:
+def import_user_code(module: str) -> ModuleType:
     """The module of that name, which may lie in the working folder.
 
     The working folder joins Python's path here, and not when a command starts: a command that names

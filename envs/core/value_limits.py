@@ -41,7 +41,7 @@ def _numbers(value: Any) -> Iterable[float]:
     if isinstance(value, Range):
         return value.bounds
     if isinstance(value, Choice):
-        return value.values + value.beyond
+        return value.values + value.extrapolation
     return (value,)
 
 

@@ -77,9 +77,9 @@ class Breakout:
     Source: MinAtar's Breakout (Young and Tian 2019, arXiv:1903.03176), made continuous.
     """
 
-    speed: Range = Range(1.0, 1.6, "rows/step", beyond=(0.8, 1.9))
-    wind: Range = Range(-1.6, 1.6, "columns/step", beyond=(-2.2, 2.2))
-    width: Range = Range(1.6, 3.0, "columns", beyond=(1.2, 3.4))
+    speed: Range = Range(1.0, 1.6, "rows/step", extrapolation=(0.8, 1.9))
+    wind: Range = Range(-1.6, 1.6, "columns/step", extrapolation=(-2.2, 2.2))
+    width: Range = Range(1.6, 3.0, "columns", extrapolation=(1.2, 3.4))
     inverted: Choice = Choice((0.0, 1.0))
     layout: Choice = Choice(tuple(float(i) for i in range(len(LAYOUTS))))
     size: int = 8  # rows and columns
@@ -224,11 +224,11 @@ class Breakout:
         canvas = Canvas(self.size * side, self.size * side, (24, 28, 44))
         x, y, slope, down, paddle = (s[0, 0].item() for s in state[:5])
         bricks = state.bricks[0, 0].view(2, self.size).tolist()
-        colours = ((226, 88, 80), (240, 166, 62))
+        colors = ((226, 88, 80), (240, 166, 62))
         for row, column in product(range(2), range(self.size)):
             if bricks[row][column]:
                 x0, y0 = column * side, (row + FIRST_ROW) * side
-                canvas.box(x0 + 2, y0 + 4, x0 + side - 2, y0 + side - 4, colours[row], 5)
+                canvas.box(x0 + 2, y0 + 4, x0 + side - 2, y0 + side - 4, colors[row], 5)
         middle, gust = side / 2, 24 * task.wind[0, 0].item()
         for column, row in product(range(self.size), range(2)):
             tip = (

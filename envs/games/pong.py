@@ -70,10 +70,10 @@ class Pong:
     Source: Pong (Atari 1972; Bellemare et al. 2013, arXiv:1207.4708), rules hidden.
     """
 
-    skill: Range = Range(0.02, 0.05, "heights/step", beyond=(0.015, 0.06))
-    weak: Range = Range(-0.8, 0.8, beyond=(-0.95, 0.95))
-    spin: Range = Range(-1.0, 1.0, beyond=(-1.3, 1.3))
-    paddle: Range = Range(0.2, 0.32, "heights", beyond=(0.16, 0.4))
+    skill: Range = Range(0.02, 0.05, "heights/step", extrapolation=(0.015, 0.06))
+    weak: Range = Range(-0.8, 0.8, extrapolation=(-0.95, 0.95))
+    spin: Range = Range(-1.0, 1.0, extrapolation=(-1.3, 1.3))
+    paddle: Range = Range(0.2, 0.32, "heights", extrapolation=(0.16, 0.4))
     inverted: Choice = Choice((0.0, 1.0))
     cross: int = 8  # steps from paddle to paddle
     speed: float = 0.05  # heights per step, of the agent
@@ -211,9 +211,9 @@ class Pong:
             canvas.box(width / 2 - 1, k, width / 2 + 1, k + 12, (120, 168, 150))
         left, away, y, vy, curl, me, foe = (s[0, 0].item() for s in state[:7])
         long = task.paddle[0, 0].item() * height / 2
-        for x, middle, colour in ((edge, me, (96, 190, 250)), (width - edge, foe, (240, 130, 80))):
+        for x, middle, color in ((edge, me, (96, 190, 250)), (width - edge, foe, (240, 130, 80))):
             canvas.box(
-                x - 6, middle * height - long, x + 6, middle * height + long, colour, radius=6
+                x - 6, middle * height - long, x + 6, middle * height + long, color, radius=6
             )
         stride = (width - 2 * edge - 30) / self.cross
         ball = width / 2 + away * ((width - 2 * edge - 30) / 2 - left * stride)

@@ -60,9 +60,9 @@ class RepeatedRPS:
     tie_habit: Choice = Choice(HABITS)
     win_habit: Choice = Choice(HABITS)
     loss_habit: Choice = Choice(HABITS)
-    tie_strength: Range = Range(0.5, 0.9, beyond=(0.35, 1.0))
-    win_strength: Range = Range(0.5, 0.9, beyond=(0.35, 1.0))
-    loss_strength: Range = Range(0.5, 0.9, beyond=(0.35, 1.0))
+    tie_strength: Range = Range(0.5, 0.9, extrapolation=(0.35, 1.0))
+    win_strength: Range = Range(0.5, 0.9, extrapolation=(0.35, 1.0))
+    loss_strength: Range = Range(0.5, 0.9, extrapolation=(0.35, 1.0))
     horizon: int = 30  # rounds
 
     name: ClassVar[str] = "repeated-rps"
@@ -132,12 +132,12 @@ class RepeatedRPS:
         joint, played = int(state.joint[0, 0]), int(state.played[0, 0])
         mine, its = joint // 3, joint % 3
         won = 0 if joint == START else (mine - its + 1) % 3 - 1
-        for x, move, wins, colour in (
+        for x, move, wins, color in (
             (90, mine, won > 0, (70, 140, 230)),
             (230, its, won < 0, (225, 95, 80)),
         ):
             canvas.disc(x, 95, 66, (250, 205, 70) if wins else (58, 68, 86))
-            canvas.disc(x, 95, 60, colour)
+            canvas.disc(x, 95, 60, color)
             if joint != START:
                 _draw_move(canvas, x, 95, 1.0, move)
         chances = _next_move(state, task)[0, 0].tolist()
@@ -149,12 +149,12 @@ class RepeatedRPS:
             _draw_move(canvas, 334, y, 0.36, i)
         canvas.box(20, 196, 380, 210, (58, 68, 86), radius=7)
         tip = 200 + 180 * float(state.score[0, 0]) / self.horizon
-        colour = (70, 140, 230) if tip > 200 else (225, 95, 80)
-        canvas.box(min(tip, 200), 196, max(tip, 200), 210, colour)
+        color = (70, 140, 230) if tip > 200 else (225, 95, 80)
+        canvas.box(min(tip, 200), 196, max(tip, 200), 210, color)
         canvas.box(199, 190, 201, 216, (230, 230, 225))
         for k in range(self.horizon):
-            colour = (230, 230, 225) if k < played else (80, 92, 112)
-            canvas.disc(20 + 360 * (k + 0.5) / self.horizon, 232, 3.5, colour)
+            color = (230, 230, 225) if k < played else (80, 92, 112)
+            canvas.disc(20 + 360 * (k + 0.5) / self.horizon, 232, 3.5, color)
         return canvas.array()
 
 

@@ -61,9 +61,9 @@ class Snake:
     Source: the arcade game, Blockade (Gremlin, 1976) and its heirs.
     """
 
-    apple: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
-    berry: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
-    plum: Range = Range(-1.0, 1.0, beyond=(-2.0, 2.0))
+    apple: Range = Range(-1.0, 1.0, extrapolation=(-2.0, 2.0))
+    berry: Range = Range(-1.0, 1.0, extrapolation=(-2.0, 2.0))
+    plum: Range = Range(-1.0, 1.0, extrapolation=(-2.0, 2.0))
     size: Choice = Choice((5.0, 6.0, 7.0), "cells")
     wrap: Choice = Choice((0.0, 1.0))
     plane: int = 7  # cells along each side of what the agent sees, odd
@@ -104,7 +104,7 @@ class Snake:
 
     @property
     def _sizes(self) -> tuple[float, ...]:
-        return self.size.values + self.size.beyond
+        return self.size.values + self.size.extrapolation
 
     @property
     def reset_noise(self) -> int:
@@ -245,12 +245,12 @@ def _draw_edge(canvas: Any, low: int, high: int, wraps: bool) -> None:
 
 
 def _draw_food(canvas: Any, x: float, y: float, kind: int, worth: float) -> None:
-    colour = ((214, 60, 52), (62, 90, 200), (140, 62, 150))[kind - 1]
+    color = ((214, 60, 52), (62, 90, 200), (140, 62, 150))[kind - 1]
     if kind == 2:
         for dx, dy in ((-6, -3), (6, -3), (0, 6)):
-            canvas.disc(x + dx, y + dy, 8, colour)
+            canvas.disc(x + dx, y + dy, 8, color)
     else:
-        canvas.disc(x, y + 1, 14 if kind == 1 else 12, colour)
+        canvas.disc(x, y + 1, 14 if kind == 1 else 12, color)
         canvas.line((x, y - 9), (x + 4, y - 17), 3, (90, 64, 40))
     canvas.line((x - 6, y + 1), (x + 6, y + 1), 3, (255, 255, 255))
     if worth > 0:

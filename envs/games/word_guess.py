@@ -163,12 +163,12 @@ class WordGuess:
             canvas.text(x, 66, LETTERS[letter].upper(), 40, ink)
         for letter, sign in enumerate(LETTERS):
             x, y = 30 + 40 * (letter % 10), 190 + 40 * (letter // 10)
-            colour, ink = (255, 255, 255), (70, 74, 84)
+            color, ink = (255, 255, 255), (70, 74, 84)
             if tried[letter]:
-                colour, ink = (214, 84, 72), (255, 255, 255)
+                color, ink = (214, 84, 72), (255, 255, 255)
                 if letter in secret:
-                    colour = (60, 160, 100)
-            canvas.box(x - 17, y - 17, x + 17, y + 17, colour, radius=6)
+                    color = (60, 160, 100)
+            canvas.box(x - 17, y - 17, x + 17, y + 17, color, radius=6)
             canvas.text(x, y, sign.upper(), 20, ink)
         return canvas.array()
 

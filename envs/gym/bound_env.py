@@ -19,19 +19,19 @@ from gymnasium.wrappers import TimeLimit
 from metarl.envs.core.errors import UsageError
 from metarl.envs.gym.derived_attributes import Forced, forced
 from metarl.envs.gym.env_contract import STEP_GIVES, Malformed, read_reset, read_step, success_of
-from metarl.envs.gym.parameter_setters import Knob, Setter, find, keywords
+from metarl.envs.gym.parameter_setters import ParameterSetter, SetValue, find, keywords
 from metarl.envs.gym.spaces import Image, encode
 
 Settings = dict[str, Any]  # name of a parameter -> what the environment gets
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnvConfig:
     """How to make one environment of a family."""
 
     spec: EnvSpec
     fixed: Settings = field(default_factory=dict)  # parameters that don't vary, set like the rest
-    functions: dict[str, Setter] = field(default_factory=dict)
+    functions: dict[str, SetValue] = field(default_factory=dict)
     image: Image = "auto"
 
 
@@ -54,20 +54,26 @@ class BoundEnv:
         has_mask: whether it says which actions are legal.
     """
 
-    def __init__(self, recipe: Recipe, knobs: dict[str, Knob], setting: Settings, key: Any) -> None:
-        self.fixed, self.image, self.key = recipe.fixed, recipe.image, key
-        every = {**recipe.fixed, **setting}
-        self.made = {k: every[k] for k, knob in knobs.items() if knob.made}
-        self.env = build(recipe, knobs, self.made, render=key[0])
+    def __init__(
+        self,
+        env_config: EnvConfig,
+        setters: dict[str, ParameterSetter],
+        setting: Settings,
+        key: Any,
+    ) -> None:
+        self.fixed, self.image, self.key = env_config.fixed, env_config.image, key
+        every = {**env_config.fixed, **setting}
+        self.made = {k: every[k] for k, setter in setters.items() if setter.made}
+        self.env = build(env_config, setters, self.made, render=key[0])
         self._relied_on = {
-            knob.plain: getattr(self.env.unwrapped, knob.plain)
-            for knob in knobs.values()
-            if knob.kind == "attribute"
+            setter.plain: getattr(self.env.unwrapped, setter.plain)
+            for setter in setters.values()
+            if setter.kind == "attribute"
         }
         self._bound = {
-            k: knob.bind(self.env, recipe.functions.get(k))
-            for k, knob in knobs.items()
-            if not knob.made
+            k: setter.bind(self.env, env_config.functions.get(k))
+            for k, setter in setters.items()
+            if not setter.made
         }
         self.has_mask = _has_mask(self.env)
         self._spaces: Any = None
@@ -170,18 +176,18 @@ def _has_mask(env: gymnasium.Env[Any, Any]) -> bool:
 
 
 def build(
-    recipe: Recipe, knobs: dict[str, Knob], made: Settings, render: bool = False
+    env_config: EnvConfig, setters: dict[str, ParameterSetter], made: Settings, render: bool = False
 ) -> gymnasium.Env[Any, Any]:
     """`gymnasium.make`, with what varies or is fixed by keyword or attribute."""
     more: Settings = {"render_mode": "rgb_array"} if render else {}
-    keywords = {k: v for k, v in made.items() if knobs[k].kind == "keyword"}
+    keywords = {k: v for k, v in made.items() if setters[k].kind == "keyword"}
     attributes = [
-        Forced(knobs[k].plain, v, knobs[k].relative, knobs[k].owner)
+        Forced(setters[k].plain, v, setters[k].relative, setters[k].owner)
         for k, v in made.items()
-        if knobs[k].kind == "attribute"
+        if setters[k].kind == "attribute"
     ]
     with forced(attributes):
-        env = gymnasium.make(recipe.spec, disable_env_checker=True, **keywords, **more)
+        env = gymnasium.make(env_config.spec, disable_env_checker=True, **keywords, **more)
         for attribute in attributes:
             attribute.conclude(env.unwrapped)
     return env
@@ -204,19 +210,23 @@ def check_limit(steps: Any) -> None:
         )
 
 
-def find_knobs(recipe: Recipe, setting: Settings) -> dict[str, Knob]:
+def find_setters(env_config: EnvConfig, setting: Settings) -> dict[str, ParameterSetter]:
     """How each parameter is set.
 
     Raises:
         UsageError: one that can't be, or not safely.
     """
-    every = {**recipe.fixed, **setting}
-    known = keywords(recipe.spec)[0] | {"max_episode_steps"}
-    by_keyword = {k: Knob("keyword", k) for k in every if k in known and k not in recipe.functions}
+    every = {**env_config.fixed, **setting}
+    known = keywords(env_config.spec)[0] | {"max_episode_steps"}
+    by_keyword = {
+        k: ParameterSetter("keyword", k)
+        for k in every
+        if k in known and k not in env_config.functions
+    }
     check_limit(every.get("max_episode_steps"))
-    env = build(recipe, by_keyword, {k: every[k] for k in by_keyword})
+    env = build(env_config, by_keyword, {k: every[k] for k in by_keyword})
     try:
-        return {k: by_keyword.get(k) or find(env, k, recipe.functions.get(k)) for k in every}
+        return {k: by_keyword.get(k) or find(env, k, env_config.functions.get(k)) for k in every}
     finally:
         close(env)
 

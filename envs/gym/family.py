@@ -15,14 +15,14 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.envs.core.errors import RunError, UsageError
 from metarl.envs.core.parameters import Choice, Parameter
-from metarl.envs.gym.bound_env import Recipe, Settings
-from metarl.envs.gym.checks.probe_values import trial
-from metarl.envs.gym.parameter_setters import Setter
-from metarl.envs.gym.simulator import RemoteSimulator
+from metarl.envs.gym.bound_env import EnvConfig, Settings
+from metarl.envs.gym.checks.probe_values import probe
+from metarl.envs.gym.parameter_setters import SetValue
+from metarl.envs.gym.simulator import MultiprocessSimulator
 from metarl.envs.gym.spaces import Image
 from metarl.envs.gym.specs import find_spec
 from metarl.envs.gym.worker_envs import Agreed, Failure
-from metarl.envs.gym.worker_pool import Lost, Pool
+from metarl.envs.gym.worker_pool import Pool, WorkerDied
 
 STEP_TIMEOUT = 60.0  # s
 
@@ -58,7 +58,7 @@ class GymnasiumFamily:
         vary: Mapping[str, Parameter],
         *,
         fixed: Mapping[str, Any] | None = None,
-        functions: Mapping[str, Setter] | None = None,
+        functions: Mapping[str, SetValue] | None = None,
         live: Collection[str] = (),
         image: Image = "auto",
         name: str | None = None,
@@ -78,7 +78,9 @@ class GymnasiumFamily:
         self.parameters = {k: vary[raw] for k, raw in self._raw.items()}
         self.task_type = namedtuple("Task", self.parameters)  # type: ignore[misc]
         self.image = image
-        self.recipe = Recipe(spec, {**companions, **(fixed or {})}, dict(functions or {}), image)
+        self.env_config = EnvConfig(
+            spec, {**companions, **(fixed or {})}, dict(functions or {}), image
+        )
         self.vary, self.live = dict(vary), tuple(live)
         if unknown := [k for k in self.live if k not in vary]:
             raise UsageError(
@@ -151,14 +153,14 @@ class GymnasiumFamily:
 
     def changed(self, vary: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> GymnasiumFamily:
         """The same environment with these parameters, and more constants."""
-        constants = {**self.recipe.fixed, **fixed}
+        constants = {**self.env_config.fixed, **fixed}
         return GymnasiumFamily(
-            self.recipe.spec,
+            self.env_config.spec,
             {k: v for k, v in vary.items() if k not in fixed},
             fixed=constants,
-            functions=self.recipe.functions,
+            functions=self.env_config.functions,
             live=[k for k in self.live if k in vary and k not in fixed],
-            image=self.recipe.image,
+            image=self.env_config.image,
             name=self.name,
             source=self.source,
             about=self.about,
@@ -173,32 +175,32 @@ class GymnasiumFamily:
 
     def make_env(self, render: bool = False, **values: float) -> gymnasium.Env[Any, Any]:
         """One variant as a plain Gymnasium environment in this process, to look at or replay."""
-        from metarl.envs.gym.bound_env import find_knobs
-        from metarl.envs.gym.worker_envs import Stage
+        from metarl.envs.gym.bound_env import find_setters
+        from metarl.envs.gym.worker_envs import WorkerEnvs
 
-        usual = {k: p.usual for k, p in self.parameters.items()}
-        setting = self.settings({**usual, **values})
-        stage = Stage(self.recipe, 0)
-        stage.knobs = find_knobs(self.recipe, setting)
-        made = stage.take(setting, render=render)
+        defaults = {k: p.default_value for k, p in self.parameters.items()}
+        setting = self.settings({**defaults, **values})
+        worker_envs = WorkerEnvs(self.env_config, 0)
+        worker_envs.setters = find_setters(self.env_config, setting)
+        made = worker_envs.take(setting, render=render)
         made.apply(setting)
         return made.env
 
     def simulate(
         self, task: Any, episodes: int, gen: torch.Generator | None, render: bool = False
-    ) -> RemoteSimulator:
+    ) -> MultiprocessSimulator:
         """Start `episodes` episodes of each task in the workers."""
         self._explored  # noqa: B018  before the first episode: raises what is wrong
-        return RemoteSimulator(self, self._workers(), task, episodes, gen, render)
+        return MultiprocessSimulator(self, self._workers(), task, episodes, gen, render)
 
     def can_be_filmed(self) -> bool:
         """Whether the environment draws pictures, here and now."""
-        usual = self.settings({k: p.usual for k, p in self.parameters.items()})
+        defaults = self.settings({k: p.default_value for k, p in self.parameters.items()})
         try:
             pool = self._workers()
             pool.share({})
-            return bool(pool.ask({0: ("draws", (usual, self.agreed))})[0])
-        except (Failure, Lost, UsageError):
+            return bool(pool.ask({0: ("draws", (defaults, self.agreed))})[0])
+        except (Failure, WorkerDied, UsageError):
             self.close()
             return False
 
@@ -212,8 +214,8 @@ class GymnasiumFamily:
         if self._pool is None or self._pool.closed:
             try:
                 count = self.workers or torch.get_num_threads()
-                self._pool = Pool(self.recipe, count, self.step_timeout)
-            except (Failure, Lost) as error:
+                self._pool = Pool(self.env_config, count, self.step_timeout)
+            except (Failure, WorkerDied) as error:
                 raise RunError(f"{self.name}: {error}: mend the environment.") from error
         return self._pool
 
@@ -221,17 +223,19 @@ class GymnasiumFamily:
     def _explored(self) -> dict[str, Any]:
         """What a worker found out: every parameter live, the spaces, the time limit."""
         if not self._found:
-            usual = {k: p.usual for k, p in self.parameters.items()}
-            trials = {
-                self._raw[k]: trial(p, partial(self._variant, usual, k), self._raw[k] in self.live)
+            defaults = {k: p.default_value for k, p in self.parameters.items()}
+            probes = {
+                self._raw[k]: probe(
+                    p, partial(self._variant, defaults, k), self._raw[k] in self.live
+                )
                 for k, p in self.parameters.items()
             }
             pool = self._workers()
             try:
                 pool.share({})
-                question = "explore", (self.settings(usual), trials, self.exact_replay)
+                question = "explore", (self.settings(defaults), probes, self.exact_replay)
                 found = pool.ask({0: question})[0]
-            except (UsageError, Failure, Lost) as error:
+            except (UsageError, Failure, WorkerDied) as error:
                 self.close()
                 hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."
                 raise UsageError(f"{self.name}: {error}{hint}") from error
@@ -244,9 +248,9 @@ class GymnasiumFamily:
             self._found = found
         return self._found
 
-    def _variant(self, usual: Mapping[str, float], name: str, value: float) -> Settings:
+    def _variant(self, defaults: Mapping[str, float], name: str, value: float) -> Settings:
         """The usual variant, but for one parameter."""
-        return self.settings({**usual, name: value})
+        return self.settings({**defaults, name: value})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pool": None}
@@ -257,7 +261,7 @@ def setting(parameter: Parameter, value: float) -> Any:
     if isinstance(parameter, Choice):
         if parameter.labels:
             return parameter.labels[round(value)]
-        value = min((*parameter.values, *parameter.beyond), key=lambda v: abs(v - value))
+        value = min((*parameter.values, *parameter.extrapolation), key=lambda v: abs(v - value))
         whole = all(v == round(v) for v in parameter.values)
     else:
         whole = parameter.integer

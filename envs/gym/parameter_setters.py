@@ -14,11 +14,11 @@ from metarl.envs.core.errors import UsageError
 from metarl.envs.gym.derived_attributes import ADVICE, Owner, refused
 from metarl.envs.gym.mujoco_fields import find_field, model_field
 
-Setter = Callable[[Any, Any], None]  # environment, value
+SetValue = Callable[[Any, Any], None]  # environment, value
 
 
 @dataclass(frozen=True)
-class Knob:
+class ParameterSetter:
     """Where a parameter lives, and how it is set."""
 
     kind: Literal["keyword", "attribute", "MuJoCo field", "function"]
@@ -40,7 +40,7 @@ class Knob:
         """Whether an environment has to be made for each value."""
         return self.kind in ("keyword", "attribute")
 
-    def bind(self, env: Any, function: Setter | None) -> Callable[[Any], None]:
+    def bind(self, env: Any, function: SetValue | None) -> Callable[[Any], None]:
         """What sets the parameter in an environment that exists; it remembers the first value."""
         if self.kind == "MuJoCo field":
             return model_field(env.unwrapped.model, self.plain, self.relative)
@@ -68,7 +68,7 @@ def _signature(spec: EnvSpec) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(creator).parameters
 
 
-def find(env: Any, name: str, function: Setter | None = None) -> Knob:
+def find(env: Any, name: str, function: SetValue | None = None) -> ParameterSetter:
     """Keyword of `make`, attribute, MuJoCo model field, or the user's function, in this order.
 
     A function given for a name is what the user wants, so it wins over the rest. `name*` means
@@ -78,21 +78,21 @@ def find(env: Any, name: str, function: Setter | None = None) -> Knob:
         UsageError: nothing of that name, or one that can't be changed safely.
     """
     if function is not None:
-        return Knob("function", name)
+        return ParameterSetter("function", name)
     known, open_ended = keywords(env.spec)
     if name in known:
-        return Knob("keyword", name)
+        return ParameterSetter("keyword", name)
     plain, relative = name.rstrip("*"), name.endswith("*")
     bare = env.unwrapped
     if _is_attribute(bare, plain):
         if trouble := refused(type(bare), plain):
             raise UsageError(f"'{name}' (attribute of {type(bare).__name__}): {trouble}: {ADVICE}.")
-        return Knob("attribute", name, (type(bare).__module__, type(bare).__qualname__))
+        return ParameterSetter("attribute", name, (type(bare).__module__, type(bare).__qualname__))
     if (model := getattr(bare, "model", None)) is not None and find_field(model, plain):
         model_field(model, plain, relative)
-        return Knob("MuJoCo field", name)
+        return ParameterSetter("MuJoCo field", name)
     if open_ended:
-        return Knob("keyword", name)
+        return ParameterSetter("keyword", name)
     numbers = [
         k
         for k, v in vars(bare).items()

@@ -15,10 +15,10 @@ from metarl.envs.core.errors import RunError
 from metarl.envs.core.family import describe, task_values
 from metarl.envs.core.host_to_device import to_agent
 from metarl.envs.gym.worker_envs import Failure, Field
-from metarl.envs.gym.worker_pool import Lost, Pool, Question
+from metarl.envs.gym.worker_pool import Pool, Question, WorkerDied
 
 
-class RemoteFamily(Protocol):
+class MultiprocessFamily(Protocol):
     """What a simulation takes from its family."""
 
     name: str
@@ -39,7 +39,7 @@ class RemoteFamily(Protocol):
     def settings(self, values: dict[str, float]) -> Any: ...
 
 
-class RemoteSimulator:
+class MultiprocessSimulator:
     """Episode i plays in worker i mod W, so that the episodes that last are spread over all.
 
     A worker that dies or hangs is replaced, once in a rollout, and its episodes are played again
@@ -53,7 +53,7 @@ class RemoteSimulator:
 
     def __init__(
         self,
-        family: RemoteFamily,
+        family: MultiprocessFamily,
         pool: Pool,
         task: Any,
         episodes: int,
@@ -61,12 +61,12 @@ class RemoteSimulator:
         render: bool,
     ) -> None:
         self._family, self._pool, self._render = family, pool, render
-        self._gen, self._endless = gen, False
+        self._gen, self._autoreset = gen, False
         self._values = task_values(task)
         self._shape, self._device = (len(self._values), episodes), task[0].device
         self._settings = [family.settings(v) for v in self._values]
         self._seeds = self._draw(*self._shape)
-        self._alive = np.ones(len(self._seeds), bool)
+        self._active = np.ones(len(self._seeds), bool)
         self._history: list[tuple[list[int], np.ndarray[Any, Any]]] = []
         self._replaced: set[int] = set()
         self.diverged = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
@@ -79,7 +79,7 @@ class RemoteSimulator:
     @property
     def over(self) -> bool:
         """Whether every episode has ended."""
-        return not self._alive.any()
+        return not self._active.any()
 
     def reset(self) -> Tensor:
         """First observations, (N, B, *obs)."""
@@ -90,21 +90,21 @@ class RemoteSimulator:
     def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Next obs, rew, terminated, truncated; episodes that are over are left alone."""
         size = len(self._seeds)
-        living = np.flatnonzero(self._alive).tolist()
+        active = np.flatnonzero(self._active).tolist()
         acts = act.flatten(0, 1).cpu().numpy()
         self._pool.shared["act"][:size] = acts
-        self._ask(lambda slots: ("step", (slots,)), living)
-        if not self._endless:
-            self._history.append((living, acts))
+        self._ask(lambda slots: ("step", (slots,)), active)
+        if not self._autoreset:
+            self._history.append((active, acts))
         names = ("obs", "rew", "terminated", "truncated")
         obs, rew, terminated, truncated = (self._pool.shared[k][:size] for k in names)
-        bad = self._alive & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
+        bad = self._active & ~(np.isfinite(rew) & np.isfinite(obs).reshape(size, -1).all(1))
         obs[bad], rew[bad], terminated[bad] = 0, 0, True
         obs, terminated, truncated = obs.copy(), terminated.copy(), truncated.copy()
         self.diverged |= self._tensor(bad)
         if self._family.success:
             self.success = self._tensor(self._pool.shared["success"][:size].copy())
-        self._alive &= ~(terminated | truncated)
+        self._active &= ~(terminated | truncated)
         self._seen = obs
         rew = rew.astype(np.float32)
         return tuple(self._tensor(x) for x in (obs, rew, terminated, truncated))  # type: ignore[return-value]
@@ -115,11 +115,11 @@ class RemoteSimulator:
         From now on a worker that is lost can't be replaced: nobody keeps what an endless
         simulation did.
         """
-        self._endless, self._history = True, []
+        self._autoreset, self._history = True, []
         for i, seed in zip(rows.tolist(), self._draw(len(rows)), strict=True):
             self._seeds[i] = seed
         self._ask(lambda slots: ("again", self._starts(slots)), rows.tolist())
-        self._alive[rows] = True
+        self._active[rows] = True
         self.diverged.view(-1)[rows] = False
         return torch.from_numpy(self._pool.shared["obs"][rows.numpy()]).unsqueeze(1)
 
@@ -163,42 +163,44 @@ class RemoteSimulator:
         try:
             yield
         except Failure as failure:
-            self._give_up(failure.slot, str(failure))
-        except Lost as again:
+            self._raise_failure(failure.slot, str(failure))
+        except WorkerDied as again:
             twice = ", and again when it was replaced" if self._replaced else ""
-            self._give_up(again.slot, f"{again}{twice}")
+            self._raise_failure(again.slot, f"{again}{twice}")
         except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
             self._pool.close()
             raise
 
-    def _play_again(self, w: int, lost: Lost) -> None:
+    def _play_again(self, w: int, lost: WorkerDied) -> None:
         """A new worker, with the episodes of the lost one where they were."""
-        if w in self._replaced or self._endless:
+        if w in self._replaced or self._autoreset:
             raise lost
         if self._history and not self._family.exact_replay:
-            self._give_up(lost.slot, f"{lost}, and with --no-exact-replay nothing is played again")
+            self._raise_failure(
+                lost.slot, f"{lost}, and with --no-exact-replay nothing is played again"
+            )
         self._replaced.add(w)
         shared = self._pool.shared
         mine = [i for i in range(len(self._seeds)) if i % self._pool.count == w]
         acts = shared["act"][mine].copy()
         self._pool.restart(w)
         self._pool.ask({w: self._start(mine)})
-        for living, then in self._history:
-            then_living = set(living)
-            if slots := [i for i in mine if i in then_living]:
+        for active, then in self._history:
+            then_active = set(active)
+            if slots := [i for i in mine if i in then_active]:
                 shared["act"][slots] = then[slots]
                 self._pool.ask({w: ("step", (slots,))})
-        still = [i for i in mine if self._alive[i]]
+        still = [i for i in mine if self._active[i]]
         if self._history and not np.array_equal(shared["obs"][still], self._seen[still]):
-            self._give_up(lost.slot, f"{lost}, and its episodes can't be repeated")
+            self._raise_failure(lost.slot, f"{lost}, and its episodes can't be repeated")
         shared["act"][mine] = acts
 
-    def _give_up(self, slot: int, what: str) -> NoReturn:
+    def _raise_failure(self, slot: int, what: str) -> NoReturn:
         self._pool.close()
         where = ""
         if 0 <= slot < len(self._seeds):
             variant = describe(self._family, self._values[slot // self._shape[1]])
-            step = "" if self._endless else f"step {len(self._history)} of "
+            step = "" if self._autoreset else f"step {len(self._history)} of "
             where = (
                 f"{step}episode {slot % self._shape[1]}, seed {self._seeds[slot]}, with {variant}: "
             )
@@ -208,7 +210,7 @@ class RemoteSimulator:
         )
 
 
-def _fields(family: RemoteFamily, size: int) -> dict[str, Field]:
+def _fields(family: MultiprocessFamily, size: int) -> dict[str, Field]:
     """What workers and simulator share for `size` episodes."""
     seen, done = family.observation_space, family.action_space
     act = Field((size, *(done.shape or ())), "float32" if isinstance(done, Box) else "int64")

@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from metarl.envs.core.errors import UsageError
 from metarl.envs.core.optional_packages import need
-from metarl.envs.core.user_code import import_own
+from metarl.envs.core.user_code import import_user_code
 from metarl.envs.gym.preprocessing.atari import atari_spec
 from metarl.envs.gym.preprocessing.minigrid import grid_spec
 
@@ -69,7 +69,7 @@ def environment_class(name: str) -> EnvSpec | None:
     if not attribute:  # the name of a family, which no module has to do with
         return None
     try:
-        cls = getattr(import_own(module), attribute)
+        cls = getattr(import_user_code(module), attribute)
     except (Exception, SystemExit):  # told where the family is made
         return None
     if isinstance(cls, type) and issubclass(cls, gymnasium.vector.VectorEnv):
@@ -88,7 +88,7 @@ def _registered(name: str) -> EnvSpec:
         if suite:
             importlib.import_module(suite.packages[0])
         elif module:
-            import_own(module)
+            import_user_code(module)
         spec = gymnasium.spec(plain)  # complains where there is none
         spec = suite.spec(plain) if suite else spec
     except (Exception, SystemExit) as error:  # gymnasium's own, and whatever a user's module raises

@@ -22,20 +22,20 @@ import torch
 from metarl.envs.core.errors import UsageError
 from metarl.envs.gym.checks.parameter_check import draws, explore
 from metarl.envs.gym.shared_memory import receive
-from metarl.envs.gym.worker_envs import Failure, Stage, raised
+from metarl.envs.gym.worker_envs import Failure, WorkerEnvs, raised
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
     "explore": explore,
     "draws": draws,
-    "attach": Stage.attach,
-    "reset": Stage.reset,
-    "again": Stage.again,
-    "step": Stage.step,
-    "frame": Stage.frame,
+    "attach": WorkerEnvs.attach,
+    "reset": WorkerEnvs.reset,
+    "again": WorkerEnvs.again,
+    "step": WorkerEnvs.step,
+    "frame": WorkerEnvs.frame,
 }
 
 
-def main(connection: Connection, recipe: bytes, worker: int) -> None:
+def main(connection: Connection, env_config: bytes, worker: int) -> None:
     """Answer the parent's questions until it asks for the end, or is gone."""
     _set_apart(connection)
     warnings.simplefilter("ignore")  # would be printed into the progress bar, once a worker
@@ -43,25 +43,25 @@ def main(connection: Connection, recipe: bytes, worker: int) -> None:
     torch.set_num_threads(1)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         try:
-            stage = Stage(cloudpickle.loads(recipe), worker)
+            worker_envs = WorkerEnvs(cloudpickle.loads(env_config), worker)
         except BaseException as error:  # whatever a user's module raises when it is imported
             connection.send(("failed", -1, raised("starting", error)))
             return
         connection.send(("done", -1, "ready"))
         while question := connection.recv():
-            connection.send(_answer(stage, connection, *question))
-        stage.close()
+            connection.send(_answer(worker_envs, connection, *question))
+        worker_envs.close()
         connection.send(None)
 
 
 def _answer(
-    stage: Stage, connection: Connection, question: str, arguments: tuple[Any, ...]
+    worker_envs: WorkerEnvs, connection: Connection, question: str, arguments: tuple[Any, ...]
 ) -> tuple[str, int, Any]:
     """Kind, slot and content of the answer."""
     try:
         if question == "attach":
             arguments = (receive(connection), *arguments)
-        return "done", -1, QUESTIONS[question](stage, *arguments)
+        return "done", -1, QUESTIONS[question](worker_envs, *arguments)
     except Failure as failure:
         return "failed", failure.slot, str(failure)
     except UsageError as error:

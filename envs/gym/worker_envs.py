@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl.envs.core.errors import UsageError
-from metarl.envs.gym.bound_env import BoundEnv, Recipe, Settings, close
+from metarl.envs.gym.bound_env import BoundEnv, EnvConfig, Settings, close
 from metarl.envs.gym.env_contract import Malformed
-from metarl.envs.gym.parameter_setters import Knob
+from metarl.envs.gym.parameter_setters import ParameterSetter
 from metarl.envs.gym.shared_memory import release
 
 
 class Agreed(NamedTuple):
     """What was found out of a family once, for the workers to go by."""
 
-    knobs: dict[str, Knob]
+    setters: dict[str, ParameterSetter]
     form: tuple[str, str]  # of observations and actions, which all variants share
     horizon: int  # steps in the longest episode of any variant
 
@@ -59,14 +59,14 @@ def raised(what: str, error: BaseException) -> str:
     return f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-class Stage:
+class WorkerEnvs:
     """The environments of one worker; those not in use are kept, as making one may take long."""
 
-    def __init__(self, recipe: Recipe, worker: int) -> None:
-        self.recipe, self.worker = recipe, worker
+    def __init__(self, env_config: EnvConfig, worker: int) -> None:
+        self.env_config, self.worker = env_config, worker
         self.playing: dict[int, BoundEnv] = {}
         self.idle: OrderedDict[Any, list[BoundEnv]] = OrderedDict()
-        self.knobs: dict[str, Knob] = {}
+        self.setters: dict[str, ParameterSetter] = {}
         self.agreed: Agreed
         self.memory: mmap | None = None
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
@@ -95,9 +95,9 @@ class Stage:
     ) -> None:
         """Start an episode in each slot; what played before is put by."""
         for made in self.playing.values():
-            self.put_by(made)
+            self.release(made)
         self.playing = {}
-        self.agreed, self.knobs = agreed, agreed.knobs
+        self.agreed, self.setters = agreed, agreed.setters
         for slot, setting in zip(slots, settings, strict=True):
             self.show_progress(slot)
             try:
@@ -126,7 +126,7 @@ class Stage:
             self.shared["obs"][slot] = obs
             self.shared["success"][slot] = 0
 
-    def put_by(self, made: BoundEnv) -> None:
+    def release(self, made: BoundEnv) -> None:
         """Keep an environment for another episode."""
         self.idle.setdefault(made.key, []).append(made)
         self.idle.move_to_end(made.key)
@@ -139,8 +139,8 @@ class Stage:
 
     def take(self, setting: Settings, most: int = 1, render: bool = False) -> BoundEnv:
         """An environment made for these settings, an idle one where there is one."""
-        every = {**self.recipe.fixed, **setting}
-        made_by = {k: every[k] for k, knob in self.knobs.items() if knob.made}
+        every = {**self.env_config.fixed, **setting}
+        made_by = {k: every[k] for k, setter in self.setters.items() if setter.made}
         key = render, pickle.dumps(made_by)  # values may be lists
         if self.idle.get(key):
             return self.idle[key].pop()
@@ -148,7 +148,7 @@ class Stage:
             _, oldest = self.idle.popitem(last=False)
             for made in oldest:
                 close(made.env)
-        return BoundEnv(self.recipe, self.knobs, setting, key)
+        return BoundEnv(self.env_config, self.setters, setting, key)
 
     def step(self, slots: Sequence[int]) -> None:
         """One step in each slot, from shared actions to shared observations."""

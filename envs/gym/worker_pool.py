@@ -22,7 +22,7 @@ import numpy as np
 
 from metarl.envs.core.errors import UsageError
 from metarl.envs.gym import worker
-from metarl.envs.gym.bound_env import Recipe
+from metarl.envs.gym.bound_env import EnvConfig
 from metarl.envs.gym.shared_memory import SharedMemory
 from metarl.envs.gym.worker_envs import Failure, Field, arrays, size_of
 
@@ -32,7 +32,7 @@ LOOK = 1.0  # s between looks whether a worker that says nothing has died
 Question = tuple[str, tuple[Any, ...]]
 
 
-class Lost(Exception):
+class WorkerDied(Exception):
     """A worker is no more; it was busy with this slot, -1 for none."""
 
     def __init__(self, slot: int, how: str) -> None:
@@ -43,9 +43,9 @@ class Lost(Exception):
 class Pool:
     """`count` workers with environments of one recipe."""
 
-    def __init__(self, recipe: Recipe, count: int, timeout: float) -> None:
+    def __init__(self, env_config: EnvConfig, count: int, timeout: float) -> None:
         self.count, self.timeout = count, timeout
-        self._recipe = cloudpickle.dumps(recipe)
+        self._recipe = cloudpickle.dumps(env_config)
         self._context = multiprocessing.get_context("spawn")
         self._live: dict[int, tuple[Any, Connection]] = {}
         self._memory: list[SharedMemory] = []
@@ -106,7 +106,9 @@ class Pool:
             raise one
         return answers
 
-    def try_to_ask(self, questions: dict[int, Question]) -> tuple[dict[int, Any], dict[int, Lost]]:
+    def try_to_ask(
+        self, questions: dict[int, Question]
+    ) -> tuple[dict[int, Any], dict[int, WorkerDied]]:
         """Answers, and the workers that were lost before they could give one.
 
         Raises:
@@ -117,10 +119,12 @@ class Pool:
                 self._live[i][1].send(question)
         return self._answers(set(questions), self.timeout)
 
-    def _answers(self, waiting: set[int], timeout: float) -> tuple[dict[int, Any], dict[int, Lost]]:
+    def _answers(
+        self, waiting: set[int], timeout: float
+    ) -> tuple[dict[int, Any], dict[int, WorkerDied]]:
         """What all these workers say; one that does nothing for `timeout` seconds is lost."""
         answers: dict[int, Any] = {}
-        lost: dict[int, Lost] = {}
+        lost: dict[int, WorkerDied] = {}
         seen = {i: (self._progress(i), time.monotonic()) for i in waiting}
         while waiting:
             ready = wait([self._live[i][1] for i in waiting], min(timeout, LOOK))
@@ -132,21 +136,21 @@ class Pool:
                     try:
                         answers[i] = connection.recv()
                     except (EOFError, ConnectionResetError):
-                        lost[i] = self._bury(i)
+                        lost[i] = self._terminate(i)
                 # What its environments have forked may hold its end of the connection open.
                 elif not process.is_alive() and not connection.poll():
-                    lost[i] = self._bury(i)
+                    lost[i] = self._terminate(i)
                 elif moved != progress:
                     seen[i] = moved, now
                 elif now - since >= timeout:
-                    lost[i] = self._bury(i, f"took longer than {timeout:g} s")
+                    lost[i] = self._terminate(i, f"took longer than {timeout:g} s")
             waiting -= {*answers, *lost}
         return {i: _content(answer) for i, answer in answers.items()}, lost
 
     def _progress(self, i: int) -> tuple[int, ...]:
         return tuple(self.shared["progress"][i].tolist()) if self.shared else (-1,)
 
-    def _attach(self, these: Iterable[int]) -> dict[int, Lost]:
+    def _attach(self, these: Iterable[int]) -> dict[int, WorkerDied]:
         """Give these workers the shared memory; those that were lost before they had it."""
         for i in these:
             process, connection = self._live[i]
@@ -168,7 +172,7 @@ class Pool:
         for one in lost.values():
             raise one
 
-    def _bury(self, i: int, how: str = "") -> Lost:
+    def _terminate(self, i: int, how: str = "") -> WorkerDied:
         process, connection = self._live.pop(i)
         slot = self._progress(i)[0]
         if not how:
@@ -176,7 +180,9 @@ class Pool:
         code = process.exitcode
         _end(process)
         connection.close()
-        return Lost(slot, how or f"died (exit code {process.exitcode if code is None else code})")
+        return WorkerDied(
+            slot, how or f"died (exit code {process.exitcode if code is None else code})"
+        )
 
 
 def _content(answer: tuple[str, int, Any]) -> Any:

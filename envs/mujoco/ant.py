@@ -118,7 +118,7 @@ class AntVel(Ant):
     in the observation.
     """
 
-    velocity: Range = Range(0.0, 3.0, "m/s", beyond=(0.0, 4.0))
+    velocity: Range = Range(0.0, 3.0, "m/s", extrapolation=(0.0, 4.0))
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"velocity": (-100, 100)}
     name: ClassVar[str] = "ant-vel"
@@ -144,8 +144,8 @@ class AntGoal(Ant):
     its disc; on Gymnasium's Ant-v5, without contact forces in the observation.
     """
 
-    goal_x: Range = Range(-3.0, 3.0, "m", beyond=(-4.0, 4.0))
-    goal_y: Range = Range(-3.0, 3.0, "m", beyond=(-4.0, 4.0))
+    goal_x: Range = Range(-3.0, 3.0, "m", extrapolation=(-4.0, 4.0))
+    goal_y: Range = Range(-3.0, 3.0, "m", extrapolation=(-4.0, 4.0))
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "goal_x": (-1e3, 1e3),

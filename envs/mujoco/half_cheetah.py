@@ -69,7 +69,7 @@ class HalfCheetahVel(HalfCheetah):
     of 0.01 s.
     """
 
-    velocity: Range = Range(0.0, 3.0, "m/s", beyond=(0.0, 4.0))
+    velocity: Range = Range(0.0, 3.0, "m/s", extrapolation=(0.0, 4.0))
     horizon: int = 100
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"velocity": (-100, 100)}

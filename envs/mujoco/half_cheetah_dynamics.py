@@ -49,7 +49,7 @@ class HalfCheetahMass(HalfCheetahBody):
     Gymnasium's HalfCheetah-v5. Inertias are scaled as masses are.
     """
 
-    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+    scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-mass"
@@ -72,7 +72,7 @@ class HalfCheetahFriction(HalfCheetahBody):
     others, over other ranges; on Gymnasium's HalfCheetah-v5, whose friction is 0.4 everywhere.
     """
 
-    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+    scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-friction"
@@ -94,7 +94,7 @@ class HalfCheetahDamping(HalfCheetahBody):
     1.25; on Gymnasium's HalfCheetah-v5.
     """
 
-    scale: Range = Range(0.5, 2.0, beyond=(0.25, 4.0), log=True)
+    scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"scale": (1e-3, 1e3)}
     name: ClassVar[str] = "half-cheetah-damping"
@@ -116,7 +116,7 @@ class HalfCheetahGravity(HalfCheetahBody):
     are the range here; on Gymnasium's HalfCheetah-v5.
     """
 
-    gravity: Range = Range(4.905, 14.715, "m/s^2", beyond=(2.0, 20.0))
+    gravity: Range = Range(4.905, 14.715, "m/s^2", extrapolation=(2.0, 20.0))
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"gravity": (0, 1e3)}
     name: ClassVar[str] = "half-cheetah-gravity"

@@ -76,9 +76,9 @@ class BaselineSpec:
     def ppo(self) -> PPOSettings:
         """Discount, credit and network as the family ships with, or as the run was told."""
         train, names = self.train, ("gamma", "gae_lambda", "hidden", "log_std_init")
-        usual, shipped = preset(train.family), preset(train.family, train.algo)
+        defaults, shipped = preset(train.family), preset(train.family, train.algo)
         told = {k: x for k in names if (x := getattr(train, k)) != getattr(shipped, k)}
-        return PPOSettings(**{**{k: getattr(usual, k) for k in names}, **told}, lr=0.0)
+        return PPOSettings(**{**{k: getattr(defaults, k) for k in names}, **told}, lr=0.0)
 
     def long_ppo(self) -> PPOSettings:
         """Of a training over many variants."""

@@ -195,7 +195,7 @@ class Player:
 
     def _told(self, stem: Path) -> Baseline:
         def make() -> Record:
-            returns = self.jobs.submit(job.play_told, self.spec, stem).result()
+            returns = self.jobs.submit(job.evaluate_told, self.spec, stem).result()
             return {"params": self.spec.params, "returns": returns}
 
         path = self._place() / f"{stem.name}-{self.spec.episodes}.json"

@@ -115,7 +115,7 @@ def train_told(spec: BaselineSpec, stem: Path) -> None:
     write_tensors(stem, weights_of(model))
 
 
-def play_told(spec: BaselineSpec, stem: Path) -> list[float]:
+def evaluate_told(spec: BaselineSpec, stem: Path) -> list[float]:
     """Mean return on each variant of the policy that is told it."""
     family, weights, found = spec.family(), read_tensors(stem), []
     for i, values in enumerate(spec.params):

@@ -41,7 +41,7 @@ def task_numbers(known: Mapping[str, Parameter], task: Any) -> Array:
         if isinstance(parameter, Range):
             columns.append(_unit(value, parameter.low, parameter.high, parameter.log))
             continue
-        every = (*parameter.values, *parameter.beyond)
+        every = (*parameter.values, *parameter.extrapolation)
         if not parameter.labels:
             columns.append(_unit(value, min(parameter.values), max(parameter.values)))
         if parameter.labels or 2 < len(every) <= FEW:

@@ -48,17 +48,17 @@ class Passes:
             torch.bmm(self.g[i].mT, self.x[i], out=self.grad[i])
             if i:
                 torch.bmm(self.g[i], self.weight[i], out=self.g[i - 1])
-                self._bend(i)
+                self._tanh_backward(i)
 
-    def tangent(self) -> None:
+    def jvp(self) -> None:
         """How outputs move with the weights: x dW and, from the second layer on, dx W."""
         for i, w in enumerate(self.weight):
             for _ in range(2 if i else 1):
                 torch.bmm(self.x[i], w.mT, out=self.x[i + 1])
             if i + 1 < len(self.weight):
-                self._bend(i + 1)
+                self._tanh_backward(i + 1)
 
-    def bent(self) -> None:
+    def hvp(self) -> None:
         """How the slopes of `backward` move with the weights: two products for each of there."""
         for i in reversed(range(len(self.weight))):
             for _ in range(2 if i else 1):
@@ -66,13 +66,13 @@ class Passes:
             if i:
                 for _ in range(2):  # the slope's own change, and the activation's curvature
                     torch.bmm(self.g[i], self.weight[i], out=self.g[i - 1])
-                    self._bend(i)
+                    self._tanh_backward(i)
 
-    def _bend(self, i: int) -> None:
+    def _tanh_backward(self, i: int) -> None:
         tanh_backward.grad_input(self.g[i - 1], self.x[i], grad_input=self.g[i - 1])
 
 
-def unavoidable(
+def lower_bound(
     cfg: TrainConfig, family: Family, agent: Agent, repeats: int, device: torch.device
 ) -> dict[str, float]:
     """Seconds of each phase of a meta-iteration with one inner step."""

@@ -11,10 +11,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.agents.rollouts.rollout import react, some_steps
+from metarl.agents.rollouts.rollout import feedforward_actor, rollout_chunk
 from metarl.config.settings import TrainConfig
 from metarl.envs import make_family, sample_tasks, simulate
-from metarl.outer.inner_loop import play_and_adapt
+from metarl.outer.inner_loop import collect_and_adapt
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import TrainState, with_weights
@@ -44,7 +44,7 @@ def operations(cfg: TrainConfig) -> dict[str, dict[str, int]]:
     agent: Any = new_agent(cfg, family)
     task = sample_tasks(family, cfg.tasks, torch.Generator().manual_seed(0))
     weights = trained_weights(cfg, agent)
-    data = play_and_adapt(cfg, with_weights(agent, weights), family, task, None)
+    data = collect_and_adapt(cfg, with_weights(agent, weights), family, task, None)
     with Count() as gradient:
         meta_gradient(cfg, agent, weights, data, first=True)
     with Count() as inner:
@@ -65,13 +65,13 @@ def _step(episodes: int, family: Any, agent: Any, task: Any) -> Counter[str]:
         obs = simulator.reset()
 
         def actor(obs: Any, last: Any) -> Any:
-            return react(agent.policy, agent.params, obs, last)
+            return feedforward_actor(agent.policy, agent.params, obs, last)
 
         dist = actor(obs, None)
-        alive = torch.ones(obs.shape[:2], dtype=torch.bool)
+        mask = torch.ones(obs.shape[:2], dtype=torch.bool)
         noise = dist.noise(steps, gen=torch.Generator().manual_seed(0))
         with Count() as count:
-            some_steps(actor, simulator, obs, dist, alive, noise)
+            rollout_chunk(actor, simulator, obs, dist, mask, noise)
         counts.append(count.names)
     return counts[1] - counts[0]
 

@@ -13,7 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from metarl.envs import Family, sample_tasks, simulate
 from metarl.evaluation.scripted_policies import random_actions
 from metarl.system.machine import cores, versions
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 
 TASKS, EPISODES = 20, 20  # 400 episodes in parallel
 STEPS = 100  # at most, in one measurement
@@ -31,7 +31,7 @@ def bench_simulation(families: list[Family], repeats: int, threads: int) -> dict
         torch.set_num_threads(threads)
     rows = {}
     for family in families:
-        with own_errors_told(family):
+        with report_user_errors(family):
             rates = [_rate(family, i) for i in range(repeats)]
         row = {"steps_per_second": statistics.median(rates)}
         if hasattr(family, "make_env"):
@@ -58,14 +58,14 @@ def _rate(family: Family, seed: int) -> float:
     steps = min(family.horizon, STEPS)
     acts = random_actions(family.action_space, (steps, TASKS, EPISODES), gen)
     alone = hasattr(family, "simulate")  # ended episodes are left alone
-    alive = torch.ones(TASKS, EPISODES, dtype=torch.bool)
+    mask = torch.ones(TASKS, EPISODES, dtype=torch.bool)
     advanced = 0
     start = time.perf_counter()
     for act in acts:
         _, _, terminated, truncated = simulator.step(act)
-        advanced += int(alive.sum()) if alone else alive.numel()
+        advanced += int(mask.sum()) if alone else mask.numel()
         if alone:
-            alive &= ~(terminated | truncated)
+            mask &= ~(terminated | truncated)
     return advanced / (time.perf_counter() - start)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from metarl.bench.lower_bound import unavoidable
+from metarl.bench.lower_bound import lower_bound
 from metarl.config.presets import preset
 from metarl.config.settings import TrainConfig
 from metarl.envs import Family, UsageError, make_family
@@ -80,7 +80,7 @@ def bench(
     phases = {k: v[WARM_UP:] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    least = unavoidable(cfg, family, agent, cfg.iterations - WARM_UP, device)
+    least = lower_bound(cfg, family, agent, cfg.iterations - WARM_UP, device)
     played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
     return {
         "workload": workload,
@@ -106,7 +106,7 @@ def _times(
     times: dict[str, list[float]] = defaultdict(lambda: [0.0])
     last = time.perf_counter()
 
-    def mark(phase: str) -> None:
+    def on_phase_end(phase: str) -> None:
         nonlocal last
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -114,8 +114,8 @@ def _times(
         times[phase][-1] += now - last
         last = now
 
-    for _ in meta_train(cfg, family, TrainState(agent), mark, compiled):
-        mark("measure")
+    for _ in meta_train(cfg, family, TrainState(agent), on_phase_end, compiled):
+        on_phase_end("measure")
         for phase in times.values():
             phase.append(0.0)
     return {k: v[:-1] for k, v in times.items()}

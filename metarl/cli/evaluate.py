@@ -48,9 +48,9 @@ def evaluate(command: Evaluate) -> int:
         record["trial_totals"] = totals
         show_comparison(console, totals, len(result.mean))
     if command.baselines:
-        from metarl.cli.evaluate_baselines import set_beside
+        from metarl.cli.evaluate_baselines import evaluate_baselines
 
-        record |= set_beside(command, job, result, console)
+        record |= evaluate_baselines(command, job, result, console)
     write_json(command.json, record)
     return 0
 

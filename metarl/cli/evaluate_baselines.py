@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from metarl.cli.arguments import Evaluate
 
 
-def set_beside(command: Evaluate, job: Run, result: Evaluation, console: Console) -> dict[str, Any]:
+def evaluate_baselines(
+    command: Evaluate, job: Run, result: Evaluation, console: Console
+) -> dict[str, Any]:
     """Play the baselines of an evaluation, show them, and return their record.
 
     Baselines are kept beside the run, in `baselines/`, for all runs of the family there.

@@ -15,7 +15,7 @@ from metarl.experiment.loaded_run import Run
 from metarl.experiment.run import open_run
 from metarl.sb3.interop import save_sb3, to_sb3
 from metarl.system.files import check_output
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     from metarl.cli.arguments import Export
@@ -53,7 +53,7 @@ def _adapted(command: Export, job: Run) -> tuple[Any, str]:
     episodes = command.episodes or job.train.episodes
     gen = stream(command.seed, "export")
     agent: Any = job.state.agent
-    with own_errors_told(job.family):
+    with report_user_errors(job.family):
         before = agent.play(job.family, task, episodes, gen).episode_return().mean().item()
         agent = agent.adapt(job.family, task, steps, episodes, gen)
         after = agent.play(job.family, task, episodes, gen).episode_return().mean().item()

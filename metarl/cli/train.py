@@ -22,7 +22,12 @@ from metarl.config.family_record import recorded_family, texts
 from metarl.config.settings import RunConfig, TrainConfig
 from metarl.config.settings_file import read_config, read_settings
 from metarl.config.trust import typed
-from metarl.distributed.collectives import first, from_first, ours, together
+from metarl.distributed.collectives import (
+    broadcast_from_rank_zero,
+    init_process_group,
+    is_rank_zero,
+    process_group,
+)
 from metarl.distributed.launcher import (
     by_torchrun,
     end_with_parent,
@@ -40,7 +45,7 @@ from metarl.experiment.run_folder import FolderTaken, hold, numbered, where_is
 from metarl.experiment.train_run import Watch, train_in
 from metarl.outer.train_state import TrainState, moved
 from metarl.system.machine import choose_device, cores
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 from metarl.tracking.run_summary import command as command_of
 from metarl.training.meta_train import why_skipped
 
@@ -56,7 +61,7 @@ def train(command: Train) -> int:
         return _train_together(command)
     if by_torchrun():
         end_with_parent()
-    with together(choose_device(command.device), command.rank_timeout):
+    with init_process_group(choose_device(command.device), command.rank_timeout):
         code = _train(command)
     if by_torchrun():
         leave(code)
@@ -79,19 +84,19 @@ def _train_together(command: Train) -> int:
 
 def _train(command: Train) -> int:
     """In one process, or as one rank of several, of which the first writes and prints."""
-    console = Console(markup=False, quiet=command.quiet or command.json or not first())
+    console = Console(markup=False, quiet=command.quiet or command.json or not is_rank_zero())
     with ExitStack() as held:
         folder, job = _open_together(command, held)
         _say_who_goes_on(console, folder, job)
-        with own_errors_told(job.family):
+        with report_user_errors(job.family):
             _say_how_it_is_read(console, job)
             _say_what_validates(console, job)
-        unlike = from_first(lambda: _unlike_its_start(folder, job))
+        unlike = broadcast_from_rank_zero(lambda: _unlike_its_start(folder, job))
         where = _Where(folder, job.train.iterations, job.reopening, unlike)
         try:
             with _progress(console, job.train.iterations, job.state.iteration) as watch:
                 state = train_in(folder, job, watch, say=console.print)
-            if not first():
+            if not is_rank_zero():
                 return 0
             result = conclude(folder, job, state)
         except KeyboardInterrupt:
@@ -140,10 +145,10 @@ def _unlike_its_start(folder: Path, job: Run) -> list[str]:
 
 
 def _say_who_goes_on(console: Console, folder: Path, job: Run) -> None:
-    if job.run.processes != ours().count:
+    if job.run.processes != process_group().size:
         console.print(
             f"{folder} was started with {job.run.processes} processes, and goes on with "
-            f"{ours().count}: its episodes are drawn from other streams from here on.",
+            f"{process_group().size}: its episodes are drawn from other streams from here on.",
             soft_wrap=True,
         )
 
@@ -162,7 +167,7 @@ def _say_how_it_is_read(console: Console, job: Run) -> None:
     """Of a Gymnasium environment: how its spaces were understood, and what is ignored of it."""
     for line in getattr(job.family, "notes", ()):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    if first():
+    if is_rank_zero():
         for line in getattr(job.family, "warnings", ()):  # also with --quiet
             print(f"metarl: {line}", file=sys.stderr)
 
@@ -175,7 +180,7 @@ def _show_what_is_next(console: Console, folder: Path, job: Run) -> None:
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
     console.print("Next:")
     known = parameters(job.family)
-    outside = hasattr(job.family, "members") or any(p.beyond for p in known.values())
+    outside = hasattr(job.family, "members") or any(p.extrapolation for p in known.values())
     name += job.reopening
     film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
     look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
@@ -206,7 +211,7 @@ def _open_together(command: Train, held: ExitStack) -> tuple[Path, Run]:
         own.append(job)
         return folder, job.train, job.run, job.state, job.record
 
-    folder, train, run, state, record = from_first(opened)
+    folder, train, run, state, record = broadcast_from_rank_zero(opened)
     if own:
         return folder, own[0]
     there = moved(state, choose_device(command.device))
@@ -215,7 +220,7 @@ def _open_together(command: Train, held: ExitStack) -> tuple[Path, Run]:
 
 def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
     """The folder and the run, made or found there; no other process writes to it while `held`."""
-    count = ours().count if by_torchrun() else command.processes
+    count = process_group().size if by_torchrun() else command.processes
     if command.tasks < count:
         raise UsageError(
             f"--tasks {command.tasks} with {count} processes: each needs a task; give more tasks, "

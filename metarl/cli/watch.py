@@ -25,7 +25,7 @@ from metarl.experiment.final_evaluation import set_up
 from metarl.experiment.run import open_run
 from metarl.plotting.episodes import PAUSE, Picture, after, film, gif, side_by_side
 from metarl.system.files import check_output, write_atomically
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     from metarl.cli.arguments import Watch
@@ -49,7 +49,7 @@ def watch(command: Watch) -> int:
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes
     luck = stream(command.seed, "watch", 0, agent.device)
-    with own_errors_told(family):
+    with report_user_errors(family):
         adapted = agent.adapt(family, task, steps, episodes, luck)
         films = [film(a, family, task, command.seed) for a in (agent, adapted)]
     names = ("before", after(steps, agent.step_name))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from metarl.comparison.run_groups import (
-    WORLD,
+    TASK_SETTINGS,
     Runs,
     episodes_per_step,
     group,
@@ -125,7 +125,7 @@ def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[
         if folder in runs:
             raise UsageError(f"{folder} is given twice: leave out one.")
         found = read_settings(folder)
-        named = {name: getattr(found.train, name) for name in WORLD}
+        named = {name: getattr(found.train, name) for name in TASK_SETTINGS}
         world = json.dumps({**named, "record": found.family}, sort_keys=True)
         runs[folder] = open_run(
             folder, device, families.get(world), trust=trust, advice="give --trust"
@@ -219,13 +219,13 @@ def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> 
     ]
 
 
-def record_of(rows: Sequence[Row], judged: Evaluation) -> dict[str, Any]:
-    """All that is written and shown of a comparison; `judged` is the evaluation of any run."""
+def record_of(rows: Sequence[Row], evaluation: Evaluation) -> dict[str, Any]:
+    """All that is written and shown of a comparison; `evaluation` is the evaluation of any run."""
     return {
-        "family": judged.family,
-        "split": judged.split,
-        "seed": judged.seed,
-        "tasks": len(judged.params),
-        "oracle_mean": None if judged.oracle is None else float(judged.oracle.mean()),
+        "family": evaluation.family,
+        "split": evaluation.split,
+        "seed": evaluation.seed,
+        "tasks": len(evaluation.params),
+        "oracle_mean": None if evaluation.oracle is None else float(evaluation.oracle.mean()),
         "rows": [row.record(rows[0]) for row in rows],
     }

@@ -30,15 +30,15 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
     figure = new_figure(1.0 + 4.9 * panels, 4.4)
     adapting, *training = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
     for i, row in enumerate(rows):
-        colour, seeds = f"C{i % 10}", len(row["seeds"])
+        color, seeds = f"C{i % 10}", len(row["seeds"])
         label = f"{row['algorithm']} ({seeds} seeds)" if seeds > 1 else row["algorithm"]
         label += f", 95 % {row['intervals']}"
         low, high = np.array(row["return_ci95"]).T
-        style = {"marker": MARKERS[i % len(MARKERS)], "color": colour, "label": label}
-        adapting.fill_between(row["episodes"], low, high, color=colour, alpha=0.2, linewidth=0)
+        style = {"marker": MARKERS[i % len(MARKERS)], "color": color, "label": label}
+        adapting.fill_between(row["episodes"], low, high, color=color, alpha=0.2, linewidth=0)
         adapting.plot(row["episodes"], row["return_mean"], **style)
         if 1 < seeds < FEW_SEEDS:
-            adapting.plot(row["episodes"], row["return_by_seed"], color=colour, linewidth=0.7)
+            adapting.plot(row["episodes"], row["return_by_seed"], color=color, linewidth=0.7)
     if record["oracle_mean"] is not None:
         style = {"color": "0.4", "linestyle": "--", "linewidth": 1, "label": "oracle"}
         adapting.axhline(record["oracle_mean"], **style)

@@ -15,7 +15,13 @@ from metarl.experiment.loaded_run import Run
 
 Runs = Mapping[Path, Run]
 
-WORLD = ("family", "vary", "hold_out", "extrapolate", "set")  # settings that say what a task is
+TASK_SETTINGS = (
+    "family",
+    "vary",
+    "hold_out",
+    "extrapolate",
+    "set",
+)  # settings that say what a task is
 SLACK = 0.05  # share by which the environment steps of meta-training may differ
 HOW = "compare runs that agree in it, or give --force"
 
@@ -93,7 +99,7 @@ def check_fair(runs: Runs, episodes: int | None) -> None:
     """
     (first, one), *others = runs.items()
     for folder, job in others:
-        for name in WORLD:
+        for name in TASK_SETTINGS:
             a, b = (_plain(getattr(j.train, name)) for j in (one, job))
             if a != b:
                 flag = name.replace("_", "-")

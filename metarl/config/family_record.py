@@ -17,6 +17,7 @@ from metarl.envs import Choice, Family, GymnasiumFamily, Range, UsageError
 from metarl.envs.gym.specs import find_spec
 
 Record = Mapping[str, Any]
+OLD_NAMES = {"beyond": "extrapolation"}  # of fields, in records before version 0.2
 PARAMETERS = {"Range": Range, "Choice": Choice}
 PLAIN = (bool, int, float, str)
 # Arguments of `GymnasiumFamily` that are kept as they are. Not kept are `workers` and
@@ -99,7 +100,7 @@ def check_belongs(train: TrainConfig, family: Family) -> None:
     module, _, name = train.family.rpartition(":")
     names = {family.name}
     if isinstance(family, GymnasiumFamily):
-        names.add(family.recipe.spec.id)
+        names.add(family.env_config.spec.id)
     if module:  # the name of a class, or of a function that makes a family of any name
         named = getattr(sys.modules.get(module), name, None)
         fits = not isinstance(named, type) or isinstance(family, named) or issubclass(named, Env)
@@ -169,18 +170,19 @@ def _kind(value: Any) -> type:
 
 def _of_environment(family: GymnasiumFamily, named: Any) -> Record:
     """The arguments of a `GymnasiumFamily`."""
-    recipe = family.recipe
+    env_config = family.env_config
     same = isinstance(named, GymnasiumFamily) and (
-        (named.recipe.spec, named.recipe.functions) == (recipe.spec, recipe.functions)
+        (named.env_config.spec, named.env_config.functions)
+        == (env_config.spec, env_config.functions)
     )
-    if not same and recipe.functions:
-        raise Unrecordable(f"{', '.join(recipe.functions)} is set by a function")
-    if not same and not _registered(recipe.spec):
-        raise Unrecordable(f"{recipe.spec.id} isn't registered as it is used")
+    if not same and env_config.functions:
+        raise Unrecordable(f"{', '.join(env_config.functions)} is set by a function")
+    if not same and not _registered(env_config.spec):
+        raise Unrecordable(f"{env_config.spec.id} isn't registered as it is used")
     return {
-        "environment": None if same else recipe.spec.id,  # None: what the settings name
+        "environment": None if same else env_config.spec.id,  # None: what the settings name
         "vary": {k: encode(k, p) for k, p in family.vary.items()},
-        "fixed": {k: encode(k, v) for k, v in recipe.fixed.items()},
+        "fixed": {k: encode(k, v) for k, v in env_config.fixed.items()},
         **{k: encode(k, list(v) if k == "live" else v) for k, v in _kept(family).items()},
     }
 
@@ -201,7 +203,7 @@ def _environment(train: TrainConfig, run: RunConfig, record: Record) -> Any:
     spec, functions = record["environment"], {}
     if spec is None:
         named: Any = build_family(train, run)
-        spec, functions = named.recipe.spec, named.recipe.functions
+        spec, functions = named.env_config.spec, named.env_config.functions
     elif ":" in spec:  # it would be imported
         raise ValueError(spec)
     return GymnasiumFamily(
@@ -243,7 +245,8 @@ def decode(told: Any) -> Any:
         return told
     ((kind, inside),) = told.items()
     if kind in PARAMETERS:
-        return _parameter(PARAMETERS[kind](**{k: decode(v) for k, v in inside.items()}))
+        fields = {OLD_NAMES.get(k, k): decode(v) for k, v in inside.items()}
+        return _parameter(PARAMETERS[kind](**fields))
     if kind == "dict":
         return {k: decode(v) for k, v in inside.items()}
     return {"tuple": tuple, "list": list}[kind](decode(each) for each in inside)
@@ -252,7 +255,7 @@ def decode(told: Any) -> Any:
 def _parameter(made: Range | Choice) -> Range | Choice:
     """The parameter; TypeError unless it is made of numbers."""
     own = (made.low, made.high) if isinstance(made, Range) else made.values
-    unseen = (made.held_out or (), made.validation or (), made.beyond or ())
+    unseen = (made.held_out or (), made.validation or (), made.extrapolation or ())
     if wrong := [x for part in (own, *unseen) for x in part if type(x) not in (int, float)]:
         raise TypeError(f"{wrong[0]} is no number")
     return made

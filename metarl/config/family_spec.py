@@ -17,8 +17,8 @@ from metarl.config.settings import RunConfig, TrainConfig
 from metarl.envs import Choice, Family, GymnasiumFamily, Range, UsageError, make_family
 from metarl.envs.core.family import parameters
 from metarl.envs.core.parameters import Parameter
-from metarl.envs.core.user_code import import_own
-from metarl.envs.gym.parameter_setters import Setter, keyword_defaults
+from metarl.envs.core.user_code import import_user_code
+from metarl.envs.gym.parameter_setters import SetValue, keyword_defaults
 from metarl.envs.gym.specs import environment_class, find_spec
 
 HOW = "give NAME=LOW:HIGH, with :log or :int after it if wanted, or NAME=A,B,C"
@@ -227,10 +227,10 @@ def _value(word: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(word.lower(), word)
 
 
-def _function(name: str) -> Setter:
+def _function(name: str) -> SetValue:
     module, _, attribute = name.partition(":")
     try:
-        function: Setter = getattr(import_own(module), attribute)
+        function: SetValue = getattr(import_user_code(module), attribute)
     except (Exception, SystemExit) as error:  # whatever a user's module raises
         raise UsageError(
             f"--vary {name}: {type(error).__name__}: {error}: give module:function, called "

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from metarl.config.validation import check, name_in, number
-from metarl.config.warm_start import Origin
+from metarl.config.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
-class TrainConfig(Origin):
+class TrainConfig(WarmStart):
     """Meta-train an agent over a family of variants."""
 
     family: Annotated[

@@ -44,7 +44,7 @@ def named_values(family: Family, words: Sequence[str], flag: str = "--variant") 
 
 def _number(said: str, parameter: Parameter, text: str) -> float:
     if isinstance(parameter, Choice) and parameter.labels:
-        named = {parameter.show(v): v for v in (*parameter.values, *parameter.beyond)}
+        named = {parameter.show(v): v for v in (*parameter.values, *parameter.extrapolation)}
         if text not in named:
             raise UsageError(f"{said}: give one of {', '.join(named)}.")
         return named[text]
@@ -56,6 +56,6 @@ def _number(said: str, parameter: Parameter, text: str) -> float:
 
 def _example(known: dict[str, Parameter]) -> str:
     name, parameter = next(iter(known.items()))
-    usual = parameter.usual
-    shown = parameter.show(usual) if isinstance(parameter, Choice) else f"{usual:g}"
+    defaults = parameter.default_value
+    shown = parameter.show(defaults) if isinstance(parameter, Choice) else f"{defaults:g}"
     return f"{name}={shown}"

@@ -12,7 +12,7 @@ START = (*FILES, "trust")  # never read from a run folder, which may be someone 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class WarmStart:
     """See each setting's help."""
 
     init_from: Annotated[

@@ -26,57 +26,57 @@ GRACE = 5.0  # seconds in which a rank that waited in vain has said so
 
 
 @dataclass
-class Ranks:
+class ProcessGroup:
     """This process among all."""
 
     rank: int = 0
-    count: int = 1
+    size: int = 1
     store: Any = None  # where ranks leave word for each other
-    patience: float = 0.0  # seconds
+    timeout: float = 0.0  # seconds
 
 
-_ours = Ranks()
+_group = ProcessGroup()
 
 
-def ours() -> Ranks:
+def process_group() -> ProcessGroup:
     """Rank, and number of ranks."""
-    return _ours
+    return _group
 
 
-def first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is the one that writes and prints."""
-    return _ours.rank == 0
+    return _group.rank == 0
 
 
 @contextmanager
-def together(device: torch.device, patience: float) -> Iterator[None]:
+def init_process_group(device: torch.device, timeout: float) -> Iterator[None]:
     """Meet the other processes that `torchrun` started, if it did; part at the end.
 
     Args:
-        patience: seconds after which a rank that doesn't answer counts as hung.
+        timeout: seconds after which a rank that doesn't answer counts as hung.
     Raises:
         RunError: some of them never came.
     """
-    global _ours
+    global _group
     if rank_variable("WORLD_SIZE", 1) == 1:
         yield
         return
-    wait = timedelta(seconds=patience)
+    wait = timedelta(seconds=timeout)
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        store, rank, count = _meet(wait)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=wait)
+        store, rank, size = _meet(wait)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"rank {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']} could not meet the others"
             f" ({_first_line(error)}): start all of them, with the same MASTER_ADDR and port."
         ) from error
-    _ours = Ranks(rank, count, store, patience)
+    _group = ProcessGroup(rank, size, store, timeout)
     try:
         yield
     finally:
         dist.destroy_process_group()
-        _ours = Ranks()
+        _group = ProcessGroup()
 
 
 def rank_variable(name: str, default: int) -> int:
@@ -102,22 +102,22 @@ def _meet(wait: timedelta) -> tuple[Any, int, int]:
     """
     if STORE not in os.environ:
         return next(dist.rendezvous("env://", timeout=wait))  # type: ignore[no-any-return]
-    rank, count = rank_variable("RANK", 0), rank_variable("WORLD_SIZE", 1)
-    store = dist.FileStore(os.environ[STORE], count)
+    rank, size = rank_variable("RANK", 0), rank_variable("WORLD_SIZE", 1)
+    store = dist.FileStore(os.environ[STORE], size)
     store.set_timeout(wait)
-    return store, rank, count
+    return store, rank, size
 
 
 @contextmanager
-def first_alone(what: str) -> Iterator[None]:
-    """What rank 0 does while the others `wait_for_first(what)`, however long it takes."""
-    if _ours.count == 1:
+def rank_zero_only(what: str) -> Iterator[None]:
+    """What rank 0 does while the others `wait_for_rank_zero(what)`, however long it takes."""
+    if _group.size == 1:
         yield
         return
-    done, store, patience = threading.Event(), _ours.store, _ours.patience
+    done, store, timeout = threading.Event(), _group.store, _group.timeout
 
     def beat() -> None:
-        while not done.wait(patience / 4):
+        while not done.wait(timeout / 4):
             store.add(_key(what, "beats"), 1)
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -130,25 +130,25 @@ def first_alone(what: str) -> Iterator[None]:
     store.set(_key(what, "done"), "1")
 
 
-def wait_for_first(what: str) -> None:
-    """Wait until rank 0 has left `first_alone(what)`.
+def wait_for_rank_zero(what: str) -> None:
+    """Wait until rank 0 has left `rank_zero_only(what)`.
 
     Raises:
         RunError: its process is gone, or has given no sign of life for the time-out.
     """
-    store, beats, since = _ours.store, -1, time.monotonic()
+    store, beats, since = _group.store, -1, time.monotonic()
     try:
         while not store.check([_key(what, "done")]):
             now = store.add(_key(what, "beats"), 0)
             if now != beats:
                 beats, since = now, time.monotonic()
-            elif time.monotonic() - since > _ours.patience:
+            elif time.monotonic() - since > _group.timeout:
                 raise RuntimeError("no sign of life")
             time.sleep(0.02)
     except RuntimeError as error:
         raise RunError(
-            f"rank {_ours.rank} lost rank 0 during its {what}, which is gone or gave no answer in "
-            f"{_ours.patience:g} s ({_first_line(error)}): see what it printed, or give a longer "
+            f"rank {_group.rank} lost rank 0 during its {what}, which is gone or gave no answer in "
+            f"{_group.timeout:g} s ({_first_line(error)}): see what it printed, or give a longer "
             "--rank-timeout."
         ) from error
 
@@ -158,13 +158,13 @@ def _key(what: str, kind: str) -> str:
     return f"{what}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{kind}"
 
 
-def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
+def all_reduce(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Each tensor's sum over all ranks, all of them in one message.
 
     Raises:
         RunError: a rank is gone, or hasn't answered in time; it is named.
     """
-    if _ours.count == 1:
+    if _group.size == 1:
         return tensors
     message = torch.cat([x.detach().flatten() for x in tensors])
     with _naming_who_is_missing():
@@ -173,37 +173,37 @@ def over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.view_as(x) for part, x in zip(parts, tensors, strict=True))
 
 
-def named_over_ranks(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`over_ranks` of tensors by their names."""
-    return dict(zip(tensors, over_ranks(*tensors.values()), strict=True))
+def all_reduce_named(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`all_reduce` of tensors by their names."""
+    return dict(zip(tensors, all_reduce(*tensors.values()), strict=True))
 
 
-def mean_over_ranks(x: Tensor) -> Tensor:
+def all_reduce_mean(x: Tensor) -> Tensor:
     """Of all numbers in x on all ranks, ()."""
-    if _ours.count == 1:
+    if _group.size == 1:
         return x.mean()
-    total, n = over_ranks(x.sum(), torch.full_like(x.sum(), x.numel()))
+    total, n = all_reduce(x.sum(), torch.full_like(x.sum(), x.numel()))
     return total / n
 
 
-def own_part(task: Any) -> Any:
+def shard(task: Any) -> Any:
     """This rank's share of N tasks: contiguous, and of at most one task more than another's."""
-    if _ours.count == 1:
+    if _group.size == 1:
         return task
-    return type(task)(*(x.tensor_split(_ours.count)[_ours.rank] for x in task))
+    return type(task)(*(x.tensor_split(_group.size)[_group.rank] for x in task))
 
 
-def own_name(purpose: str) -> str:
+def rank_purpose(purpose: str) -> str:
     """The purpose of a stream that is each rank's own; rank 0 has that of a single process."""
-    return f"{purpose}, rank {_ours.rank}" if _ours.rank else purpose
+    return f"{purpose}, rank {_group.rank}" if _group.rank else purpose
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_rank_zero(make: Callable[[], T]) -> T:
     """What rank 0 makes of it, an error too, on all ranks; it is pickled on the way."""
-    if _ours.count == 1:
+    if _group.size == 1:
         return make()
     box: list[Any] = [None, None]
-    if first():
+    if is_rank_zero():
         try:
             box[0] = make()
         except Exception as error:  # all ranks are to end with it
@@ -224,8 +224,8 @@ def _naming_who_is_missing() -> Iterator[None]:
         silent = _who_left_no_word()
         names = ", ".join(f"rank {r}" for r in silent) or "another rank"
         raise RunError(
-            f"rank {_ours.rank} lost {names}, which is gone or gave no answer in "
-            f"{_ours.patience:g} s ({_first_line(error)}): see what it printed, or give a longer "
+            f"rank {_group.rank} lost {names}, which is gone or gave no answer in "
+            f"{_group.timeout:g} s ({_first_line(error)}): see what it printed, or give a longer "
             "--rank-timeout."
         ) from error
 
@@ -236,14 +236,14 @@ def _who_left_no_word() -> list[int]:
     A host that can't be reached any more is silent for as long as TCP tries, which is a quarter of
     an hour; so a thread asks, that isn't waited for.
     """
-    silent = [] if first() else [0]
+    silent = [] if is_rank_zero() else [0]
 
     def ask() -> None:
         me = f"lost/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
         try:
-            _ours.store.set(f"{me}{_ours.rank}", "waited")
+            _group.store.set(f"{me}{_group.rank}", "waited")
             time.sleep(GRACE)
-            silent[:] = [r for r in range(_ours.count) if not _ours.store.check([f"{me}{r}"])]
+            silent[:] = [r for r in range(_group.size) if not _group.store.check([f"{me}{r}"])]
         except RuntimeError:  # the host of the store is gone too
             silent.clear()
 

@@ -268,7 +268,7 @@ def _adapt(
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
-            played = data.alive.sum(dim=1)
+            played = data.mask.sum(dim=1)
             # Each trial of a memory learns from itself alone; a gradient, from all episodes.
             alone = isinstance(agent, MemoryAgent)
             spent.append(spent[-1] + (played.mean(dim=1) if alone else played.sum(dim=1)))

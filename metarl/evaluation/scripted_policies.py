@@ -57,11 +57,11 @@ def scripted_return(
     simulator = simulate(family, task, episodes, gen)
     simulator.reset()
     total = torch.zeros(len(task[0]), episodes, device=task[0].device)
-    alive = torch.ones_like(total, dtype=torch.bool)
+    mask = torch.ones_like(total, dtype=torch.bool)
     for _ in range(family.horizon):
         _, rew, terminated, truncated = simulator.step(act(simulator))
-        total = total + torch.where(alive, rew, 0)
-        alive = alive & ~(terminated | truncated)
+        total = total + torch.where(mask, rew, 0)
+        mask = mask & ~(terminated | truncated)
         if getattr(simulator, "over", False):
             break
     result: Array = total.mean(dim=1).cpu().double().numpy()

@@ -22,7 +22,13 @@ from metarl.config.settings_file import FORMAT as FORMAT
 from metarl.config.settings_file import SIGNED, digest_of
 from metarl.envs import Family, UsageError
 from metarl.experiment.checkpoint_contents import check_tensors, expected
-from metarl.outer.train_state import Seen, TrainState, named_weights, normalising, with_weights
+from metarl.outer.train_state import (
+    RunningStats,
+    TrainState,
+    named_weights,
+    normalizing,
+    with_weights,
+)
 from metarl.system.files import DAMAGED, MB, read_json, read_limited
 from metarl.system.files import write_atomically as write_atomically  # for other modules
 
@@ -40,7 +46,7 @@ def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = 
     stem = folder / f"step-{state.iteration:06d}"
     tensors = {f"weights/{k}": w.contiguous() for k, w in named_weights(state.agent).items()}
     tensors |= {f"opt/{k}": w.contiguous() for k, w in state.opt.items()}
-    for group, moments in state.seen._asdict().items():
+    for group, moments in state.running_stats._asdict().items():
         if moments:
             tensors |= {f"seen/{group}/{k}": x for k, x in moments._asdict().items()}
     blob = save(tensors)
@@ -98,13 +104,15 @@ def load_checkpoint(
     names = named_weights(blank.agent)
     device = next(iter(names.values())).device
     here = {k: t.to(device) for k, t in tensors.items()}
-    seen = Seen(*(_moments(f"seen/{group}/", here) for group in Seen._fields))
+    running_stats = RunningStats(
+        *(_moments(f"seen/{group}/", here) for group in RunningStats._fields)
+    )
     return TrainState(
-        agent=normalising(
-            with_weights(blank.agent, {k: here[f"weights/{k}"] for k in names}), seen
+        agent=normalizing(
+            with_weights(blank.agent, {k: here[f"weights/{k}"] for k in names}), running_stats
         ),
         opt={k.removeprefix("opt/"): t for k, t in here.items() if k.startswith("opt/")},
-        seen=seen,
+        running_stats=running_stats,
         **{name: record[name] for name in COUNTERS},
     )
 

@@ -14,13 +14,13 @@ from metarl.config.settings_file import read_config as read_config  # for other 
 from metarl.envs import Family, can_be_filmed
 from metarl.evaluation.evaluate import Evaluation, evaluate
 from metarl.experiment.loaded_run import Run
-from metarl.experiment.periodic_eval import judge
+from metarl.experiment.periodic_eval import evaluate_validation
 from metarl.outer.train_state import TrainState
 from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, png
 from metarl.plotting.gain_map import gain_map
 from metarl.system.files import write_atomically
 from metarl.system.machine import set_matmul
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 
 
 def evaluate_run(job: Run, family: Family | None = None, **asked: Any) -> Evaluation:
@@ -35,7 +35,7 @@ def evaluate_run(job: Run, family: Family | None = None, **asked: Any) -> Evalua
     given = {name: value for name, value in asked.items() if value is not None}
     chunk = job.train.task_chunk
     family = family or job.family
-    with own_errors_told(family):
+    with report_user_errors(family):
         return evaluate(job.state.agent, family, chunk=chunk, **{**own, **given})
 
 
@@ -50,7 +50,7 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
     write_atomically(folder / "gain.png", png(gains))
     frames = []
     if can_be_filmed(job.family):
-        with own_errors_told(job.family):
+        with report_user_errors(job.family):
             frames = before_and_after(
                 state.agent, job.family, run.eval_steps, train.episodes, train.seed
             )
@@ -64,8 +64,8 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
         if frames:
             board.film("pictures/episode_before_and_after", frames, state.env_steps)
         if state.iteration % run.eval_every:  # else its curves have this iteration already
-            with own_errors_told(job.family):
-                metrics, distributions = judge(job, state)
+            with report_user_errors(job.family):
+                metrics, distributions = evaluate_validation(job, state)
             board.scalars(state.env_steps, metrics)
             board.histograms(state.env_steps, distributions)
         board.conclude(state.env_steps, result)

@@ -12,7 +12,7 @@ from metarl.envs import unseen
 from metarl.evaluation.evaluate import evaluate
 from metarl.outer.train_state import TrainState
 from metarl.tracking.adaptation_stats import how_it_adapts
-from metarl.tracking.metric_names import columns, judged
+from metarl.tracking.metric_names import columns, eval_metrics
 from metarl.tracking.trackers import CsvTracker, Tracker, Values
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def shipped_trackers(folder: Path, job: Run) -> list[Tracker]:
     return [csv, board]
 
 
-def judge(job: Run, state: TrainState) -> tuple[dict[str, float], dict[str, Values]]:
+def evaluate_validation(job: Run, state: TrainState) -> tuple[dict[str, float], dict[str, Values]]:
     """Metrics on validation tasks, and distributions of how the agent adapts to them.
 
     Never on test tasks: who stops, tunes or chooses by these curves would have seen the test.
@@ -55,4 +55,4 @@ def judge(job: Run, state: TrainState) -> tuple[dict[str, float], dict[str, Valu
         watch=adapted.append,
     )
     inner, distributions = how_it_adapts(job.train, state.agent, adapted)
-    return {**judged(result), **inner}, distributions
+    return {**eval_metrics(result), **inner}, distributions

@@ -30,7 +30,7 @@ from metarl.experiment.memory_check import check_room
 from metarl.experiment.run_folder import FolderInUse, FolderTaken, new_folder
 from metarl.outer.train_state import TrainState
 from metarl.system.machine import choose_device
-from metarl.system.user_errors import own_errors_told
+from metarl.system.user_errors import report_user_errors
 from metarl.training.initialization import first_state
 from metarl.training.meta_train import new_agent
 
@@ -45,7 +45,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     given = family is not None
     family = family or build_family(train, run)
     device = choose_device(run.device)
-    with own_errors_told(family):
+    with report_user_errors(family):
         check_belongs(train, family)
         record = family_record(train, run, family, given)
         if device.type == "cpu":
@@ -106,7 +106,7 @@ def open_run(
             f"{folder} was stopped before its first checkpoint, and began with a model that "
             "no folder may name: start it once more, with --init-from and another --run."
         )
-    with own_errors_told(family):
+    with report_user_errors(family):
         make = first_state if starts else new_agent
         made: Any = make(found.train, family, chosen)
     state = made

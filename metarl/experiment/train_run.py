@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from metarl.config.settings_file import read_config as read_config  # for other modules
-from metarl.distributed.collectives import first, first_alone, wait_for_first
+from metarl.distributed.collectives import is_rank_zero, rank_zero_only, wait_for_rank_zero
 from metarl.experiment.checkpoint import save_checkpoint
 from metarl.experiment.compile_mode import can_compile, worth_compiling
 from metarl.experiment.final_evaluation import set_up
 from metarl.experiment.loaded_run import Run
-from metarl.experiment.periodic_eval import judge, shipped_trackers
+from metarl.experiment.periodic_eval import evaluate_validation, shipped_trackers
 from metarl.experiment.run_folder import HeldFolder, hold
 from metarl.outer.train_state import TrainState
 from metarl.system.signals import finish_first
-from metarl.system.user_errors import each_told, own_errors_told
+from metarl.system.user_errors import report_each, report_user_errors
 from metarl.tracking.trackers import Tracker, Trackers
 from metarl.training.meta_train import meta_train
 
@@ -50,8 +50,8 @@ def train_in(
         )
     going_on = state.iteration < train.iterations
     compiled = going_on and worth_compiling(job) and can_compile(job, say)
-    states = each_told(job.family, meta_train(train, job.family, state, compiled=compiled))
-    if not first():  # of several processes: the first one records and saves
+    states = report_each(job.family, meta_train(train, job.family, state, compiled=compiled))
+    if not is_rank_zero():  # of several processes: the first one records and saves
         return _follow(job, states)
     with hold(folder) as held:
         if state.iteration == 0:
@@ -68,7 +68,7 @@ def _follow(job: Run, states: Iterator[TrainState]) -> TrainState:
     state = job.state
     for state in states:
         if state.iteration % job.run.eval_every == 0:
-            wait_for_first(f"evaluation {state.iteration}")
+            wait_for_rank_zero(f"evaluation {state.iteration}")
     return state
 
 
@@ -111,8 +111,8 @@ def _record(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, fl
     """Track an iteration, with an evaluation where it is time for one."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
-        with first_alone(f"evaluation {state.iteration}"), own_errors_told(job.family):
-            judged, distributions = judge(job, state)
-        metrics |= judged
+        with rank_zero_only(f"evaluation {state.iteration}"), report_user_errors(job.family):
+            eval_metrics, distributions = evaluate_validation(job, state)
+        metrics |= eval_metrics
         tracking.histograms(state.env_steps, distributions)
     tracking.write(state.iteration, state.env_steps, metrics)

@@ -13,13 +13,13 @@ from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.policy import act_dist
 from metarl.agents.rollouts.advantages import in_units, same_rewards
 from metarl.agents.rollouts.rollout import Rollout
-from metarl.distributed.collectives import mean_over_ranks, named_over_ranks
+from metarl.distributed.collectives import all_reduce_mean, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.functional_adam import adam, clip
-from metarl.outer.inner_loop import Experience, chunks, play_and_adapt, policy_change
+from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
 from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights, with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.update import PhaseCallback, Update
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -32,7 +32,7 @@ def improve(
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark,
+    on_phase_end: PhaseCallback,
 ) -> Update:
     """One step of Adam up the return after adaptation, `cfg.pairs` antithetic pairs a task.
 
@@ -46,21 +46,21 @@ def improve(
     rows = type(task)(*(x.repeat_interleave(cfg.pairs, dim=0) for x in task))
     for part in chunks(rows, cfg.task_chunk):
         noise = {k: directions(w, len(part[0]), gen) for k, w in weights.items()}
-        pair = play_pairs(cfg, agent, noise, family, part, gen, mark)
+        pair = collect_pairs(cfg, agent, noise, family, part, gen, on_phase_end)
         difference = gain_of_up(*(d.rollouts[-1] for d in pair))
-        slope = pair_slopes(noise, difference, cfg.sigma)
+        slope = pair_gradients(noise, difference, cfg.sigma)
         total = {k: t + slope[k] for k, t in total.items()}
         differences.append(difference)
         data += pair
-        mark("outer")
+        on_phase_end("outer")
     count = cfg.tasks * cfg.pairs
     # In units of the spread of returns, so that one step size serves worlds of all rewards.
-    spread = mean_over_ranks(torch.cat(differences).square()).sqrt()
-    total = named_over_ranks(total)
+    spread = all_reduce_mean(torch.cat(differences).square()).sqrt()
+    total = all_reduce_named(total)
     grads = {k: in_units(-t / count, spread) for k, t in total.items()}
     grads, norm = clip(grads, cfg.max_grad_norm)
     weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
-    ret = mean_over_ranks(torch.cat([d.rollouts[-1].episode_return() for d in data]))
+    ret = all_reduce_mean(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), [of_centre(agent, d) for d in data])
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)
@@ -69,7 +69,7 @@ def improve(
 def gain_of_up(up: Rollout, down: Rollout) -> Tensor:
     """Mean return above minus below of each pair, (n,); 0 where all episodes got the same."""
     gain = up.episode_return().mean(1) - down.episode_return().mean(1)
-    both = (torch.cat((up.rew, down.rew), dim=2), torch.cat((up.alive, down.alive), dim=2))
+    both = (torch.cat((up.rew, down.rew), dim=2), torch.cat((up.mask, down.mask), dim=2))
     return torch.where(same_rewards(*both), 0, gain)
 
 
@@ -79,14 +79,14 @@ def directions(weight: Tensor, n: int, gen: torch.Generator | None) -> Tensor:
     return torch.randn(shape, generator=gen, device=device, dtype=weight.dtype)
 
 
-def play_pairs(
+def collect_pairs(
     cfg: TrainConfig,
     agent: Agent,
     noise: dict[str, Tensor],
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark = lambda phase: None,
+    on_phase_end: PhaseCallback = lambda phase: None,
 ) -> list[Experience]:
     """What agents play at `sigma * noise` above the slow weights and, with the same luck, below.
 
@@ -99,7 +99,7 @@ def play_pairs(
     pair = []
     for sign, luck in ((1, again), (-1, gen)):
         moved = perturbed(agent, noise, sign * cfg.sigma)
-        data = play_and_adapt(first_order, moved, family, task, luck, mark)
+        data = collect_and_adapt(first_order, moved, family, task, luck, on_phase_end)
         pair.append(data._replace(path=[]))
     return pair
 
@@ -112,7 +112,7 @@ def perturbed(agent: Agent, noise: dict[str, Tensor], sigma: float) -> Agent:
     return with_weights(own, {k: slow[k] + sigma * e for k, e in noise.items()})
 
 
-def pair_slopes(noise: dict[str, Tensor], difference: Tensor, sigma: float) -> dict[str, Tensor]:
+def pair_gradients(noise: dict[str, Tensor], difference: Tensor, sigma: float) -> dict[str, Tensor]:
     """Slope of the return by the weights as each of n pairs measured it, summed over them; (...).
 
     An unbiased estimate of the gradient of the return that is blurred by a normal of `sigma`.
@@ -134,9 +134,9 @@ def copy_of(gen: torch.Generator | None) -> torch.Generator | None:
 
 def of_centre(agent: Agent, data: Experience) -> Experience:
     """As if the unperturbed agent had met what was seen before adaptation."""
-    played = data.support[0] if data.support else data.query
+    collected = data.support[0] if data.support else data.query
     with torch.no_grad():
-        batch = played._replace(dist=act_dist(agent.policy, agent.params, played.obs))
+        batch = collected._replace(dist=act_dist(agent.policy, agent.params, collected.obs))
     if data.support:
         return data._replace(support=[batch, *data.support[1:]])
     return data._replace(query=batch)

@@ -12,15 +12,15 @@ from torch import Tensor
 from metarl.agents.inner.inner_update import distance, step_from
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.policy import Params
-from metarl.distributed.collectives import mean_over_ranks, named_over_ranks, over_ranks
+from metarl.distributed.collectives import all_reduce, all_reduce_mean, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.conjugate_gradient import solve
 from metarl.outer.functional_adam import adam, clip
-from metarl.outer.inner_loop import Experience, chunks, play_and_adapt, policy_change
+from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
 from metarl.outer.maml import meta_lr, trained_weights
 from metarl.outer.meta_objective import loss_of
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.update import PhaseCallback, Update
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -43,7 +43,7 @@ def improve(
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark,
+    on_phase_end: PhaseCallback,
 ) -> Update:
     """Play chunk by chunk of tasks, and move the weights once; no graph of the adaptation is kept.
 
@@ -58,27 +58,27 @@ def improve(
     grads = {k: torch.zeros_like(w) for k, w in weights.items()}
     data, residuals = [], []
     for part in chunks(task, cfg.task_chunk):
-        played = play_and_adapt(first_order, agent, family, part, gen, mark)
+        collected = collect_and_adapt(first_order, agent, family, part, gen, on_phase_end)
         share = len(part[0]) / cfg.tasks
-        loss, each, far = implicit_gradient(cfg, agent, weights, played)
+        loss, each, far = implicit_gradient(cfg, agent, weights, collected)
         residuals.append(far)
         grads = {k: g + share * each[k] for k, g in grads.items()}
         total = total + share * loss
-        data.append(played._replace(path=[]))
-        mark("outer")
+        data.append(collected._replace(path=[]))
+        on_phase_end("outer")
     system, point = (torch.cat(x) for x in zip(*residuals, strict=True))
-    (unsolved,) = over_ranks((~(system <= TOLERANCE)).to(system.dtype).sum())
+    (unsolved,) = all_reduce((~(system <= TOLERANCE)).to(system.dtype).sum())
     grads = {k: torch.where(unsolved > 0, torch.nan, g) for k, g in grads.items()}
-    grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
+    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
     moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
     moved = {k: w.detach() for k, w in moved.items()}
-    (total,) = over_ranks(total)
+    (total,) = all_reduce(total)
     metrics = {
         "train/meta_loss": total,
         "train/grad_norm": norm,
         "train/unsolved_tasks": unsolved,
-        "train/system_residual": mean_over_ranks(system),
-        "train/proximal_residual": mean_over_ranks(point),
+        "train/system_residual": all_reduce_mean(system),
+        "train/proximal_residual": all_reduce_mean(point),
     }
     metrics |= policy_change(with_weights(agent, moved), data)
     return Update(moved, opt, [(d.task, d.rollouts) for d in data], metrics)
@@ -143,8 +143,8 @@ def through_step(
     out, at = [new[k] for k in fast], [path[step + 1][k] for k in fast]
 
     def product(x: Tensor) -> Tensor:
-        bent = torch.autograd.grad(out, at, split(x, back), retain_graph=True)
-        return x - joined(bent)
+        hvp = torch.autograd.grad(out, at, split(x, back), retain_graph=True)
+        return x - joined(hvp)
 
     x, missed = solve(product, joined(back), cfg.cg_steps)
     gap, way = distance(new, path[step + 1], fast), distance(new, path[step], fast)

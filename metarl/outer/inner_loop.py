@@ -12,9 +12,9 @@ from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.policy import Params, act_dist
 from metarl.agents.rollouts.batch import Batch, mean_entropy, mean_kl
 from metarl.agents.rollouts.rollout import Rollout, collect
-from metarl.distributed.collectives import over_ranks
+from metarl.distributed.collectives import all_reduce
 from metarl.envs import Family
-from metarl.outer.update import Mark
+from metarl.outer.update import PhaseCallback
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -37,13 +37,13 @@ def chunks(task: Any, size: int) -> list[Any]:
     return [type(task)(*c) for c in zip(*(x.split(size) for x in task), strict=True)]
 
 
-def play_and_adapt(
+def collect_and_adapt(
     cfg: TrainConfig,
     agent: Agent,
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark = lambda phase: None,
+    on_phase_end: PhaseCallback = lambda phase: None,
 ) -> Experience:
     """Play and adapt K times, then play once more, keeping the graph of the adaptation."""
     rollouts: list[Rollout] = []
@@ -53,10 +53,10 @@ def play_and_adapt(
         if step:
             first_order = step - 1 < cfg.inner_steps - cfg.second_order_steps
             path.append(_one_step(agent, path[-1], batches[-1], step - 1, first_order))
-            mark("inner")
+            on_phase_end("inner")
         weights = path[-1] if step else agent.params
         rollouts.append(collect(agent.policy, weights, family, task, cfg.episodes, gen))
-        mark("rollout after" if step == cfg.inner_steps else "rollout")
+        on_phase_end("rollout after" if step == cfg.inner_steps else "rollout")
         batches.append(agent.batch(rollouts[-1]))
     return Experience(task, rollouts, batches[:-1], batches[-1], path)
 
@@ -102,11 +102,11 @@ def policy_change(agent: Agent, data: list[Experience]) -> dict[str, torch.Tenso
     sizes = [len(d.query.obs) for d in data]
     kl, entropy = [], []
     for d in data:
-        played = d.support[0] if d.support else d.query
-        kl.append(mean_kl(act_dist(agent.policy, agent.params, played.obs), played).sum())
+        collected = d.support[0] if d.support else d.query
+        kl.append(mean_kl(act_dist(agent.policy, agent.params, collected.obs), collected).sum())
         entropy.append(mean_entropy(d.query.dist, d.query).sum())
     total = torch.stack(kl).sum()
-    total, nats, n = over_ranks(
+    total, nats, n = all_reduce(
         total, torch.stack(entropy).sum(), torch.full_like(total, sum(sizes))
     )
     return {"train/kl": total / n, "train/entropy": nats / n}

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from metarl.agents.learners.gradient_agent import Agent
-from metarl.distributed.collectives import named_over_ranks, over_ranks
+from metarl.distributed.collectives import all_reduce, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.functional_adam import adam, clip
-from metarl.outer.inner_loop import chunks, play_and_adapt, policy_change
+from metarl.outer.inner_loop import chunks, collect_and_adapt, policy_change
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import named_weights, with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.update import PhaseCallback, Update
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -43,7 +43,7 @@ def improve(
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark,
+    on_phase_end: PhaseCallback,
 ) -> Update:
     """Play chunk by chunk of tasks, and move the weights once each epoch.
 
@@ -59,20 +59,20 @@ def improve(
         grads = {k: torch.zeros_like(w) for k, w in weights.items()}
         for c, part in enumerate(parts):
             if epoch == 0:
-                data.append(play_and_adapt(cfg, now, family, part, gen, mark))
+                data.append(collect_and_adapt(cfg, now, family, part, gen, on_phase_end))
             share = len(part[0]) / cfg.tasks
             loss, each = meta_gradient(cfg, agent, weights, data[c], first=epoch == 0)
             grads = {k: g + share * each[k] for k, g in grads.items()}
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
             total = total + share * loss
-            mark("outer")
-        grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
+            on_phase_end("outer")
+        grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
         moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
         weights = {k: w.requires_grad_() for k, w in moved.items()}
         losses.append(total)
         norms.append(norm)
     weights = {k: w.detach() for k, w in weights.items()}
-    (loss,) = over_ranks(losses[0])
+    (loss,) = all_reduce(losses[0])
     metrics = {"train/meta_loss": loss, "train/grad_norm": torch.stack(norms).mean()}
     metrics |= policy_change(with_weights(agent, weights), data)
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)

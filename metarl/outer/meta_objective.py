@@ -14,7 +14,7 @@ from metarl.agents.networks.policy import Params, act_dist
 from metarl.agents.rollouts.advantages import in_units, same_rewards
 from metarl.agents.rollouts.batch import Batch, clipped_surrogate, mean_kl
 from metarl.agents.rollouts.rollout import Rollout
-from metarl.distributed.collectives import mean_over_ranks, over_ranks
+from metarl.distributed.collectives import all_reduce, all_reduce_mean
 from metarl.outer.inner_loop import Experience, adapt_again
 from metarl.outer.train_state import with_weights
 
@@ -99,14 +99,16 @@ def exploration_loss(
     losses = []
     for k, (fast, batch) in enumerate(zip(path[:-1], data.support, strict=True)):
         later = ret[k + 1 :].mean(0) if cfg.multi_step else ret[-1]
-        shift = torch.where(signal, later - mean_over_ranks(later), 0)
-        credit = in_units(shift, mean_over_ranks(shift.square()).sqrt())
-        alive = (batch.weight > 0).to(batch.weight.dtype)
-        played = batch._replace(
+        shift = torch.where(signal, later - all_reduce_mean(later), 0)
+        credit = in_units(shift, all_reduce_mean(shift.square()).sqrt())
+        mask = (batch.weight > 0).to(batch.weight.dtype)
+        collected = batch._replace(
             adv=credit.unsqueeze(-1).expand_as(batch.adv),
-            weight=alive / mean_over_ranks(alive.sum(1)),
+            weight=mask / all_reduce_mean(mask.sum(1)),
         )
-        losses.append(clipped_surrogate(act_dist(agent.policy, fast, batch.obs), played, cfg.clip))
+        losses.append(
+            clipped_surrogate(act_dist(agent.policy, fast, batch.obs), collected, cfg.clip)
+        )
     return torch.stack(losses).sum(dim=0)
 
 
@@ -114,7 +116,7 @@ def any_difference(rollouts: list[Rollout]) -> Tensor:
     """Whether any episode, of all tasks of a rank, got other rewards than the others; () bool."""
     each = []
     for r in rollouts[1:]:
-        rew, alive = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (r.rew, r.alive))
-        each.append((~same_rewards(rew, alive)).sum())
-    (count,) = over_ranks(torch.stack(each).sum())
+        rew, mask = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (r.rew, r.mask))
+        each.append((~same_rewards(rew, mask)).sum())
+    (count,) = all_reduce(torch.stack(each).sum())
     return count > 0

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from metarl.agents.learners.gradient_agent import Agent
-from metarl.distributed.collectives import mean_over_ranks, named_over_ranks
+from metarl.distributed.collectives import all_reduce_mean, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.functional_adam import adam, clip
-from metarl.outer.inner_loop import Experience, chunks, play_and_adapt, policy_change
+from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
 from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.update import PhaseCallback, Update
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -28,7 +28,7 @@ def improve(
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark,
+    on_phase_end: PhaseCallback,
 ) -> Update:
     """One step of Adam along the mean over tasks of the way that adaptation went.
 
@@ -41,19 +41,19 @@ def improve(
     grads = {k: torch.zeros_like(w) for k, w in weights.items()}
     data = []
     for part in chunks(task, cfg.task_chunk):
-        played = play_and_adapt(first_order, agent, family, part, gen, mark)
-        grads = {k: grads[k] + g / cfg.tasks for k, g in way_back(agent, played).items()}
-        data.append(played._replace(path=[]))
-        mark("outer")
-    grads, norm = clip(named_over_ranks(grads), cfg.max_grad_norm)
+        collected = collect_and_adapt(first_order, agent, family, part, gen, on_phase_end)
+        grads = {k: grads[k] + g / cfg.tasks for k, g in reptile_gradient(agent, collected).items()}
+        data.append(collected._replace(path=[]))
+        on_phase_end("outer")
+    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
     weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
-    ret = mean_over_ranks(torch.cat([d.rollouts[-1].episode_return() for d in data]))
+    ret = all_reduce_mean(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), data)
     return Update(weights, opt, [(d.task, d.rollouts) for d in data], metrics)
 
 
-def way_back(agent: Agent, data: Experience) -> dict[str, Tensor]:
+def reptile_gradient(agent: Agent, data: Experience) -> dict[str, Tensor]:
     """Slow weights minus those after K + 1 steps, in units of the step size; summed over tasks.
 
     That is the sum of the steps' gradients, so that it clips as the gradient of a loss does.

@@ -17,7 +17,7 @@ from metarl.agents.networks.running_stats import Moments, with_moments
 A = TypeVar("A", bound=AnyAgent)
 
 
-class Seen(NamedTuple):
+class RunningStats(NamedTuple):
     """Running moments that a policy normalises by; frozen within a meta-iteration."""
 
     obs: Moments | None = None
@@ -38,8 +38,8 @@ class TrainState:
     skipped: int = 0  # updates left out for a non-finite gradient
     skipped_in_a_row: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    seen: Seen = field(
-        default_factory=Seen
+    running_stats: RunningStats = field(
+        default_factory=RunningStats
     )  # of all observations and returns, where they are normalised
 
 
@@ -60,14 +60,18 @@ def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
 
 def moved(state: TrainState, device: torch.device) -> TrainState:
     """The same on another device."""
-    seen = Seen(*(m and Moments(*(x.to(device) for x in m)) for m in state.seen))
+    running_stats = RunningStats(
+        *(m and Moments(*(x.to(device) for x in m)) for m in state.running_stats)
+    )
     opt = {k: x.to(device) for k, x in state.opt.items()}
-    return dataclasses.replace(state, agent=state.agent.to(device), opt=opt, seen=seen)
+    return dataclasses.replace(
+        state, agent=state.agent.to(device), opt=opt, running_stats=running_stats
+    )
 
 
-def normalising(agent: A, seen: Seen) -> A:
+def normalizing(agent: A, running_stats: RunningStats) -> A:
     """The agent that normalises by these moments; the same where there are none."""
-    if seen == Seen():
+    if running_stats == RunningStats():
         return agent
-    policy: Any = with_moments(agent.policy, seen.obs, seen.ret)
+    policy: Any = with_moments(agent.policy, running_stats.obs, running_stats.ret)
     return dataclasses.replace(agent, policy=policy)

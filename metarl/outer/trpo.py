@@ -12,13 +12,19 @@ from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.networks.distributions import Distribution
 from metarl.agents.networks.policy import act_dist
 from metarl.agents.rollouts.batch import Batch, mean_kl
-from metarl.distributed.collectives import over_ranks
+from metarl.distributed.collectives import all_reduce
 from metarl.envs import Family
-from metarl.outer.inner_loop import Experience, adapt_again, chunks, play_and_adapt, policy_change
+from metarl.outer.inner_loop import (
+    Experience,
+    adapt_again,
+    chunks,
+    collect_and_adapt,
+    policy_change,
+)
 from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import loss_of, meta_gradient, weighed
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.update import PhaseCallback, Update
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -35,7 +41,7 @@ def improve(
     family: Family,
     task: Any,
     gen: torch.Generator | None,
-    mark: Mark,
+    on_phase_end: PhaseCallback,
 ) -> Update:
     """Play chunk by chunk of tasks, and move the weights once: as far as the bound lets them.
 
@@ -48,19 +54,19 @@ def improve(
     grad = torch.zeros_like(flat(weights))
     data = []
     for part in chunks(task, cfg.task_chunk):
-        played = play_and_adapt(cfg, now, family, part, gen, mark)
+        collected = collect_and_adapt(cfg, now, family, part, gen, on_phase_end)
         share = len(part[0]) / cfg.tasks
-        part_loss, each = meta_gradient(cfg, agent, weights, played, first=True)
+        part_loss, each = meta_gradient(cfg, agent, weights, collected, first=True)
         grad = grad + share * flat(each)
         loss = loss + share * part_loss
-        data.append(played._replace(path=[]))  # frees the graph of the adaptation
-        mark("outer")
-    loss, grad = over_ranks(loss, grad)
+        data.append(collected._replace(path=[]))  # frees the graph of the adaptation
+        on_phase_end("outer")
+    loss, grad = all_reduce(loss, grad)
     product = curvature(cfg, now, weights, data)
     step = trust_region_step(product, grad, cfg.cg_steps, cfg.max_kl)
-    mark("conjugate gradient")
+    on_phase_end("conjugate gradient")
     moved = line_search(cfg, agent, weights, step, loss, data)
-    mark("line search")
+    on_phase_end("line search")
     metrics = {"train/meta_loss": loss, "train/grad_norm": torch.linalg.vector_norm(grad)}
     metrics |= policy_change(with_weights(agent, moved), data)
     return Update(moved, opt, [(d.task, d.rollouts) for d in data], metrics)
@@ -100,7 +106,7 @@ def curvature(cfg: TrainConfig, agent: Agent, weights: Weights, data: list[Exper
         for d in data:
             each = kept[0] if kept else gauss_newton(cfg, agent, weights, d)
             total = total + each(v) / cfg.tasks
-        (total,) = over_ranks(total)
+        (total,) = all_reduce(total)
         return total + cfg.damping * v
 
     return product
@@ -131,8 +137,8 @@ def gauss_newton(cfg: TrainConfig, agent: Agent, weights: Weights, data: Experie
 
     def product(v: Tensor) -> Tensor:
         pushed = torch.autograd.grad(pulled, u, v, retain_graph=True)
-        bent = torch.autograd.grad(slope, leaves, pushed, retain_graph=True)
-        return flat_gradient(outputs, weights, list(bent), retain_graph=True)
+        hvp = torch.autograd.grad(slope, leaves, pushed, retain_graph=True)
+        return flat_gradient(outputs, weights, list(hvp), retain_graph=True)
 
     return product
 
@@ -222,5 +228,5 @@ def outcome(cfg: TrainConfig, agent: Agent, data: list[Experience]) -> tuple[Ten
         losses.append(share * loss_of(cfg, agent, d, path))
         kl = [mean_kl(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, d, path)]
         kls.append(share * torch.stack(kl).mean())
-    total, bent = over_ranks(torch.stack(losses).sum(), torch.stack(kls).sum())
-    return total, bent
+    total, hvp = all_reduce(torch.stack(losses).sum(), torch.stack(kls).sum())
+    return total, hvp

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarl.agents.rollouts.rollout import Rollout
 
-Mark = Callable[[str], None]  # told the name of each phase as it ends, for benchmarks
+PhaseCallback = Callable[[str], None]  # told the name of each phase as it ends, for benchmarks
 
 
 class Update(NamedTuple):
@@ -17,5 +17,7 @@ class Update(NamedTuple):
 
     weights: dict[str, Tensor]  # those that moved, by the names of `named_weights`
     opt: dict[str, Tensor]  # what the rule carries to the next iteration
-    played: list[tuple[Any, list[Rollout]]]  # of each chunk the tasks, and their rollouts in order
+    collected: list[
+        tuple[Any, list[Rollout]]
+    ]  # of each chunk the tasks, and their rollouts in order
     metrics: dict[str, Tensor]  # () each: train/meta_loss, grad_norm, kl, entropy

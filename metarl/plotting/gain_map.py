@@ -120,12 +120,12 @@ def _heat_map(figure: Any, plot: Any, x: Axis, y: Axis, gain: Array) -> None:
     """Means of the cells; the tasks as points in the same colours, where an axis is continuous."""
     shape = (len(y.edges) - 1, len(x.edges) - 1)
     means = _means(gain, y.cell, x.cell, shape=shape)
-    colours = _colours(gain)
+    colors = _colors(gain)
     plot.set_facecolor("0.85")  # no task there
-    mesh = plot.pcolormesh(x.edges, y.edges, means, **colours)
+    mesh = plot.pcolormesh(x.edges, y.edges, means, **colors)
     figure.colorbar(mesh, ax=plot, label="gain in return")
     if not (x.names and y.names):
-        plot.scatter(x.place, y.place, c=gain, **colours, s=28, edgecolors="black", linewidths=0.6)
+        plot.scatter(x.place, y.place, c=gain, **colors, s=28, edgecolors="black", linewidths=0.6)
     elif shape[1] <= MAX_LABELS and shape[0] <= 2 * MAX_LABELS:  # more would overlap
         digits = _digits(gain)
         for (row, column), mean in np.ndenumerate(means):
@@ -143,7 +143,7 @@ def _digits(gain: Array) -> int:
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 0
 
 
-def _colours(gain: Array) -> dict[str, Any]:
+def _colors(gain: Array) -> dict[str, Any]:
     """Blue for better and red for worse than before adaptation; if all is one, its own range."""
     low, high = float(gain.min()), float(gain.max())
     if low < 0 < high:

@@ -24,7 +24,7 @@ from metarl.system.files import MB, read_limited
 ACTOR = r"(mlp_extractor\.policy_net\.\d{1,4}|action_net)\.(weight|bias)|log_std"
 CRITIC = r"(mlp_extractor\.value_net\.\d{1,4}|value_net)\.(weight|bias)"
 DATA, WEIGHTS = 64 * MB, 4096 * MB  # most bytes of a model's JSON, and of its weights
-NORMALISER = 64 * MB
+NORMALIZER = 64 * MB
 
 
 class Model(NamedTuple):
@@ -38,7 +38,7 @@ class Model(NamedTuple):
     high: Tensor | None = None
 
 
-class Normaliser(NamedTuple):
+class Normalizer(NamedTuple):
     """Running moments of observations, float64."""
 
     steps: Tensor  # ()
@@ -154,7 +154,7 @@ def _sizes(weights: Params) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def read_normaliser(name: str) -> Normaliser:
+def read_normalizer(name: str) -> Normalizer:
     """SB3's VecNormalize, unpickled: code in the file runs.
 
     Raises:
@@ -162,7 +162,7 @@ def read_normaliser(name: str) -> Normaliser:
     """
     said = f"--init-normalize {name}"
     try:
-        found = pickle.loads(read_limited(Path(name), NORMALISER))
+        found = pickle.loads(read_limited(Path(name), NORMALIZER))
         moments, epsilon = found.obs_rms, float(found.epsilon)
         numbers = moments.count, moments.mean, moments.var
     except OSError as error:
@@ -177,4 +177,4 @@ def read_normaliser(name: str) -> Normaliser:
     if not found.norm_obs:
         raise UsageError(f"{said}: it has norm_obs=False: leave it out, it changes nothing here.")
     steps, mean, var = (torch.as_tensor(x, dtype=torch.float64) for x in numbers)
-    return Normaliser(steps, mean, var, epsilon)
+    return Normalizer(steps, mean, var, epsilon)

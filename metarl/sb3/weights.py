@@ -77,7 +77,7 @@ def sb3_outputs(policy: Policy, action_space: Space) -> int:
     return len(_sb3_rows(policy, torch.zeros(policy.out, dtype=torch.float64), action_space))
 
 
-def normalised_input(weights: Params, mean: Tensor, std: Tensor) -> Params:
+def normalized_input(weights: Params, mean: Tensor, std: Tensor) -> Params:
     """SB3's weights with a normalisation of observations folded into the first layer, float64."""
     name = "mlp_extractor.policy_net.0"
     name = name if f"{name}.weight" in weights else "action_net"

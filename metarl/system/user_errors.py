@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def own_errors_told(family: Family) -> Iterator[None]:
+def report_user_errors(family: Family) -> Iterator[None]:
     """Turn whatever the family raises into a RunError that says where; Ctrl-C passes.
 
     Among it are an OSError, which else would be taken for one of the run's folder, and SystemExit.
@@ -49,10 +49,10 @@ def _memory_wanted(error: BaseException) -> str:
     return ""
 
 
-def each_told(family: Family, steps: Iterator[T]) -> Iterator[T]:
-    """The same steps, each made within `own_errors_told`."""
+def report_each(family: Family, steps: Iterator[T]) -> Iterator[T]:
+    """The same steps, each made within `report_user_errors`."""
     while True:
-        with own_errors_told(family):
+        with report_user_errors(family):
             try:
                 step = next(steps)
             except StopIteration:

@@ -164,7 +164,7 @@ def columns(
     return ("iteration", "env_steps", *TRAIN, *optional, *TIME)
 
 
-def judged(result: Evaluation) -> dict[str, float]:
+def eval_metrics(result: Evaluation) -> dict[str, float]:
     """A periodic evaluation by its tags, for any number of steps."""
     steps = {f"eval/return_step_{k}": float(mean) for k, mean in enumerate(result.mean)}
     oracle = {} if result.oracle is None else {"eval/oracle": float(result.oracle.mean())}

@@ -19,8 +19,8 @@ def command(train: TrainConfig, run: RunConfig) -> str:
     for settings, shipped in ((train, preset(train.family, train.algo)), (run, RunConfig())):
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            usual = TrainConfig.algo if field.name == "algo" else getattr(shipped, field.name)
-            if field.name != "family" and value != usual:
+            defaults = TrainConfig.algo if field.name == "algo" else getattr(shipped, field.name)
+            if field.name != "family" and value != defaults:
                 words += _flag(field.name, value)
     return join(words)
 

@@ -13,10 +13,10 @@ from metarl.agents.networks.policy import MLP
 from metarl.agents.networks.running_stats import EPSILON, Moments
 from metarl.config.settings import TrainConfig
 from metarl.envs import Family, UsageError
-from metarl.outer.train_state import Seen, TrainState, normalising
-from metarl.sb3.archive import Model, Normaliser, read_model, read_normaliser
+from metarl.outer.train_state import RunningStats, TrainState, normalizing
+from metarl.sb3.archive import Model, Normalizer, read_model, read_normalizer
 from metarl.sb3.interop import pixel
-from metarl.sb3.weights import from_sb3, normalised_input, sb3_outputs
+from metarl.sb3.weights import from_sb3, normalized_input, sb3_outputs
 from metarl.training.new_agent import new_agent
 
 
@@ -35,15 +35,15 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
     model = read_model(cfg.init_from)
     check_spaces(said, model, family)
     check_network(said, model, agent.policy, family)
-    weights, seen = model.weights, Seen()
+    weights, running_stats = model.weights, RunningStats()
     if cfg.init_normalize:
-        normaliser = read_normaliser(cfg.init_normalize)
-        _check_normaliser(f"--init-normalize {cfg.init_normalize}", normaliser, family)
+        normalizer = read_normalizer(cfg.init_normalize)
+        _check_normalizer(f"--init-normalize {cfg.init_normalize}", normalizer, family)
         if cfg.normalize_obs:
-            seen = Seen(obs=_moments(normaliser, device))
+            running_stats = RunningStats(obs=_moments(normalizer, device))
         else:
-            std = (normaliser.var + normaliser.epsilon).sqrt()
-            weights = normalised_input(weights, normaliser.mean, std)
+            std = (normalizer.var + normalizer.epsilon).sqrt()
+            weights = normalized_input(weights, normalizer.mean, std)
     bounds = (model.low, model.high) if model.low is not None and model.high is not None else None
     new = from_sb3(agent.policy, weights, family.action_space, bounds, pixel(family))
     if wrong := [k for k, p in new.items() if not p.isfinite().all()]:
@@ -51,18 +51,21 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
             f"{said}: {wrong[0]} is not finite in units of {family.name}: give another model."
         )
     params = {**agent.params, **{k: p.to(device) for k, p in new.items()}}
-    return TrainState(normalising(dataclasses.replace(agent, params=params), seen), seen=seen)
+    return TrainState(
+        normalizing(dataclasses.replace(agent, params=params), running_stats),
+        running_stats=running_stats,
+    )
 
 
 def check_spaces(said: str, model: Model, family: Family) -> None:
     """Raise UsageError, which names both, unless actions and observations are alike."""
-    seen, acts = family.observation_space, family.action_space
+    space, acts = family.observation_space, family.action_space
     if model.action_kind != type(acts).__name__:
         raise UsageError(
             f"{said}: its actions are {model.action_kind}, {family.name} takes {acts}: give a "
             "model of the same actions."
         )
-    theirs, ours = model.observation_shape, tuple(seen.shape or ())
+    theirs, ours = model.observation_shape, tuple(space.shape or ())
     same = theirs is None or theirs == ours
     if not same and (math.prod(theirs) != math.prod(ours) or min(len(theirs), len(ours)) > 1):  # type: ignore[arg-type]
         raise UsageError(
@@ -92,17 +95,17 @@ def _shown(sizes: tuple[int, ...]) -> str:
     return "-".join(map(str, sizes))
 
 
-def _check_normaliser(said: str, normaliser: Normaliser, family: Family) -> None:
-    seen = family.observation_space
-    theirs, ours = tuple(normaliser.mean.shape), tuple(seen.shape or ())
-    if theirs != ours or seen.dtype == np.uint8:
+def _check_normalizer(said: str, normalizer: Normalizer, family: Family) -> None:
+    space = family.observation_space
+    theirs, ours = tuple(normalizer.mean.shape), tuple(space.shape or ())
+    if theirs != ours or space.dtype == np.uint8:
         raise UsageError(
             f"{said}: it normalises observations of shape {theirs}, {family.name} gives {ours} "
-            f"{seen.dtype}: give the one that the model was trained behind."
+            f"{space.dtype}: give the one that the model was trained behind."
         )
 
 
-def _moments(normaliser: Normaliser, device: torch.device | str) -> Moments:
+def _moments(normalizer: Normalizer, device: torch.device | str) -> Moments:
     """SB3's running moments as ours, with its epsilon in place of our own."""
-    var = normaliser.var + normaliser.epsilon - EPSILON
-    return Moments(*(x.to(device) for x in (normaliser.steps, normaliser.mean, var)))
+    var = normalizer.var + normalizer.epsilon - EPSILON
+    return Moments(*(x.to(device) for x in (normalizer.steps, normalizer.mean, var)))

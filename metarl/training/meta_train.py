@@ -19,12 +19,12 @@ from metarl.agents.rollouts.learned_baseline import value_loss
 from metarl.agents.rollouts.rollout import check_finite
 from metarl.config.family_record import check_belongs
 from metarl.config.settings import TrainConfig
-from metarl.distributed.collectives import named_over_ranks, over_ranks, own_name, own_part
+from metarl.distributed.collectives import all_reduce, all_reduce_named, rank_purpose, shard
 from metarl.envs import Family, RunError, sample_tasks
 from metarl.outer import OUTER
 from metarl.outer.functional_adam import adam
-from metarl.outer.train_state import TrainState, normalising, with_weights
-from metarl.outer.update import Mark, Update
+from metarl.outer.train_state import TrainState, normalizing, with_weights
+from metarl.outer.update import PhaseCallback, Update
 from metarl.training.initialization import first_state
 from metarl.training.metrics import measure
 from metarl.training.new_agent import (
@@ -38,7 +38,7 @@ def meta_train(
     cfg: TrainConfig,
     family: Family,
     state: TrainState | None = None,
-    mark: Mark = lambda phase: None,
+    on_phase_end: PhaseCallback = lambda phase: None,
     compiled: bool = False,
 ) -> Iterator[TrainState]:
     """Yield the state after each meta-iteration, until `cfg.iterations`.
@@ -61,10 +61,10 @@ def meta_train(
     while state.iteration < cfg.iterations:
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
-        gen = stream(cfg.seed, own_name("episodes"), it, device)
-        now, own = _at(cfg, it), own_part(task)
+        gen = stream(cfg.seed, rank_purpose("episodes"), it, device)
+        now, own = _at(cfg, it), shard(task)
         with compiling(compiled, replays=device.type == "cuda"):
-            update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, mark)
+            update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, on_phase_end)
         if cfg.baseline == "learned":
             update = _improve_baseline(now, state.agent, update)
         if cfg.positive_steps:
@@ -75,7 +75,7 @@ def meta_train(
         rates = {f"train/{name}": getattr(now, name) for name in ("meta_lr", "meta_lr_of_steps")}
         state = dataclasses.replace(state, metrics={**state.metrics, **rates})
         if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
-            state = _look_back(cfg, state, update)
+            state = _update_running_stats(cfg, state, update)
         del update  # else what was played would be there while the next iteration plays
         yield state
 
@@ -92,41 +92,44 @@ def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
 def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
     """One step of Adam on the features of the learned baseline, from all that was played."""
     value = {k: w.detach().requires_grad_() for k, w in agent.value.items()}
-    rollouts = [r for _, played in update.played for r in played]
+    rollouts = [r for _, collected in update.collected for r in collected]
     if agent.policy.obs_mean is not None:
-        rollouts = [r._replace(obs=agent.policy.see(r.obs)) for r in rollouts]
+        rollouts = [r._replace(obs=agent.policy.preprocess(r.obs)) for r in rollouts]
     rows = torch.full((), float(sum(len(r.rew) for r in rollouts)), device=agent.device)
-    (total,) = over_ranks(rows)
+    (total,) = all_reduce(rows)
     grads = {f"value/{k}": torch.zeros_like(w) for k, w in value.items()}
     for data in rollouts:
         loss = len(data.rew) / total * value_loss(value, data, cfg.gamma)
         each = torch.autograd.grad(loss, list(value.values()))
         grads = {k: g + e for (k, g), e in zip(grads.items(), each, strict=True)}
-    grads = named_over_ranks(grads)
+    grads = all_reduce_named(grads)
     named = {f"value/{k}": w for k, w in value.items()}
     weights, opt = adam(named, grads, update.opt, lambda name: cfg.meta_lr)
     return update._replace(weights={**update.weights, **weights}, opt=opt)
 
 
-def _look_back(cfg: TrainConfig, state: TrainState, update: Update) -> TrainState:
+def _update_running_stats(cfg: TrainConfig, state: TrainState, update: Update) -> TrainState:
     """What was played moves the moments only now: within an iteration the policy's eyes are one."""
-    seen, rollouts = state.seen, [r for _, played in update.played for r in played]
+    running_stats, rollouts = (
+        state.running_stats,
+        [r for _, collected in update.collected for r in collected],
+    )
     if cfg.normalize_obs:
-        now = _of_all_ranks([moments(r.obs, r.alive) for r in rollouts])
-        seen = seen._replace(obs=merge(seen.obs, now))
+        now = _of_all_ranks([moments(r.obs, r.mask) for r in rollouts])
+        running_stats = running_stats._replace(obs=merge(running_stats.obs, now))
     if cfg.normalize_return:
-        now = _of_all_ranks([moments(discounted_sum(r.rew, cfg.gamma), r.alive) for r in rollouts])
-        seen = seen._replace(ret=merge(seen.ret, now))
-    agent: Any = normalising(state.agent, seen)
-    return dataclasses.replace(state, agent=agent, seen=seen)
+        now = _of_all_ranks([moments(discounted_sum(r.rew, cfg.gamma), r.mask) for r in rollouts])
+        running_stats = running_stats._replace(ret=merge(running_stats.ret, now))
+    agent: Any = normalizing(state.agent, running_stats)
+    return dataclasses.replace(state, agent=agent, running_stats=running_stats)
 
 
 def _of_all_ranks(parts: list[Moments]) -> Moments:
     """Of all steps taken together, whichever rank played them."""
     steps, mean, var = reduce(merge, parts)
-    total, mean_sum = over_ranks(steps, steps * mean)
+    total, mean_sum = all_reduce(steps, steps * mean)
     shift = mean - mean_sum / total
-    (spread,) = over_ranks(steps * (var + shift.square()))
+    (spread,) = all_reduce(steps * (var + shift.square()))
     return Moments(total, mean_sum / total, spread / total)
 
 
@@ -134,7 +137,7 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
     """The next state: with the new weights, or the old ones if the gradient wasn't finite."""
     metrics = measure(update)
     if metrics.pop("not_finite"):
-        for task, rollouts in update.played:
+        for task, rollouts in update.collected:
             for rollout in rollouts:
                 check_finite(family, task, rollout)
     env_steps = state.env_steps + int(metrics.pop("env_steps"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metarl.distributed.collectives import mean_over_ranks, over_ranks
+from metarl.distributed.collectives import all_reduce, all_reduce_mean
 from metarl.outer.update import Update
 
 
@@ -14,30 +14,30 @@ def measure(update: Update) -> dict[str, float]:
     Of all ranks. Beside those that are tracked: `env_steps` of this iteration, and `not_finite`,
     above 0 where a family gave a NaN or infinity.
     """
-    before = [rollouts[0] for _, rollouts in update.played]
-    after = [rollouts[-1] for _, rollouts in update.played]
-    everything = [r for _, rollouts in update.played for r in rollouts]
+    before = [rollouts[0] for _, rollouts in update.collected]
+    after = [rollouts[-1] for _, rollouts in update.collected]
+    everything = [r for _, rollouts in update.collected for r in rollouts]
     values = {
-        "train/return_before": mean_over_ranks(torch.cat([r.episode_return() for r in before])),
-        "train/return_after": mean_over_ranks(torch.cat([r.episode_return() for r in after])),
+        "train/return_before": all_reduce_mean(torch.cat([r.episode_return() for r in before])),
+        "train/return_after": all_reduce_mean(torch.cat([r.episode_return() for r in after])),
         **update.metrics,
     }
-    values["train/episode_length"] = mean_over_ranks(
-        torch.cat([r.alive.sum(dim=1).to(r.rew.dtype) for r in after])
+    values["train/episode_length"] = all_reduce_mean(
+        torch.cat([r.mask.sum(dim=1).to(r.rew.dtype) for r in after])
     )
     values["train/adaptation_gain"] = values["train/return_after"] - values["train/return_before"]
     if "success" in before[0].notes:
         for name, rollouts in (("before", before), ("after", after)):
-            values[f"train/success_{name}"] = mean_over_ranks(
+            values[f"train/success_{name}"] = all_reduce_mean(
                 torch.cat([r.notes["success"] for r in rollouts])
             )
     nothing = torch.zeros_like(values["train/return_before"])
     counts = {
         "train/diverged": [r.notes["diverged"].sum() for r in everything if "diverged" in r.notes],
-        "env_steps": [r.alive.sum() for r in everything],
+        "env_steps": [r.mask.sum() for r in everything],
         "not_finite": [~x.isfinite().all() for r in everything for x in (r.obs, r.rew)],
     }
-    sums = over_ranks(*(torch.stack([nothing, *c]).double().sum() for c in counts.values()))
+    sums = all_reduce(*(torch.stack([nothing, *c]).double().sum() for c in counts.values()))
     values |= dict(zip(counts, sums, strict=True))
     numbers = torch.stack([v.double() for v in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))

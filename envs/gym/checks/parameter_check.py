@@ -13,20 +13,20 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.envs.core.errors import UsageError
-from metarl.envs.gym.bound_env import Settings, find_knobs
+from metarl.envs.gym.bound_env import Settings, find_setters
 from metarl.envs.gym.checks.duplicate_levels import count_alike
 from metarl.envs.gym.checks.fresh_env import alone
 from metarl.envs.gym.checks.random_episodes import (
+    Episode,
     Facts,
-    Play,
     facts_of,
-    play_alone,
+    run_alone,
     show,
     take,
     telling,
 )
-from metarl.envs.gym.checks.trace import Trace, difference, random_play
-from metarl.envs.gym.worker_envs import Agreed, Stage, check_form
+from metarl.envs.gym.checks.trace import Trace, difference, random_rollout
+from metarl.envs.gym.worker_envs import Agreed, WorkerEnvs, check_form
 
 STEPS = 200  # of random play in which a parameter has to show itself
 SEEDS = (0, 1, 2)
@@ -35,7 +35,7 @@ ANOTHER = 17  # seed of an episode in between
 NEVER = 2**31  # a horizon that no episode exceeds
 
 
-class Trial(NamedTuple):
+class Probe(NamedTuple):
     """Variants that differ in one parameter alone.
 
     Attributes:
@@ -53,7 +53,7 @@ class Trial(NamedTuple):
 
 
 def explore(
-    stage: Stage, usual: Settings, trials: Mapping[str, Trial], exact: bool = True
+    worker_envs: WorkerEnvs, defaults: Settings, probes: Mapping[str, Probe], exact: bool = True
 ) -> dict[str, Any]:
     """What the family needs to know of its environment, once it is as it should be.
 
@@ -66,26 +66,26 @@ def explore(
             the interface forbids, doesn't repeat itself, or is changed by others.
         Failure: an environment that can't be made, or raises, in a variant.
     """
-    stage.knobs = alone(lambda: find_knobs(stage.recipe, usual))
-    facts = play_alone(stage, usual, SEEDS[0], STEPS)
-    stage.agreed = Agreed(stage.knobs, facts.form, NEVER)
-    _check_finite(facts.trace, usual)
+    worker_envs.setters = alone(lambda: find_setters(worker_envs.env_config, defaults))
+    facts = run_alone(worker_envs, defaults, SEEDS[0], STEPS)
+    worker_envs.agreed = Agreed(worker_envs.setters, facts.form, NEVER)
+    _check_finite(facts.trace, defaults)
     if exact:
-        check_repeats(stage, usual, facts)
+        check_repeats(worker_envs, defaults, facts)
     pairs = {
-        name: check_effect(stage, name, trial)
-        for name, trial in trials.items()
-        if not trial.is_known
+        name: check_effect(worker_envs, name, probe)
+        for name, probe in probes.items()
+        if not probe.is_known
     }
     if exact:
-        other = play_alone(stage, usual, SEEDS[1], STEPS)
-        pair = [Play(usual, SEEDS[0], facts.trace), Play(usual, SEEDS[1], other.trace)]
-        check_together(stage, None, pair)
+        other = run_alone(worker_envs, defaults, SEEDS[1], STEPS)
+        pair = [Episode(defaults, SEEDS[0], facts.trace), Episode(defaults, SEEDS[1], other.trace)]
+        check_together(worker_envs, None, pair)
         for name, pair in pairs.items():
-            check_together(stage, name, pair)
-    variants = [s for trial in trials.values() for s in trial.all_kinds]
-    made = [facts, *(_made(stage, setting) for setting in variants)]
-    made += [_made(stage, setting) for setting in longest(usual, trials, made[1:])]
+            check_together(worker_envs, name, pair)
+    variants = [s for probe in probes.values() for s in probe.all_kinds]
+    made = [facts, *(_made(worker_envs, setting) for setting in variants)]
+    made += [_made(worker_envs, setting) for setting in longest(defaults, probes, made[1:])]
     limits = [one.limit for one in made]
     return {
         "observation_space": _union([one.observation_space for one in made]),
@@ -94,40 +94,40 @@ def explore(
         "success": any(event.value is not None for event in facts.trace if event.what == "success"),
         "about": facts.about,
         "has_mask": any(one.has_mask for one in made),
-        "knobs": stage.knobs,
+        "knobs": worker_envs.setters,
         "form": facts.form,
         "alike": {
-            name: count_alike(stage, trial.held_out, trial.train)
-            for name, trial in trials.items()
-            if exact and trial.held_out and not trial.is_known
+            name: count_alike(worker_envs, probe.held_out, probe.train)
+            for name, probe in probes.items()
+            if exact and probe.held_out and not probe.is_known
         },
     }
 
 
-def draws(stage: Stage, usual: Settings, agreed: Agreed) -> bool:
+def draws(worker_envs: WorkerEnvs, defaults: Settings, agreed: Agreed) -> bool:
     """Whether an environment gives a picture, (H, W, 3) uint8."""
-    stage.knobs = agreed.knobs
-    made = stage.take(usual, render=True)
+    worker_envs.setters = agreed.setters
+    made = worker_envs.take(defaults, render=True)
     try:
-        made.begin(usual, SEEDS[0])
+        made.begin(defaults, SEEDS[0])
         picture = np.asarray(made.env.render())
         return picture.ndim == 3 and picture.shape[-1] == 3 and picture.dtype == np.uint8
     finally:
-        stage.put_by(made)
+        worker_envs.release(made)
 
 
-def _check_finite(trace: Trace, usual: Settings) -> None:
+def _check_finite(trace: Trace, defaults: Settings) -> None:
     for event in trace:
         if event.what in ("observation", "reward") and not np.isfinite(event.value).all():
             raise UsageError(
                 f"{event.what} isn't finite after step {event.step} of random play with "
-                f"{show(usual)}: make it finite, or narrow the ranges."
+                f"{show(defaults)}: make it finite, or narrow the ranges."
             )
 
 
-def check_repeats(stage: Stage, usual: Settings, first: Facts) -> None:
+def check_repeats(worker_envs: WorkerEnvs, defaults: Settings, first: Facts) -> None:
     """Raise UsageError unless the same seed and actions give the same play in another process."""
-    again = play_alone(stage, usual, SEEDS[0], STEPS)
+    again = run_alone(worker_envs, defaults, SEEDS[0], STEPS)
     if told := difference(first.trace, again.trace):
         advice = (
             "draw all randomness from self.np_random, or from random or numpy.random in reset"
@@ -140,7 +140,7 @@ def check_repeats(stage: Stage, usual: Settings, first: Facts) -> None:
         )
 
 
-def check_effect(stage: Stage, name: str, trial: Trial) -> list[Play]:
+def check_effect(worker_envs: WorkerEnvs, name: str, probe: Probe) -> list[Episode]:
     """Two variants of a parameter that differ in what an agent sees or gets.
 
     Raises:
@@ -148,14 +148,14 @@ def check_effect(stage: Stage, name: str, trial: Trial) -> list[Play]:
     """
     for seed in SEEDS:
         plays = []
-        for setting in trial.telling:
-            facts = play_alone(stage, setting, seed, STEPS)
-            check_form(facts.form, stage.agreed.form)
-            plays.append(Play(setting, seed, facts.trace))
+        for setting in probe.telling:
+            facts = run_alone(worker_envs, setting, seed, STEPS)
+            check_form(facts.form, worker_envs.agreed.form)
+            plays.append(Episode(setting, seed, facts.trace))
             if difference(plays[0].trace, plays[-1].trace):
                 return [plays[0], plays[-1]]
-    kind = stage.knobs[name].kind
-    values = ", ".join(str(setting[name]) for setting in trial.telling[:5])
+    kind = worker_envs.setters[name].kind
+    values = ", ".join(str(setting[name]) for setting in probe.telling[:5])
     raise UsageError(
         f"'{name}' ({kind}) changes nothing in {STEPS} steps of random play, be it {values}: give "
         f"another parameter, with --set what makes it count, or --live {name} if you know that it "
@@ -163,35 +163,35 @@ def check_effect(stage: Stage, name: str, trial: Trial) -> list[Play]:
     )
 
 
-def check_together(stage: Stage, name: str | None, variants: Sequence[Play]) -> None:
+def check_together(worker_envs: WorkerEnvs, name: str | None, variants: Sequence[Episode]) -> None:
     """Raise UsageError if variants that are played in turns differ from each played alone.
 
     First in new environments; then, after other episodes, in the same ones, of which each gets the
     other variant where it can.
     """
     steps = min(_first_difference(variants) + AFTER, STEPS) if name else STEPS
-    stage.drop_idle()
+    worker_envs.drop_idle()
     for again in (False, True):
-        made = [take(stage, play.setting, len(variants)) for play in variants]
+        made = [take(worker_envs, play.setting, len(variants)) for play in variants]
         turns = [
-            random_play(env, play.setting, play.seed, steps)
+            random_rollout(env, play.setting, play.seed, steps)
             for env, play in zip(made, variants, strict=True)
         ]
         traces: list[Trace] = [[] for _ in variants]
         for turn in zip(*turns, strict=True):
-            stage.show_progress(-1)
+            worker_envs.show_progress(-1)
             for trace, events in zip(traces, turn, strict=True):
                 trace += events
         for trace, play in zip(traces, variants, strict=True):
             if told := difference(play.trace[: len(trace)], trace):
-                raise UsageError(_disturbed(stage, name, play.setting, told, again))
+                raise UsageError(_disturbed(worker_envs, name, play.setting, told, again))
         for env, play in zip(made, variants, strict=True):
-            for _ in random_play(env, play.setting, ANOTHER, AFTER):
-                stage.show_progress(-1)
-            stage.put_by(env)  # the last that is put by is the first to be taken
+            for _ in random_rollout(env, play.setting, ANOTHER, AFTER):
+                worker_envs.show_progress(-1)
+            worker_envs.release(env)  # the last that is put by is the first to be taken
 
 
-def _first_difference(variants: Sequence[Play]) -> int:
+def _first_difference(variants: Sequence[Episode]) -> int:
     """Step of the whole play in which the first two differ."""
     step = 0
     for a, b in zip(variants[0].trace, variants[1].trace, strict=False):
@@ -201,10 +201,12 @@ def _first_difference(variants: Sequence[Play]) -> int:
     return step
 
 
-def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, again: bool) -> str:
-    what = f"'{name}' ({stage.knobs[name].kind}): " if name else ""
+def _disturbed(
+    worker_envs: WorkerEnvs, name: str | None, setting: Settings, told: str, again: bool
+) -> str:
+    what = f"'{name}' ({worker_envs.setters[name].kind}): " if name else ""
     if again:
-        functions = [k for k, knob in stage.knobs.items() if knob.kind == "function"]
+        functions = [k for k, setter in worker_envs.setters.items() if setter.kind == "function"]
         by = f" (or {', '.join(functions)} adds to it)" if functions else ""
         return (
             f"{what}something survives reset{by}: with {show(setting)}, an environment that played "
@@ -218,25 +220,27 @@ def _disturbed(stage: Stage, name: str | None, setting: Settings, told: str, aga
     )
 
 
-def _made(stage: Stage, setting: Settings) -> Facts:
+def _made(worker_envs: WorkerEnvs, setting: Settings) -> Facts:
     """A variant that can be made, looks and acts as the others, and starts."""
-    made = take(stage, setting)
+    made = take(worker_envs, setting)
     with telling(made, setting):
-        stage.show_progress(-1)
-        trace = [e for events in random_play(made, setting, SEEDS[0], 1) for e in events]
-    check_form(made.encoding.form, stage.agreed.form)
-    stage.put_by(made)
+        worker_envs.show_progress(-1)
+        trace = [e for events in random_rollout(made, setting, SEEDS[0], 1) for e in events]
+    check_form(made.encoding.form, worker_envs.agreed.form)
+    worker_envs.release(made)
     return facts_of(made, trace, SEEDS[0])
 
 
-def longest(usual: Settings, trials: Mapping[str, Trial], made: Sequence[Facts]) -> list[Settings]:
+def longest(
+    defaults: Settings, probes: Mapping[str, Probe], made: Sequence[Facts]
+) -> list[Settings]:
     """The variant of those values that each make for the longest episodes, if they are several."""
-    together, several, done = dict(usual), 0, 0
-    for name, trial in trials.items():
-        limits = [one.limit or 0 for one in made[done : done + len(trial.all_kinds)]]
-        done += len(trial.all_kinds)
+    together, several, done = dict(defaults), 0, 0
+    for name, probe in probes.items():
+        limits = [one.limit or 0 for one in made[done : done + len(probe.all_kinds)]]
+        done += len(probe.all_kinds)
         if limits and max(limits) > min(limits):
-            together[name] = trial.all_kinds[int(np.argmax(limits))][name]
+            together[name] = probe.all_kinds[int(np.argmax(limits))][name]
             several += 1
     return [together] if several > 1 else []
 

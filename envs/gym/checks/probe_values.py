@@ -10,7 +10,7 @@ import torch
 from metarl.envs.core.parameters import Choice, Parameter
 from metarl.envs.core.splits import SPLITS, Split
 from metarl.envs.gym.bound_env import Settings
-from metarl.envs.gym.checks.parameter_check import Trial
+from metarl.envs.gym.checks.parameter_check import Probe
 
 FEW = 16  # values of a set that are tried
 HELD_OUT, TRAIN = 50, 200  # and that are compared, to find levels that are alike
@@ -21,7 +21,7 @@ ENDS = (1e-6, 1 - 1e-6)
 T = TypeVar("T")
 
 
-def trial(parameter: Parameter, setting: Callable[[float], Settings], is_known: bool) -> Trial:
+def probe(parameter: Parameter, setting: Callable[[float], Settings], is_known: bool) -> Probe:
     """The variants that tell what a parameter does.
 
     Args:
@@ -32,7 +32,7 @@ def trial(parameter: Parameter, setting: Callable[[float], Settings], is_known: 
     held_out = train = []
     if parameter.held_out:
         held_out, train = _members(parameter, "test"), _members(parameter, "train")
-    return Trial(
+    return Probe(
         [setting(v) for v in _telling(parameter)],
         [setting(v) for v in ((kinds[0], kinds[-1]) if is_known else kinds)],
         [setting(v) for v in _some(held_out, HELD_OUT)],
@@ -44,14 +44,14 @@ def trial(parameter: Parameter, setting: Callable[[float], Settings], is_known: 
 def _telling(parameter: Parameter) -> list[float]:
     """Values that should differ in what they do."""
     if isinstance(parameter, Choice):
-        return _some([*parameter.values, *parameter.beyond], FEW)
+        return _some([*parameter.values, *parameter.extrapolation], FEW)
     return _draw(parameter, TELLING, "train")
 
 
 def _every_kind(parameter: Parameter) -> list[float]:
     """Values of all splits, the ends of each among them."""
     if isinstance(parameter, Choice):
-        return _some([*parameter.values, *parameter.beyond], FEW)
+        return _some([*parameter.values, *parameter.extrapolation], FEW)
     return sorted({v for split in SPLITS for v in _draw(parameter, (*TELLING, *ENDS), split)})
 
 

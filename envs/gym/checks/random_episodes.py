@@ -11,12 +11,12 @@ from gymnasium.spaces import Box
 from metarl.envs.core.errors import UsageError
 from metarl.envs.gym.bound_env import BoundEnv, Settings, close
 from metarl.envs.gym.checks.fresh_env import alone
-from metarl.envs.gym.checks.trace import Trace, random_play
+from metarl.envs.gym.checks.trace import Trace, random_rollout
 from metarl.envs.gym.env_contract import Malformed
-from metarl.envs.gym.worker_envs import Failure, Stage, raised
+from metarl.envs.gym.worker_envs import Failure, WorkerEnvs, raised
 
 
-class Play(NamedTuple):
+class Episode(NamedTuple):
     """A variant, the seed of its first episode, and what it gave."""
 
     setting: Settings
@@ -37,16 +37,16 @@ class Facts(NamedTuple):
     seeded: bool  # whether the seed given to reset reached gymnasium.Env.reset
 
 
-def play_alone(stage: Stage, setting: Settings, seed: int, steps: int) -> Facts:
+def run_alone(worker_envs: WorkerEnvs, setting: Settings, seed: int, steps: int) -> Facts:
     """A play in a process of its own, whose environment is the first that was made there."""
 
     def play() -> Facts:
-        made = take(stage, setting)
+        made = take(worker_envs, setting)
         try:
             trace: Trace = []
             with telling(made, setting):
-                for events in random_play(made, setting, seed, steps):
-                    stage.show_progress(-1)
+                for events in random_rollout(made, setting, seed, steps):
+                    worker_envs.show_progress(-1)
                     trace += events
             return facts_of(made, trace, seed)
         finally:
@@ -55,14 +55,14 @@ def play_alone(stage: Stage, setting: Settings, seed: int, steps: int) -> Facts:
     return alone(play)
 
 
-def take(stage: Stage, setting: Settings, most: int = 1) -> BoundEnv:
+def take(worker_envs: WorkerEnvs, setting: Settings, most: int = 1) -> BoundEnv:
     """An environment for these settings.
 
     Raises:
         Failure: it can't be made.
     """
     try:
-        return stage.take(setting, most)
+        return worker_envs.take(setting, most)
     except UsageError:
         raise
     except Exception as error:

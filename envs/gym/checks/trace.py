@@ -22,7 +22,7 @@ class Event(NamedTuple):
 Trace = list[Event]
 
 
-def random_play(env: BoundEnv, setting: Settings, seed: int, steps: int) -> Iterator[Trace]:
+def random_rollout(env: BoundEnv, setting: Settings, seed: int, steps: int) -> Iterator[Trace]:
     """What a reset gave, and then what each step did; an episode that ends is followed by another.
 
     The actions are the same for the same seed, in every variant.
