@@ -123,7 +123,9 @@ def test_a_world_in_other_units_is_the_same_once_it_is_normalised():
     near = next(meta_train(cfg, family, first))
     away = next(meta_train(cfg, Far(), dataclasses.replace(first, agent=agent, running_stats=seen)))
     assert_close(named_weights(away.agent), named_weights(near.agent), rtol=1e-3, atol=1e-5)
-    assert_close(away.running_stats.obs.mean, 1000 * near.running_stats.obs.mean, rtol=1e-4, atol=1e-2)
+    assert_close(
+        away.running_stats.obs.mean, 1000 * near.running_stats.obs.mean, rtol=1e-4, atol=1e-2
+    )
 
 
 def _times(seen, factor):
