@@ -73,7 +73,7 @@ def test_unavoidable_passes_are_those_of_autograd(what, names):
 
 def test_second_order_passes_have_the_products_of_autograd():
     """Products alone: autograd writes the activation's second derivative as multiplications."""
-    got, want = passes("jvp", "bent"), autograd("second")
+    got, want = passes("jvp", "hvp"), autograd("second")
     for shape in want:
         if isinstance(shape, tuple):
             assert got[shape] == want[shape]

@@ -17,14 +17,14 @@ from torch.testing import assert_close
 
 from metarl.envs import Choice, GymnasiumFamily, Range, RunError, UsageError, make_task
 from metarl.envs.gym.bound_env import EnvConfig, check_limit, close, find_setters, step_limit
-from metarl.envs.gym.checks.parameter_check import Trial, explore
+from metarl.envs.gym.checks.parameter_check import Probe, explore
 from metarl.envs.gym.specs import environment_class, find_spec
 from metarl.envs.gym.worker import _answer
 from metarl.envs.gym.worker_envs import Agreed, WorkerEnvs
 
 PULL = {"pull": Range(-1.0, 1.0)}
 USUAL, ENDS = {"pull": 0.0}, [{"pull": -1.0}, {"pull": 1.0}]
-TRIALS = {"pull": Trial(ENDS, ENDS, [], [], False)}
+TRIALS = {"pull": Probe(ENDS, ENDS, [], [], False)}
 
 
 @pytest.fixture

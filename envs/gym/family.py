@@ -149,7 +149,7 @@ class GymnasiumFamily:
     def agreed(self) -> Agreed:
         """What the workers go by."""
         found = self._explored
-        return Agreed(found["knobs"], found["form"], found["limit"])
+        return Agreed(found["setters"], found["form"], found["limit"])
 
     def changed(self, vary: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> GymnasiumFamily:
         """The same environment with these parameters, and more constants."""

@@ -118,7 +118,7 @@ class MultiprocessSimulator:
         self._autoreset, self._history = True, []
         for i, seed in zip(rows.tolist(), self._draw(len(rows)), strict=True):
             self._seeds[i] = seed
-        self._ask(lambda slots: ("again", self._starts(slots)), rows.tolist())
+        self._ask(lambda slots: ("restart", self._starts(slots)), rows.tolist())
         self._active[rows] = True
         self.diverged.view(-1)[rows] = False
         return torch.from_numpy(self._pool.shared["obs"][rows.numpy()]).unsqueeze(1)

@@ -29,7 +29,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "draws": draws,
     "attach": WorkerEnvs.attach,
     "reset": WorkerEnvs.reset,
-    "again": WorkerEnvs.again,
+    "restart": WorkerEnvs.restart,
     "step": WorkerEnvs.step,
     "frame": WorkerEnvs.frame,
 }

@@ -106,9 +106,9 @@ class WorkerEnvs:
                 raise
             except BaseException as error:
                 raise Failure(slot, raised("make", error)) from error
-        self.again(slots, settings, seeds)
+        self.restart(slots, settings, seeds)
 
-    def again(self, slots: Sequence[int], settings: list[Settings], seeds: list[int]) -> None:
+    def restart(self, slots: Sequence[int], settings: list[Settings], seeds: list[int]) -> None:
         """Start another episode of the same variant in each slot."""
         for slot, setting, seed in zip(slots, settings, seeds, strict=True):
             self.show_progress(slot)

@@ -123,7 +123,7 @@ class BaselineSpec:
 def _code(family: Any) -> dict[str, str]:
     """Digests of the files that a family is written in: another text is another environment."""
     names = {type(family).__module__}
-    spec = getattr(getattr(family, "recipe", None), "spec", None)
+    spec = getattr(getattr(family, "env_config", None), "spec", None)
     if isinstance(entry := getattr(spec, "entry_point", None), str):
         names.add(entry.partition(":")[0])
     found = {}

@@ -80,10 +80,10 @@ def lower_bound(
     sizes = [weights[0].shape[1], *(len(w) for w in weights)]
     n = min(cfg.tasks, cfg.task_chunk)  # at a time
     own = Passes(n, cfg.episodes * family.horizon, sizes, device)
-    names = ("forward", "backward", "tangent", "bent")
+    names = ("forward", "backward", "jvp", "hvp")
     t = {k: _median(getattr(own, k), repeats, device) for k in names}
     gradient = t["forward"] + t["backward"]
-    second = t["tangent"] + t["bent"]
+    second = t["jvp"] + t["hvp"]
     seconds = {
         "rollout": _rollout(family, n, cfg.episodes, sizes, True, repeats, device),
         "inner": gradient,
@@ -92,7 +92,7 @@ def lower_bound(
     }
     if cfg.outer == "trpo":
         seconds["outer"] = gradient + second
-        product = 2 * second + t["tangent"] + t["backward"]
+        product = 2 * second + t["jvp"] + t["backward"]
         seconds["conjugate gradient"] = cfg.cg_steps * cfg.curvature_share * product
         seconds["line search"] = gradient + t["forward"]  # if the first length is taken
     return {k: cfg.tasks / n * v for k, v in seconds.items()}

@@ -48,7 +48,7 @@ def record(name: str) -> dict[str, Any]:
             for k, p in parameters(family).items()
         },
     }
-    if not hasattr(family, "recipe"):  # a Gymnasium environment's are known once it was made
+    if not hasattr(family, "env_config"):  # a Gymnasium environment's are known once it was made
         told |= {
             "horizon": family.horizon,
             "observation_space": str(family.observation_space),

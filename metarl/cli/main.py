@@ -40,7 +40,7 @@ MAY_DIFFER = (
 CARRIED_OUT = {
     Train: ("metarl.cli.train", "train"),
     Evaluate: ("metarl.cli.evaluate", "evaluate"),
-    Compare: ("metarl.comparison.compare", "compare_runs"),
+    Compare: ("metarl.cli.compare", "compare_runs"),
     Export: ("metarl.cli.export", "export"),
     Watch: ("metarl.cli.watch", "watch"),
     Families: ("metarl.cli.listing", "families"),

@@ -130,7 +130,7 @@ def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Pa
     for flag, field, words in (
         ("--hold-out", "held_out", train.hold_out),
         ("--validation", "validation", train.validation),
-        ("--extrapolate", "beyond", train.extrapolate),
+        ("--extrapolate", "extrapolation", train.extrapolate),
     ):
         for name, text in (_pair(flag, each) for each in words):
             if name not in changed:
@@ -160,7 +160,7 @@ def _part(said: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
         if wrong := [v for v in values if type(v) not in (int, float)]:
             raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
         return {field: tuple(map(float, values))}
-    new = field == "beyond"
+    new = field == "extrapolation"
     labels = known.labels + tuple(v for v in values if v not in known.labels and new)
     if wrong := [v for v in values if v not in labels]:
         raise UsageError(f"{said}: unknown value '{wrong[0]}': give some of {known}.")

@@ -94,7 +94,7 @@ def explore(
         "success": any(event.value is not None for event in facts.trace if event.what == "success"),
         "about": facts.about,
         "has_mask": any(one.has_mask for one in made),
-        "knobs": worker_envs.setters,
+        "setters": worker_envs.setters,
         "form": facts.form,
         "alike": {
             name: count_alike(worker_envs, probe.held_out, probe.train)
