@@ -112,7 +112,7 @@ def collect_pairs(
 
 
 def perturbed(agent: Agent, noise: dict[str, Tensor], sigma: float) -> Agent:
-    """An agent whose weights have a task axis, with a different perturbation for each of n tasks."""
+    """An agent whose weights have a task axis: each of n tasks has its own perturbation."""
     n = len(next(iter(noise.values())))
     batched = dataclasses.replace(agent, params=per_task(agent.params, n, agent.inner_lr))
     slow = named_weights(agent)
