@@ -170,9 +170,9 @@ def _over_tasks(x: Array, task: Array | None, over_episodes: Array | None) -> li
 
 
 def _of_sample(x: Array) -> Reach:
-    """Reach of the mean of independent values (n,): the longer of Student's and Hall's on each side.
+    """Reach of the mean of independent values (n,): on each side, the longer of two intervals.
 
-    Student's handles heavy tails, Hall's handles skewed samples.
+    Student's interval handles heavy tails, Hall's handles skewed samples.
     """
     n, t = len(x), _student(x)
     if n == 1 or t == 0:
