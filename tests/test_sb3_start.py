@@ -191,7 +191,7 @@ def test_errors_name_both_sides(saved, tmp_path):
     text = told(settings("forager", init_from=path), "forager")
     assert "its actions are Box, forager takes Discrete(4)" in text
     text = told(settings("pendulum", init_from=path), "pendulum")
-    assert "sees observations of shape (2,), pendulum gives (3,)" in text
+    assert "takes observations of shape (2,), pendulum gives (3,)" in text
     text = told(settings("breakout", init_from=path, policy="cnn"), "breakout")
     assert "give --policy mlp" in text
     assert "No such file" in told(settings(init_from=str(tmp_path / "none.zip")))

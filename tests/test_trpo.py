@@ -130,7 +130,7 @@ def test_chunks_of_tasks_make_the_update_of_all_at_once(monkeypatch, more):
     once = improved(monkeypatch, dataclasses.replace(cfg, task_chunk=5), agent, [whole(parts)])
     assert_close(some.weights, once.weights)
     assert_close(some.metrics, once.metrics)
-    assert len(some.played) == 3
+    assert len(some.collected) == 3
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):

@@ -1,4 +1,4 @@
-"""The policy gradient of the loss after adaptation, with Adam: MAML, ProMP and their kin."""
+"""Gradient-based outer update with Adam: MAML, ProMP and variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def trained_weights(cfg: TrainConfig, agent: Agent) -> dict[str, Tensor]:
-    """Leaves for all weights that the outer update moves: a context always starts at 0."""
+    """Leaf tensors for the weights that the outer update trains.
+
+    Context parameters are excluded: they always start at 0.
+    """
     learned = cfg.step_size != "fixed" and cfg.inner_steps > 0
     return {
         k: w.detach().requires_grad_()
@@ -32,7 +35,7 @@ def trained_weights(cfg: TrainConfig, agent: Agent) -> dict[str, Tensor]:
 
 
 def meta_lr(cfg: TrainConfig, name: str) -> float:
-    """Adam's step size of a weight."""
+    """Adam's learning rate for a weight."""
     return cfg.meta_lr_of_steps if name.startswith("inner_lr/") else cfg.meta_lr
 
 
@@ -45,10 +48,10 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """Play chunk by chunk of tasks, and move the weights once each epoch.
+    """Collect all chunks of tasks, then take one Adam step per epoch.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), algorithm 3; with several epochs, `clip` and
-        `inner_kl` it is ProMP, Rothfuss et al. 2019 (arXiv:1810.06784), algorithm 1.
+    Source: Finn et al. 2017 (arXiv:1703.03400), algorithm 3. With several epochs, `clip` and
+        `inner_kl`, this is ProMP, Rothfuss et al. 2019 (arXiv:1810.06784), algorithm 1.
     """
     parts = chunks(task, cfg.task_chunk)
     weights = trained_weights(cfg, agent)

@@ -1,4 +1,4 @@
-"""Reptile: towards the weights that inner steps lead to, without any derivative of them."""
+"""Reptile: move the slow weights toward the adapted weights, without differentiating adaptation."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """One step of Adam along the mean over tasks of the way that adaptation went.
+    """Take an Adam step along the mean over tasks of the change of the weights by adaptation.
 
-    The episodes after the last of `cfg.inner_steps` make one more inner step, K + 1 in all: with a
-    single one Reptile would be plain training on all tasks together.
+    The episodes collected after the last of the K = `cfg.inner_steps` steps are used for one more
+    inner step, K + 1 in all: with a single step, Reptile would be joint training on all tasks.
+
     Source: Nichol et al. 2018 (arXiv:1803.02999), algorithm 1 in batches, Adam as in section 3.
     """
     first_order = dataclasses.replace(cfg, second_order_steps=0)
@@ -54,9 +55,10 @@ def improve(
 
 
 def reptile_gradient(agent: Agent, data: Experience) -> dict[str, Tensor]:
-    """Slow weights minus those after K + 1 steps, in units of the step size; summed over tasks.
+    """Slow weights minus those after K + 1 steps, divided by the step size; summed over tasks.
 
-    That is the sum of the steps' gradients, so that it clips as the gradient of a loss does.
+    This is the sum of the steps' gradients, so gradient clipping applies as to a loss.
+
     Source: Nichol et al. 2018 (arXiv:1803.02999), section 5.1.
     """
     last = agent.inner_step(data.path[-1], data.query, len(data.support), first_order=True)

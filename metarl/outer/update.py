@@ -1,4 +1,4 @@
-"""What an outer update gives back."""
+"""The result of an outer update."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from torch import Tensor
 
 from metarl.agents.rollouts.rollout import Rollout
 
-PhaseCallback = Callable[[str], None]  # told the name of each phase as it ends, for benchmarks
+PhaseCallback = Callable[[str], None]  # called with the name of each phase as it ends
 
 
 class Update(NamedTuple):
-    """What an outer rule made of one iteration's tasks."""
+    """Result of one outer update."""
 
-    weights: dict[str, Tensor]  # those that moved, by the names of `named_weights`
-    opt: dict[str, Tensor]  # what the rule carries to the next iteration
-    collected: list[
-        tuple[Any, list[Rollout]]
-    ]  # of each chunk the tasks, and their rollouts in order
+    weights: dict[str, Tensor]  # updated weights, by the names of `named_weights`
+    opt: dict[str, Tensor]  # optimizer state for the next iteration
+    collected: list[tuple[Any, list[Rollout]]]  # tasks of each chunk, with their rollouts in order
     metrics: dict[str, Tensor]  # () each: train/meta_loss, grad_norm, kl, entropy
