@@ -14,9 +14,9 @@ from metarl.evaluation.evaluate import evaluate
 from metarl.evaluation.statistics import interval
 from metarl.outer import trpo
 from metarl.outer.inner_loop import adapt_again, collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_loss
 from metarl.outer.train_state import named_weights, with_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 

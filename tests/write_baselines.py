@@ -1,7 +1,7 @@
 """`python tests/write_baselines.py [RECORD ...]` writes the tables of docs/baselines.csv.
 
-RECORD: what `metarl evaluate RUN --baselines --json RECORD` wrote, with the seed of the run at the end
-of its name, such as `forager-0.json`; its rows replace those of the file.
+RECORD: what `metarl evaluate RUN --baselines --json RECORD` wrote, with the seed of the run at the
+end of its name, such as `forager-0.json`; its rows replace those of the file.
 """
 
 import csv

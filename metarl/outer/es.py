@@ -15,11 +15,9 @@ from metarl.agents.rollouts.advantages import in_units, same_rewards
 from metarl.agents.rollouts.rollout import Rollout
 from metarl.distributed.collectives import all_reduce_mean, all_reduce_named
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights, with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -60,8 +58,7 @@ def improve(
     spread = all_reduce_mean(torch.cat(differences).square()).sqrt()
     total = all_reduce_named(total)
     grads = {k: in_units(-t / count, spread) for k, t in total.items()}
-    grads, norm = clip(grads, cfg.max_grad_norm)
-    weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
+    weights, opt, norm = clipped_adam(cfg, weights, grads, opt)
     ret = all_reduce_mean(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), [unperturbed(agent, d) for d in data])

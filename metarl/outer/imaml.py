@@ -15,12 +15,10 @@ from metarl.agents.networks.policy import Params
 from metarl.distributed.collectives import all_reduce, all_reduce_mean, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.conjugate_gradient import solve
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
-from metarl.outer.maml import meta_lr, trained_weights
 from metarl.outer.meta_objective import loss_of
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -69,8 +67,7 @@ def improve(
     system, point = (torch.cat(x) for x in zip(*residuals, strict=True))
     (unsolved,) = all_reduce((~(system <= TOLERANCE)).to(system.dtype).sum())
     grads = {k: torch.where(unsolved > 0, torch.nan, g) for k, g in grads.items()}
-    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-    moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
+    moved, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
     moved = {k: w.detach() for k, w in moved.items()}
     (total,) = all_reduce(total)
     metrics = {

@@ -10,33 +10,13 @@ from torch import Tensor
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.distributed.collectives import all_reduce, all_reduce_named
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import chunks, collect_and_adapt, policy_change
 from metarl.outer.meta_objective import meta_gradient
-from metarl.outer.train_state import named_weights, with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.train_state import with_weights
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
-
-
-def trained_weights(cfg: TrainConfig, agent: Agent) -> dict[str, Tensor]:
-    """Leaf tensors for the weights that the outer update trains.
-
-    Context parameters are excluded: they always start at 0.
-    """
-    learned = cfg.step_size != "fixed" and cfg.inner_steps > 0
-    return {
-        k: w.detach().requires_grad_()
-        for k, w in named_weights(agent).items()
-        if (k.startswith("params/") and k != "params/context")
-        or (learned and k.startswith("inner_lr/"))
-    }
-
-
-def meta_lr(cfg: TrainConfig, name: str) -> float:
-    """Adam's learning rate for a weight."""
-    return cfg.meta_lr_of_steps if name.startswith("inner_lr/") else cfg.meta_lr
 
 
 def improve(
@@ -69,8 +49,7 @@ def improve(
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
             total = total + share * loss
             on_phase_end("outer")
-        grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-        moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
+        moved, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
         weights = {k: w.requires_grad_() for k, w in moved.items()}
         losses.append(total)
         norms.append(norm)

@@ -16,10 +16,9 @@ from metarl.agents.rollouts.batch import Batch, clipped_surrogate, mean_kl
 from metarl.agents.rollouts.rollout import Rollout
 from metarl.distributed.collectives import all_reduce, process_group
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import chunks
 from metarl.outer.train_state import named_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -66,8 +65,8 @@ def improve(
             loss, kl, entropy = trial_loss(cfg, agent.policy, params, minibatch)
             each = torch.autograd.grad(loss, list(leaves.values()))
             loss, kl, entropy, *sums = all_reduce(loss.detach(), kl, entropy, *each)
-            grads, norm = clip(dict(zip(leaves, sums, strict=True)), cfg.max_grad_norm)
-            weights, opt = adam(leaves, grads, opt, lambda name: cfg.meta_lr)
+            grads = dict(zip(leaves, sums, strict=True))
+            weights, opt, norm = clipped_adam(cfg, leaves, grads, opt)
             metrics.append(torch.stack((loss, norm, kl, entropy)))
     on_phase_end("outer")
     names = ("train/meta_loss", "train/grad_norm", "train/kl", "train/entropy")

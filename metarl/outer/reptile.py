@@ -11,11 +11,9 @@ from torch import Tensor
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.distributed.collectives import all_reduce_mean, all_reduce_named
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -46,8 +44,7 @@ def improve(
         grads = {k: grads[k] + g / cfg.tasks for k, g in reptile_gradient(agent, collected).items()}
         data.append(collected._replace(path=[]))
         on_phase_end("outer")
-    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-    weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
+    weights, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
     ret = all_reduce_mean(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), data)

@@ -21,10 +21,9 @@ from metarl.outer.inner_loop import (
     collect_and_adapt,
     policy_change,
 )
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import loss_of, meta_gradient, weighed
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
