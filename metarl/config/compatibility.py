@@ -39,9 +39,9 @@ def _of_memory(cfg: TrainConfig) -> list[Conflict]:
             "leave out one of them.",
         ),
         (
-            memory and cfg.policy == "cnn",
-            f"--policy cnn with --memory {cfg.memory}: a memory reads images as plain numbers; "
-            "leave out one of them.",
+            memory and cfg.network not in ("auto", "mlp"),
+            f"--network {cfg.network} with --memory {cfg.memory}: a memory has a network of its "
+            "own, which reads images as plain numbers; leave out one of them.",
         ),
     ]
 

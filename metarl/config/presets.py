@@ -66,7 +66,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "mountain-car": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 25},
     # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
     "maze": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 1.5,
         "gamma": 0.5,
         "gae_lambda": 0.7,
@@ -108,7 +108,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # A key matters until the ball comes down, some ten steps later at most. Two steps in training
     # keep the third from overshooting; fewer tasks pay for the second.
     "breakout": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 2.0,
         "inner_steps": 2,
         "multi_step": True,
@@ -250,6 +250,8 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
     """The shipped settings of a family and an algorithm, and what is given instead of them.
 
+    `network` may be the class or function itself; it is recorded by its name.
+
     Raises:
         UsageError: no such algorithm.
     """
@@ -258,4 +260,7 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
     own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
     shipped = {**own, **ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
-    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})
+    settings = {**shipped, **settings}
+    if callable(network := settings.get("network")):
+        settings["network"] = f"{network.__module__}:{network.__qualname__}"
+    return TrainConfig(family=family, algo=algo, **settings)

@@ -118,6 +118,8 @@ def from_record(kind: type[T], record: dict[str, Any]) -> T:
     What a run starts from isn't read: no folder may name a file to open, or say that it is trusted.
     """
     record = {k: v for k, v in record.items() if k not in START}
+    if "policy" in record:  # as it was called until version 0.2
+        record["network"] = record.pop("policy")
     if "first_order" in record:  # as it was called until format 2
         record["second_order_steps"] = 0 if record.pop("first_order") else 20
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

@@ -13,13 +13,13 @@ WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, which is neither 
 
 
 def named_code(train: TrainConfig) -> list[str]:
-    """What is imported to make the family of these settings, beyond metarl and installed packages.
+    """What is imported to make the family and the network of these settings.
 
-    A family is `module:Class` or `module:Id-v0`, a parameter may be `module:function`. The id of
-    a registered environment names no code: what it imports was installed.
+    A family is `module:Class` or `module:Id-v0`, a parameter may be `module:function`, a network
+    `module:Class`. The id of a registered environment names no code: it was installed.
     """
     names = (words.partition("=")[0].strip() for words in (*train.vary, *train.set))
-    return [name for name in (train.family, *names) if ":" in name]
+    return [name for name in (train.family, *names, train.network) if ":" in name]
 
 
 def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:

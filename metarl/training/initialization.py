@@ -31,7 +31,7 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
         return TrainState(agent)
     said = f"--init-from {cfg.init_from}"
     if not isinstance(agent.policy, MLP):
-        raise UsageError(f"{said}: an MlpPolicy can't start a CNN: give --policy mlp.")
+        raise UsageError(f"{said}: an MlpPolicy can't start a CNN: give --network mlp.")
     model = read_model(cfg.init_from)
     check_spaces(said, model, family)
     check_network(said, model, agent.policy, family)
