@@ -100,9 +100,9 @@ def test_a_pair_meets_the_same_task_and_luck(name):
         ("point-navigation", {"fast": "body"}),
         ("point-navigation", {"fast": "context"}),
         ("cartpole", {"fast": "lora"}),
-        ("snake", {"policy": "cnn", "fast": "all"}),
-        ("snake", {"policy": "cnn", "fast": "head"}),
-        ("snake", {"policy": "cnn", "fast": "context"}),
+        ("snake", {"network": "cnn", "fast": "all"}),
+        ("snake", {"network": "cnn", "fast": "head"}),
+        ("snake", {"network": "cnn", "fast": "context"}),
     ],
 )
 def test_all_agents_at_once_adapt_and_act_as_each_alone(name, more):

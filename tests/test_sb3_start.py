@@ -192,8 +192,8 @@ def test_errors_name_both_sides(saved, tmp_path):
     assert "its actions are Box, forager takes Discrete(4)" in text
     text = told(settings("pendulum", init_from=path), "pendulum")
     assert "takes observations of shape (2,), pendulum gives (3,)" in text
-    text = told(settings("breakout", init_from=path, policy="cnn"), "breakout")
-    assert "give --policy mlp" in text
+    text = told(settings("breakout", init_from=path, network="cnn"), "breakout")
+    assert "give --network mlp" in text
     assert "No such file" in told(settings(init_from=str(tmp_path / "none.zip")))
     (tmp_path / "text.zip").write_text("no zip")
     assert "no model of SB3" in told(settings(init_from=str(tmp_path / "text.zip")))

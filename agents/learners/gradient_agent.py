@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,35 +14,11 @@ from torch import Tensor
 from metarl.agents.inner.estimators import ESTIMATORS
 from metarl.agents.inner.inner_update import inner_update, per_task
 from metarl.agents.learners.base import Learner
-from metarl.agents.networks.cnn import CNN
-from metarl.agents.networks.policy import MLP, Params, Policy, act_dist
+from metarl.agents.networks.policy import Params, Policy, act_dist
 from metarl.agents.rollouts.batch import Batch, make_batch, mean_entropy
 from metarl.agents.rollouts.learned_baseline import make_baseline
 from metarl.agents.rollouts.rollout import Actor, Rollout, collect, feedforward_actor
 from metarl.envs import Family
-
-PolicyKind = Literal["auto", "mlp", "cnn"]
-
-
-def make_policy(
-    family: Family,
-    kind: PolicyKind,
-    hidden: tuple[int, ...],
-    log_std_init: float,
-    context: int = 0,
-    rank: int = 0,
-) -> Policy:
-    """The policy for a family's spaces; `auto` is a CNN for planes (C, H, W) of 8 x 8 or more.
-
-    Raises:
-        UsageError: spaces that no policy here, or not this one, can take.
-    """
-    shape = family.observation_space.shape or ()
-    image = len(shape) == 3 and min(shape[1:]) >= 8
-    policy = CNN if kind == "cnn" or (kind == "auto" and image) else MLP
-    return policy(
-        family.observation_space, family.action_space, hidden, log_std_init, context, rank
-    )
 
 
 @dataclass(frozen=True)

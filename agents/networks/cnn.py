@@ -66,8 +66,8 @@ class CNN(Policy):
         shape = observation_shape(observation_space)
         if len(shape) != 3 or min(shape) < 1:
             raise UsageError(
-                f"--policy cnn: observation space {observation_space} is no image (C, H, W); "
-                "give --policy mlp or auto."
+                f"--network cnn: observation space {observation_space} is no image (C, H, W); "
+                "give --network mlp or auto."
             )
         channels, height, width = shape
         self.small = min(height, width) < BIG

@@ -95,9 +95,19 @@ class Policy(nn.Module):
             self.lora_down = nn.ParameterList(torch.empty(self.rank, i) for i, _ in pairs)
             self.lora_up = nn.ParameterList(torch.empty(o, self.rank) for _, o in pairs)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.layers[0].weight.dtype  # type: ignore[return-value]
+
+    @property
+    def last_layer(self) -> str:
+        """The beginning of the names of the last layer's weights."""
+        return f"layers.{len(self.layers) - 1}."
+
     def preprocess(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Observations as the first layer takes them: numbers, normalised if they are to be."""
-        x = as_input(obs, dtype or self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        x = as_input(obs, dtype or self.dtype)
         if self.obs_mean is None or self.obs_scale is None:
             return x
         return (x - self.obs_mean) * self.obs_scale
@@ -137,7 +147,7 @@ class Policy(nn.Module):
         small = 1.0 if self.context_size else 0.01
         for k, p in params.items():
             if k.endswith("weight"):
-                last = k == f"layers.{len(self.layers) - 1}.weight"
+                last = k == f"{self.last_layer}weight"
                 nn.init.orthogonal_(p, small if last else math.sqrt(2.0), generator=gen)
             elif k.startswith("lora_down"):
                 nn.init.orthogonal_(p, generator=gen)

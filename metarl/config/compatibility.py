@@ -44,9 +44,9 @@ def _memory_conflicts(cfg: TrainConfig) -> list[Conflict]:
             "leave out one of them.",
         ),
         (
-            memory and cfg.policy == "cnn",
-            f"--policy cnn with --memory {cfg.memory}: a memory takes images as flat vectors; "
-            "leave out one of them.",
+            memory and cfg.network not in ("auto", "mlp"),
+            f"--network {cfg.network} with --memory {cfg.memory}: a memory has its own network, "
+            "which takes images as flat vectors; leave out one of them.",
         ),
     ]
 

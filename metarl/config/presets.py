@@ -66,7 +66,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "mountain-car": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 25},
     # The reward of a hint or of a food is immediate: a short credit horizon reduces the variance.
     "maze": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 1.5,
         "gamma": 0.5,
         "gae_lambda": 0.7,
@@ -108,7 +108,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     # An action matters until the ball comes down, at most about ten steps later. Training with two
     # inner steps keeps the third from overshooting; fewer tasks compensate for the cost.
     "breakout": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 2.0,
         "inner_steps": 2,
         "multi_step": True,
@@ -250,6 +250,8 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
     """The default settings of a family and an algorithm, overridden by `settings`.
 
+    `network` may be the class or function itself; it is recorded by its name.
+
     Raises:
         UsageError: no such algorithm.
     """
@@ -258,4 +260,7 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
     of_family = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
     defaults = {**of_family, **ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
-    return TrainConfig(family=family, algo=algo, **{**defaults, **settings})
+    settings = {**defaults, **settings}
+    if callable(network := settings.get("network")):
+        settings["network"] = f"{network.__module__}:{network.__qualname__}"
+    return TrainConfig(family=family, algo=algo, **settings)

@@ -206,9 +206,14 @@ class TrainConfig(WarmStart):
     ] = 15
     pairs: Annotated[int, *number("es: antithetic pairs of agents for each task", 1, 10_000)] = 1
     sigma: Annotated[float, *number("es: standard deviation of perturbations", 1e-6, 10)] = 0.1
-    policy: Annotated[
-        Literal["auto", "mlp", "cnn"],
-        arg(help="network; auto: cnn for images (C, H, W) of 8 x 8 or more, else mlp"),
+    network: Annotated[
+        str,
+        arg(
+            metavar="{auto,mlp,cnn,module:NAME}",
+            aliases=("--policy",),
+            help="auto: cnn for images (C, H, W) of 8 x 8 or more, else mlp; or a custom one: "
+            "a torch.nn.Module class or function of (observation_space, out)",
+        ),
     ] = "auto"
     hidden: Annotated[
         tuple[int, ...],

@@ -119,6 +119,8 @@ def from_record(kind: type[T], record: dict[str, Any]) -> T:
     trusted.
     """
     record = {k: v for k, v in record.items() if k not in START}
+    if "policy" in record:  # the name until version 0.2
+        record["network"] = record.pop("policy")
     if "first_order" in record:  # the name until format 2
         record["second_order_steps"] = 0 if record.pop("first_order") else 20
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

@@ -13,13 +13,14 @@ WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, neither a path no
 
 
 def named_code(train: TrainConfig) -> list[str]:
-    """Names of user code that building the family of these settings imports.
+    """Names of user code that building the family and the network of these settings imports.
 
-    A family may be `module:Class` or `module:Id-v0`, a parameter may be `module:function`. The id
-    of a registered environment names no user code: it imports an installed package.
+    A family may be `module:Class` or `module:Id-v0`, a parameter `module:function`, a network
+    `module:Class`. The id of a registered environment names no user code: it imports an installed
+    package.
     """
     names = (words.partition("=")[0].strip() for words in (*train.vary, *train.set))
-    return [name for name in (train.family, *names) if ":" in name]
+    return [name for name in (train.family, *names, train.network) if ":" in name]
 
 
 def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:

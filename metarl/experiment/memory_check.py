@@ -45,7 +45,8 @@ def _played(cfg: TrainConfig, family: Family) -> int:
 def _weights(cfg: TrainConfig, family: Family) -> int:
     """Bytes of an agent with its step sizes and moments of Adam, and of each task's own weights."""
     obs = math.prod(family.observation_space.shape or ())
-    inputs = [obs] if cfg.policy == "mlp" else []  # else a convolution may come first
+    inputs = [obs] if cfg.network == "mlp" else []  # else a convolution may come first
     layers = 4 * sum(a * b for a, b in pairwise((*inputs, *cfg.hidden)))
+    layers *= ":" not in cfg.network  # whose size isn't known here
     adapted = cfg.inner_steps if cfg.fast in ("all", "body") and cfg.memory == "none" else 0
     return layers * (4 + adapted * min(cfg.tasks, cfg.task_chunk))

@@ -100,7 +100,7 @@ def _perceptron(agent: AnyAgent) -> tuple[MLP, Params]:
     if not isinstance(policy, MLP):
         raise UsageError(
             "SB3's CnnPolicy has other layers than this CNN, with ReLU, and can't act as it does: "
-            "export the agent of a run with --policy mlp."
+            "export the agent of a run with --network mlp."
         )
     return policy, {k: _one(agent, k, p) for k, p in agent.params.items()}
 

@@ -31,7 +31,7 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
         return TrainState(agent)
     flag = f"--init-from {cfg.init_from}"
     if not isinstance(agent.policy, MLP):
-        raise UsageError(f"{flag}: an MlpPolicy can't start a CNN: give --policy mlp.")
+        raise UsageError(f"{flag}: an MlpPolicy can't start a CNN: give --network mlp.")
     model = read_model(cfg.init_from)
     check_spaces(flag, model, family)
     check_network(flag, model, agent.policy, family)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from metarl.agents.inner.fast_weights import FAST
-from metarl.agents.learners.gradient_agent import Agent, InnerRule, make_policy
+from metarl.agents.learners.gradient_agent import Agent, InnerRule
 from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.recurrent_policy import MemoryPolicy
 from metarl.agents.rng import stream
 from metarl.agents.rollouts.learned_baseline import initial_value
@@ -28,7 +29,7 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
         return _new_memory_agent(cfg, family).to(device)
     policy = make_policy(
         family,
-        cfg.policy,
+        cfg.network,
         cfg.hidden,
         cfg.log_std_init,
         context=cfg.context if cfg.fast == "context" else 0,
