@@ -23,7 +23,7 @@ TRAIN = {
     "train/return_after": Tag("return", "mean over training tasks after adaptation"),
     "train/adaptation_gain": Tag("return", "return after adaptation minus return before it"),
     "train/meta_loss": Tag("1", "outer loss before the update; only jumps are informative"),
-    "train/kl": Tag("nats", "KL between the unadapted policies before and after the meta-update"),
+    "train/kl": Tag("nats", "KL of the unadapted policy, from before the meta-update to after"),
     "train/entropy": Tag("nats", "entropy of the adapted policy; may be negative for a density"),
     "train/grad_norm": Tag("1", "L2 norm of the meta-gradient before clipping, mean over epochs"),
     "train/skipped_updates": Tag(
