@@ -131,8 +131,8 @@ def commands(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     found = blocks(page.read_text())
-    for on_phase_end, package in PACKAGES.items():
-        if any(b.kind != "text" and re.search(on_phase_end, b.text) for b in found):
+    for mark, package in PACKAGES.items():
+        if any(b.kind != "text" and re.search(mark, b.text) for b in found):
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     Path("my_package").mkdir()

@@ -19,8 +19,8 @@ from metarl.outer import OUTER
 from metarl.outer import es as evolution
 from metarl.outer.es import collect_pairs, directions, improve, pair_gradients, perturbed
 from metarl.outer.inner_loop import collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 RULES = ["reptile", "es-maml"]

@@ -15,9 +15,9 @@ from metarl.agents.rollouts.rollout import feedforward_actor, rollout_chunk
 from metarl.config.settings import TrainConfig
 from metarl.envs import make_family, sample_tasks, simulate
 from metarl.outer.inner_loop import collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import TrainState, with_weights
+from metarl.outer.update import trained_weights
 from metarl.system.files import write_atomically
 from metarl.training.meta_train import meta_train, new_agent
 

@@ -131,7 +131,7 @@ class _Where:
             return "nothing is saved."
         again = " ".join([f"metarl train --resume {quote(str(place))}{self.trust}", *self.flags])
         saved = int(found[-1].stem.removeprefix("step-"))
-        return f"iteration {saved} of {self.iterations} is saved; go on with: {again}"
+        return f"iteration {saved} of {self.iterations} is saved; resume with: {again}"
 
 
 def _unlike_its_start(folder: Path, job: Run) -> list[str]:

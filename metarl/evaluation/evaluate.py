@@ -1,4 +1,4 @@
-"""How well an agent adapts: returns after 0, 1, ... K steps on tasks it never saw."""
+"""Evaluate adaptation: returns after 0, 1, ... K steps on tasks unseen in training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from metarl.envs import Choice, Family, RunError, Split, parameters, sample_task
 from metarl.evaluation.scripted_policies import oracle_return
 from metarl.evaluation.statistics import Array, Ends, difference_interval, half_width, interval, iqm
 
-FEW_TASKS = 4  # up to which all tasks of a split are met, and an interval is over episodes
+FEW_TASKS = 4  # splits of at most this many tasks are exhaustive: intervals are over episodes
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Mean return of each task (M tasks) after each of 0 ... K steps of adaptation.
 
-    A step is an inner step from `episodes` episodes; or, of an agent that remembers, one more
-    episode of each of `episodes` trials, which know nothing of each other.
+    A step is an inner step on `episodes` episodes; for a recurrent agent, it is one more episode of
+    each of `episodes` independent trials.
     """
 
     family: str
@@ -37,27 +37,27 @@ class Evaluation:
     episodes: int
     params: list[dict[str, float]]  # M
     returns: Array  # (M, K + 1)
-    env_steps: Array  # (M, K + 1) steps in the world from which the agent had learned by then
-    oracle: Array | None  # (M,) return of an agent that is told the task, where the family has one
-    success: Array | None = None  # (M, K + 1) share of episodes, where the simulator notes it
+    env_steps: Array  # (M, K + 1) environment steps that adaptation has used so far
+    oracle: Array | None  # (M,) return of a policy that knows the task, if the family has one
+    success: Array | None = None  # (M, K + 1) share of successful episodes, if reported
     step_name: str = "inner steps"
     standard_error: Array | None = None  # (M, K + 1) of each return, over its episodes
-    few_tasks: bool = False  # the split has no others than these, at most `FEW_TASKS`
+    few_tasks: bool = False  # the split has at most `FEW_TASKS` tasks, and all are here
 
     @property
     def steps(self) -> int:
-        """K."""
+        """Number of adaptation steps K."""
         return int(self.returns.shape[1]) - 1
 
     @property
     def mean(self) -> Array:
-        """(K + 1,)."""
+        """Mean return over tasks, (K + 1,)."""
         mean: Array = self.returns.mean(axis=0)
         return mean
 
     @property
     def task(self) -> Array | None:
-        """(M,) which task each is, where there are few; None where they are a sample."""
+        """Task index of each column if `few_tasks`, (M,); None if the tasks are a sample."""
         if not self.few_tasks:
             return None
         each = np.array([list(p.values()) for p in self.params])
@@ -66,7 +66,7 @@ class Evaluation:
 
     @property
     def intervals(self) -> str:
-        """What the 95 % intervals are of."""
+        """What the 95 % intervals cover, for display."""
         if self.task is None:
             return "this run, over tasks"
         count = len(np.unique(self.task))
@@ -74,30 +74,30 @@ class Evaluation:
 
     @property
     def bounds(self) -> Ends:
-        """Lowest and highest return of any task at any step, the oracle's included."""
-        every = self.returns if self.oracle is None else np.c_[self.returns, self.oracle]
-        return float(every.min()), float(every.max())
+        """Lowest and highest return of any task at any step, including the oracle's."""
+        returns = self.returns if self.oracle is None else np.c_[self.returns, self.oracle]
+        return float(returns.min()), float(returns.max())
 
     @property
     def ci95(self) -> Array:
         """95 % interval of the mean, (K + 1, 2)."""
-        own = [self._over_episodes(k) for k in range(self.steps + 1)]
-        columns = zip(self.returns.T, own, strict=True)
+        half_widths = [self._over_episodes(k) for k in range(self.steps + 1)]
+        columns = zip(self.returns.T, half_widths, strict=True)
         return np.array([interval(x, self.bounds, self.task, half) for x, half in columns])
 
     @property
     def gain_ci95(self) -> Array:
-        """Interval of what each step count gains over no adaptation, paired by task, (K + 1, 2)."""
-        found = [(0.0, 0.0)]
+        """95 % interval of the gain over no adaptation, paired by task, (K + 1, 2)."""
+        intervals = [(0.0, 0.0)]
         for k in range(1, self.steps + 1):
-            own, start = self._over_episodes(k), self._over_episodes(0)
-            half = None if own is None or start is None else np.hypot(own, start)
-            x, before = self.returns[:, k], self.returns[:, 0]
-            found.append(difference_interval(x, before, self.bounds, self.task, half))
-        return np.array(found)
+            after, before = self._over_episodes(k), self._over_episodes(0)
+            half = None if after is None or before is None else np.hypot(after, before)
+            x, y = self.returns[:, k], self.returns[:, 0]
+            intervals.append(difference_interval(x, y, self.bounds, self.task, half))
+        return np.array(intervals)
 
     def _over_episodes(self, step: int) -> Array | None:
-        """Half of the interval of each task's return over its episodes, (M,)."""
+        """Half-width of the interval of each task's return over its episodes, (M,)."""
         if self.standard_error is None:
             return None
         half: Array = half_width(self.standard_error[:, step], self.episodes)
@@ -109,7 +109,7 @@ class Evaluation:
         return np.array([iqm(column) for column in self.returns.T])
 
     def to_json(self, algo: str, env_steps_trained: int) -> dict[str, Any]:
-        """The record that `metarl evaluate --json` writes; lists run over steps 0 ... K."""
+        """The record that `metarl evaluate --json` writes; lists are over steps 0 ... K."""
         return {
             "family": self.family,
             "algo": algo,
@@ -146,10 +146,10 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Evaluation:
-        """The evaluation that a record is of.
+        """The evaluation of a record: the inverse of `to_json`.
 
         Raises:
-            KeyError: a record of an older metarl, which lacks something.
+            KeyError: an older metarl wrote the record, which lacks a key.
         """
         rows = record["per_task"]
 
@@ -172,7 +172,7 @@ class Evaluation:
         )
 
     def until(self, steps: int) -> Evaluation:
-        """The evaluation of fewer steps, on the same episodes."""
+        """The evaluation of the first `steps` steps, on the same episodes."""
         first = slice(steps + 1)
         return dataclasses.replace(
             self,
@@ -194,28 +194,28 @@ def evaluate(
     chunk: int = 50,
     watch: Callable[[AnyAgent], None] = lambda adapted: None,
 ) -> Evaluation:
-    """Adapt to tasks of a split, from streams that training never uses.
+    """Adapt to tasks of a split, with random streams that training never uses.
 
-    The return after k steps is that of the episodes played with the weights after k steps;
-    these same episodes feed step k + 1.
+    The return after k steps is that of the episodes collected with the weights after k steps. The
+    same episodes are the data of step k + 1.
 
     Args:
-        chunk: tasks in one tensor program, which bounds memory.
-        watch: called with the agent that has adapted to each chunk.
+        chunk: number of tasks simulated at once, which bounds memory.
+        watch: called with the adapted agent of each chunk.
     Raises:
-        RunError: the family, or adaptation, gave a NaN or infinity.
-        UsageError: the family has other spaces than the agent.
+        RunError: the family or adaptation produced a NaN or infinity.
+        UsageError: the family's spaces differ from the agent's.
     """
     check_spaces(agent, family)
     device = agent.device
     gen = stream(seed, f"evaluate {split} tasks", 0, device)
     task = sample_tasks(family, tasks, gen, split, device)
-    # What is tuned on validation must not know the starts and the chance events of the final test.
+    # Tuning on validation tasks must not see the initial states and noise of the final test.
     kind = "validation " if split == "validation" else ""
     gens = [stream(seed, f"evaluate {kind}episodes", step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
     adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
-    returns, spent, success, error = zip(*adapted, strict=True)
+    returns, env_steps, success, error = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
         split,
@@ -223,7 +223,7 @@ def evaluate(
         episodes,
         task_values(task),
         np.concatenate(returns),
-        np.concatenate(spent),
+        np.concatenate(env_steps),
         oracle_return(family, task, episodes, stream(seed, f"{kind}oracle", 0, device)),
         np.concatenate(success) if success[0] is not None else None,
         agent.step_name,
@@ -233,7 +233,7 @@ def evaluate(
 
 
 def few_tasks(family: Family, split: Split) -> bool:
-    """Whether a split has so few tasks that an evaluation meets them all, time and again."""
+    """Whether a split has so few tasks that an evaluation covers all of them repeatedly."""
     if hasattr(family, "members"):
         return len(family.members(split, "cpu")[0]) <= FEW_TASKS
     known = parameters(family).values()
@@ -249,11 +249,12 @@ def _adapt(
     gens: list[torch.Generator | None],
     watch: Callable[[AnyAgent], None],
 ) -> tuple[Array, Array, Array | None, Array]:
-    """Return, steps spent, share of successes where simulators tell, and the return's standard
-    error, (n, K + 1) each.
+    """Returns, environment steps, success rates if reported, and standard errors of the returns.
+
+    (n, K + 1) each.
     """
     returns, success, error = [], [], []
-    spent = [torch.zeros(len(task[0]), device=agent.device)]
+    env_steps = [torch.zeros(len(task[0]), device=agent.device)]
     for step, gen in enumerate(gens):
         data = agent.play(family, task, episodes, gen)
         check_finite(family, task, data)
@@ -268,17 +269,17 @@ def _adapt(
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
-            played = data.mask.sum(dim=1)
-            # Each trial of a memory learns from itself alone; a gradient, from all episodes.
-            alone = isinstance(agent, MemoryAgent)
-            spent.append(spent[-1] + (played.mean(dim=1) if alone else played.sum(dim=1)))
+            steps = data.mask.sum(dim=1)
+            # A recurrent agent learns only from its own trial; a gradient step, from all episodes.
+            used = steps.mean(dim=1) if isinstance(agent, MemoryAgent) else steps.sum(dim=1)
+            env_steps.append(env_steps[-1] + used)
             agent = agent.learn(data)
     watch(agent)
-    return _table(returns), _table(spent), _table(success) if success else None, _table(error)
+    return _table(returns), _table(env_steps), _table(success) if success else None, _table(error)
 
 
 def _table(columns: list[Tensor]) -> Array:
-    """Columns (M,) side by side, on the host."""
+    """Stack columns (M,) into a table on the host."""
     table: Array = torch.stack(columns, dim=1).cpu().double().numpy()
     return table
 

@@ -13,8 +13,8 @@ from metarl.agents.learners.recurrent_agent import AnyAgent
 from metarl.config.settings import TrainConfig
 from metarl.envs import Family, UsageError
 from metarl.outer.functional_adam import MOMENTS
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights
+from metarl.outer.update import trained_weights
 
 ADAM = ("gradient", "implicit", "reptile", "es")  # outer rules whose weights Adam moves
 

@@ -1,4 +1,4 @@
-"""Every name under which something is tracked, with its unit and meaning; names never change."""
+"""All names of tracked quantities with unit and meaning; names are stable across versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tag(NamedTuple):
-    """What a name stands for."""
+    """Unit and meaning of a tracked quantity."""
 
     unit: str
     meaning: str
@@ -65,8 +65,8 @@ TIME = {
     "time/seconds": Tag("s", "since start or resume"),
     "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
 }
-# Of the final evaluation alone, on test tasks: one point for each end of training. TensorBoard
-# shows the first five metrics by name next to the hyper-parameters.
+# From the final evaluation, on test tasks: one point at each end of training. TensorBoard shows the
+# first five metrics by name next to the hyperparameters.
 FINAL = {
     "eval/gain": Tag(
         "return",
@@ -106,7 +106,7 @@ SCALARS = {
 }
 TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
 
-# Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
+# Custom scalars, most important first. Each line of a chart is a regular expression.
 LAYOUT = {
     "1. Does it adapt?": {
         "return before and after adaptation (training tasks)": [
@@ -150,9 +150,9 @@ def columns(
     """The header of `metrics.csv`.
 
     Args:
-        success: simulators say which episodes succeeded.
-        inner: the agent adapts by steps on its weights.
-        oracle: the family knows the best return.
+        success: simulators report which episodes succeeded.
+        inner: the agent adapts its weights by inner steps.
+        oracle: the family has an oracle.
         implicit: the outer rule solves linear systems.
     """
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
@@ -167,29 +167,29 @@ def columns(
 
 
 def eval_metrics(result: Evaluation) -> dict[str, float]:
-    """A periodic evaluation by its tags, for any number of steps."""
+    """Metrics of a periodic evaluation, for any number of steps."""
     steps = {f"eval/return_step_{k}": float(mean) for k, mean in enumerate(result.mean)}
     oracle = {} if result.oracle is None else {"eval/oracle": float(result.oracle.mean())}
     return {**steps, **oracle}
 
 
 def final(result: Evaluation) -> dict[str, float]:
-    """The final evaluation by its tags."""
+    """Metrics of the final evaluation."""
     before, after = float(result.mean[0]), float(result.mean[-1])
     return dict(zip(FINAL, (after - before, after, before), strict=True))
 
 
 def layout(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
-    """The charts of `LAYOUT` that have something to show of these names."""
+    """The charts of `LAYOUT` that show at least one of these names."""
 
-    def live(patterns: list[str]) -> bool:
+    def shown(patterns: list[str]) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in patterns for name in names)
 
-    charts = {c: {t: p for t, p in titles.items() if live(p)} for c, titles in LAYOUT.items()}
+    charts = {c: {t: p for t, p in titles.items() if shown(p)} for c, titles in LAYOUT.items()}
     return {category: titles for category, titles in charts.items() if titles}
 
 
 def described(name: str) -> Tag | None:
-    """What a scalar stands for; None of one that a user's own code has added."""
+    """Unit and meaning of a scalar; None for a user-defined one."""
     known = "eval/return_step_K" if name.startswith("eval/return_step_") else name
     return SCALARS.get(known)

@@ -16,11 +16,11 @@ from metarl.envs import Family, UsageError, probe
 
 
 def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> AnyAgent:
-    """An untrained agent, its weights a function of `cfg.seed` alone.
+    """An untrained agent; its weights depend only on `cfg.seed`.
 
     Raises:
-        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
-            here can take; or settings that exclude each other.
+        UsageError: the family breaks the contract of `envs.Family` or has spaces that no policy
+            supports; or settings exclude each other.
     """
     check_combination(cfg)
     probe(family)
@@ -67,7 +67,7 @@ def _step_size_shape(cfg: TrainConfig, weight: torch.Tensor) -> tuple[int, ...]:
 
 
 def _new_memory_agent(cfg: TrainConfig, family: Family) -> MemoryAgent:
-    """One with `cfg.hidden[-1]` units."""
+    """A recurrent agent with `cfg.hidden[-1]` units."""
     policy = MemoryPolicy(
         family.observation_space,
         family.action_space,
