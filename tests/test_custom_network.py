@@ -151,7 +151,7 @@ def test_an_unknown_name_is_refused():
 
 
 def test_from_the_command_line_it_is_recorded_resumed_and_evaluated_under_trust(tmp_path):
-    run, flag = tmp_path / "run", f"--network {setting('Normed')}"
+    run, flag = tmp_path / "run", f"--no-lr-decay --network {setting('Normed')}"
     words = "train point-navigation --iterations 2 --tasks 2 --episodes 2 --eval-steps 1 --quiet"
     assert metarl(f"{words} {flag} --run {run}")[0] == 0
     assert json.loads((run / "config.json").read_text())["train"]["network"] == setting("Normed")

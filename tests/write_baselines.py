@@ -39,7 +39,12 @@ def rows_of(path):
         yield line
     ends = {"random actions": record["random_mean"], "oracle": record["oracle_mean"]}
     for row, mean in ends.items():
-        line = {"family": record["family"], "seed": seed, "row": row, "before": f"{mean:.2f}"}
+        line = {
+            "family": record["family"],
+            "seed": seed,
+            "row": row,
+            "before": f"{round(mean, 2) + 0.0:.2f}",
+        }
         yield line | {"share": f"{float(row == 'oracle'):.2f}"}
 
 
