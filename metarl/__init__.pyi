@@ -19,9 +19,11 @@ from .envs.registry import make_family as make_family
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .experiment.final_evaluation import conclude as conclude
+from .experiment.loaded_run import Run as Run
 from .experiment.run import load as load
 from .experiment.run import open_run as open_run
 from .experiment.run import start as start
+from .experiment.train import train as train
 from .experiment.train_run import train_in as train_in
 from .outer.train_state import TrainState as TrainState
 from .sb3.interop import to_sb3 as to_sb3

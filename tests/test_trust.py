@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch):
 def on_phase_end(run):
     """What appears if a module in the run folder is imported, or called."""
     path = run.absolute() / "imported"
-    (run / "thing.py").write_text(MARK.format(on_phase_end=path) + "def X(*given): return given\n")
+    (run / "thing.py").write_text(MARK.format(mark=path) + "def X(*given): return given\n")
     return path
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from metarl.config.named_code import check_callbacks, check_track
 from metarl.config.validation import check, name_in, number
 from metarl.config.warm_start import WarmStart
 
@@ -271,9 +272,22 @@ class RunConfig:
     )
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
     track: Annotated[
-        Literal["tensorboard", "csv", "none"],
-        arg(help="write metrics.csv and TensorBoard's events, metrics.csv alone, or neither"),
+        str,
+        arg(
+            metavar="NAMES",
+            help="what takes the metrics, with commas: tensorboard (and metrics.csv), csv "
+            "(metrics.csv alone), none, or your own as module:Class, which is called with the run",
+        ),
     ] = "tensorboard"
+    callback: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="MODULE:FUNCTION",
+            help="called with the TrainState after each meta-iteration; training stops when it "
+            "returns True; once for each function",
+        ),
+    ] = ()
     workers: Annotated[
         int, *number("processes that step a Gymnasium environment; 0 is one a thread", 0, 1024)
     ] = 0
@@ -297,3 +311,5 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_track(self.track)
+        check_callbacks(self.callback)

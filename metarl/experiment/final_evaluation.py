@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from metarl.config.named_code import trackers_in
 from metarl.config.settings import RunConfig
 from metarl.config.settings_file import read_config as read_config  # for other modules
 from metarl.envs import Family, can_be_filmed
@@ -55,7 +56,7 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
                 state.agent, job.family, run.eval_steps, train.episodes, train.seed
             )
         write_atomically(folder / "episode.gif", gif(frames))
-    if run.track == "tensorboard":
+    if "tensorboard" in trackers_in(run.track):
         from metarl.tracking.tensorboard import TensorBoardTracker
 
         board = TensorBoardTracker(folder, state.env_steps)
