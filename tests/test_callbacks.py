@@ -112,7 +112,7 @@ def test_an_error_in_it_is_told_with_its_place_and_loses_nothing(rules):
     named = f"{rules}:fails"
     parts = (
         f"callback {named} raised ValueError: at 1",
-        f"{rules}.py, line 15",
+        f"{rules}.py, line 14",
         "Iteration 1 of 4",
     )
     refused("train", WORDS, f"--callback {named} --quiet --run run", code=1, parts=parts)
@@ -126,7 +126,7 @@ def test_an_answer_that_may_be_a_mistake_is_refused(rules):
 
 
 def test_in_python_an_error_keeps_its_cause(tmp_path):
-    with pytest.raises(RunError, match="callback .*<lambda> raised ZeroDivisionError") as error:
+    with pytest.raises(RunError, match=r"callback .*<lambda> raised ZeroDivisionError") as error:
         train("point-navigation", run=tmp_path / "run", callback=lambda s: 1 / 0, **SMALL)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def _train(command: Train) -> int:
         where = _Where(folder, job.train.iterations, job.resuming, unlike)
         try:
             with progress(console, job.train.iterations, job.state.iteration) as watch:
-                job = train_and_evaluate(job, watch, say=console.print)
+                job = train_and_evaluate(job, watch, say=partial(console.print, soft_wrap=True))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; {where}") from None
         except RunError as error:

@@ -101,10 +101,10 @@ def stopping_rule(
     """
     if not (names or callbacks):
         return lambda state: ""
-    found: dict[str, Callback] = {}
+    found: list[tuple[str, Callback]] = []
     if is_rank_zero():
-        found = {name: _named("--callback", name) for name in names}
-        found |= {_name_of(callback): callback for callback in callbacks}
+        found = [(name, _named("--callback", name)) for name in names]
+        found += [(_name_of(callback), callback) for callback in callbacks]
     return lambda state: broadcast_from_rank_zero(lambda: _who_stops(found, state))
 
 
@@ -112,9 +112,9 @@ def _name_of(callback: Callback) -> str:
     return str(getattr(callback, "__qualname__", None) or type(callback).__qualname__)
 
 
-def _who_stops(callbacks: Mapping[str, Callback], state: TrainState) -> str:
+def _who_stops(callbacks: Sequence[tuple[str, Callback]], state: TrainState) -> str:
     """The first of those that return True; all are called."""
-    stops = [name for name, callback in callbacks.items() if _stops(name, callback, state)]
+    stops = [name for name, callback in callbacks if _stops(name, callback, state)]
     return stops[0] if stops else ""
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def train(
     job = start_run(Path(run) if run else None, cfg, about, given)
     console = Console(markup=False, quiet=quiet or not is_rank_zero())
     with progress(console, cfg.iterations, 0) as watch:
-        return train_and_evaluate(job, watch, trackers, functions, console.print)
+        return train_and_evaluate(
+            job, watch, trackers, functions, partial(console.print, soft_wrap=True)
+        )
 
 
 def train_and_evaluate(
