@@ -1,3 +1,4 @@
+from . import plot as plot
 from .agents.learners.gradient_agent import Agent as Agent
 from .agents.networks.policy import MLP as MLP
 from .agents.rng import stream as stream

@@ -19,8 +19,8 @@ LINES = {
     ),
     "agents": ("learners inner rollouts networks rng compilation classical", {"classical"}),
     "metarl": (
-        "cli bench comparison baselines experiment tracking plotting training outer evaluation "
-        "config distributed sb3 system",
+        "plot cli bench comparison baselines experiment tracking plotting training outer "
+        "evaluation config distributed sb3 system",
         {"tracking", "training"},
     ),
 }

@@ -17,7 +17,7 @@ from metarl.evaluation.evaluate import Evaluation, evaluate
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.periodic_eval import evaluate_validation
 from metarl.outer.train_state import TrainState
-from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, png
+from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, pixels, png
 from metarl.plotting.gain_map import gain_map
 from metarl.system.files import write_atomically
 from metarl.system.machine import set_matmul
@@ -46,7 +46,7 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
     result = evaluate_run(dataclasses.replace(job, state=state))
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
-    curve, gains = adaptation_curve(result), gain_map(result, job.family)
+    curve, gains = map(pixels, (adaptation_curve(result), gain_map(result, job.family)))
     write_atomically(folder / "adaptation.png", png(curve))
     write_atomically(folder / "gain.png", png(gains))
     frames = []
