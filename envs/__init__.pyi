@@ -1,3 +1,4 @@
+from .adapters.check_family import check_family as check_family
 from .adapters.gym_env import GymView as GymView
 from .classic_control.acrobot import Acrobot as Acrobot
 from .core.errors import RunError as RunError
