@@ -181,7 +181,7 @@ class Evaluation:
         Raises:
             UsageError: pandas isn't installed.
         """
-        return data_frame(self)
+        return data_frame(self.params, self.returns, self.env_steps, self.success, self.oracle)
 
     def until(self, steps: int) -> Evaluation:
         """The evaluation of fewer steps, on the same episodes."""
