@@ -6,7 +6,7 @@ from .agents.rollouts.rollout import Rollout as Rollout
 from .config.presets import preset as preset
 from .config.settings import RunConfig as RunConfig
 from .config.settings import TrainConfig as TrainConfig
-from .envs.adapters.check_family import check_family as check_family
+from .envs.checks.check_family import check_family as check_family
 from .envs.core.errors import RunError as RunError
 from .envs.core.errors import UsageError as UsageError
 from .envs.core.family import Family as Family

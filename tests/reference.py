@@ -6,9 +6,9 @@ from itertools import permutations, product
 import torch
 
 from metarl.envs import FAMILIES, sample_tasks
-from metarl.envs.core import random_play
-from metarl.envs.core.contract import splits_of
-from metarl.envs.core.random_play import play as play  # for other modules
+from metarl.envs.checks import random_play
+from metarl.envs.checks.contract import splits_of
+from metarl.envs.checks.random_play import play as play  # for other modules
 
 # Those that are tensor programs; the others have a simulator, and tests, of their own.
 TENSOR = {

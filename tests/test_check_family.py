@@ -119,7 +119,7 @@ def test_what_gymnasium_finds_is_told(monkeypatch):
         assert env.observation_space == PointNavigation().observation_space
         raise AssertionError("two\nlines")
 
-    monkeypatch.setattr("metarl.envs.adapters.check_family.check_env", complain)
+    monkeypatch.setattr("metarl.envs.checks.check_family.check_env", complain)
     with pytest.raises(UsageError, match="point-navigation: Gymnasium's checker says: two lines"):
         check_family(PointNavigation())
 

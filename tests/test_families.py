@@ -18,7 +18,7 @@ from metarl.envs import (
     task_values,
     unseen,
 )
-from metarl.envs.core.contract import (
+from metarl.envs.checks.contract import (
     changed,
     check_observations,
     check_repeats,

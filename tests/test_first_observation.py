@@ -7,7 +7,7 @@ import torch
 from reference import TENSOR
 
 from metarl.envs import FAMILIES, Choice, make_family, parameters, sample_tasks
-from metarl.envs.core.first_observation import first_observation, readable, values_of
+from metarl.envs.checks.first_observation import first_observation, readable, values_of
 from metarl.envs.games.snake import Snake
 
 # Open to view by design, as the families' docstrings say; what has to be found out is the rest.

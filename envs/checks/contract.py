@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.envs.checks.first_observation import readable
+from metarl.envs.checks.random_play import Trace, play, random_acts
 from metarl.envs.core.errors import UsageError
 from metarl.envs.core.family import Family, parameters, sample_tasks
-from metarl.envs.core.first_observation import readable
 from metarl.envs.core.parameters import Choice
-from metarl.envs.core.random_play import Trace, play, random_acts
 from metarl.envs.core.simulator import probe
 from metarl.envs.core.splits import SPLITS, Split
 

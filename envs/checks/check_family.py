@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium.utils.env_checker import check_env
 
 from metarl.envs.adapters.gym_env import GymView
-from metarl.envs.core.contract import (
+from metarl.envs.checks.contract import (
     check_first_observation,
     check_observations,
     check_parameters,
