@@ -11,8 +11,8 @@ from small import metarl, refused
 from test_first_observation import Scattered
 
 from metarl import Choice, UsageError, check_family, make_family
+from metarl.envs.checks import contract
 from metarl.envs.classic_control.point_navigation import PointNavigation
-from metarl.envs.core import contract
 
 
 @pytest.mark.parametrize("family", TENSOR.values(), ids=TENSOR)
