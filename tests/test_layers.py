@@ -14,13 +14,13 @@ ROOT = Path(__file__).parent.parent
 # `agents` and `envs`; `agents` from `envs.core`, the registry's names and what it plays.
 LINES = {
     "envs": (
-        "adapters registry suites gym games classic_control bandits mujoco core",
+        "checks adapters registry suites gym games classic_control bandits mujoco core",
         {"games", "classic_control", "bandits", "mujoco", "gym"},  # not from each other
     ),
     "agents": ("learners inner rollouts networks rng compilation classical", {"classical"}),
     "metarl": (
-        "cli bench comparison baselines experiment tracking plotting training outer evaluation "
-        "config distributed sb3 system",
+        "plot cli bench comparison baselines experiment tracking plotting training outer "
+        "evaluation config distributed sb3 system",
         {"tracking", "training"},
     ),
 }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metarl.agents.rng import stream
 from metarl.baselines.baselines import Baseline
 from metarl.baselines.verdict import Scale
-from metarl.evaluation.evaluate import intervals
+from metarl.envs import Family, sample_tasks
+from metarl.evaluation.evaluate import Evaluation, intervals
+from metarl.evaluation.scripted_policies import random_return
 from metarl.evaluation.statistics import Array
-from metarl.plotting.episodes import Picture
+from metarl.plotting.task_figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Picture:
+def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Figure:
     """Mean return, with its 95 % interval over tasks, against episodes and environment steps.
 
     One panel where all episodes have the same length, since two would be alike. Rows that don't
@@ -24,17 +30,13 @@ def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, titl
         rows: the agent first.
         episodes: of each update.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     adapts = {name: row for name, row in rows.items() if row.returns.shape[1] > 1}
     spent = {name: row.env_steps.mean(axis=0) for name, row in adapts.items()}
     played = {name: _episodes(row, episodes) for name, row in adapts.items()}
     panels = [(played, "episodes")]
     if not _proportional(played, spent):
         panels.append((spent, "environment steps"))
-    figure = Figure(figsize=(4.8 * len(panels) + 1.6, 4.8), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4.8 * len(panels) + 1.6, 4.8)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, (x, what) in zip(axes, panels, strict=True):
         for i, (name, row) in enumerate(rows.items()):
@@ -43,15 +45,23 @@ def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, titl
             (scale.oracle, "oracle", "--"),
             (scale.random, "random actions", ":"),
         ):
-            panel.axhline(value, color="0.4", linestyle=style, linewidth=1, label=name)
+            if np.isfinite(value):
+                panel.axhline(value, color="0.4", linestyle=style, linewidth=1, label=name)
         panel.set_xlabel(f"{what} of the task, spent on adaptation")
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figure
+
+
+def chance(result: Evaluation, family: Family) -> float:
+    """Mean return of random actions on the tasks of an evaluation."""
+    gen = stream(result.seed, f"evaluate {result.split} tasks", 0)
+    task = sample_tasks(family, len(result.params), gen, result.split)
+    noise = stream(result.seed, "random play")
+    return float(random_return(family, task, result.episodes, noise).mean())
 
 
 def _episodes(row: Baseline, episodes: int) -> Array:

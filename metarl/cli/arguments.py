@@ -226,6 +226,9 @@ class Families:
     names: Annotated[Positional[tuple[str, ...]], arg(help="families to show in full")] = ()
 
     json: Annotated[bool, arg(help="as JSON on stdout")] = False
+    check: Annotated[
+        bool, arg(help="check that those that are named keep the rules of docs/extending.md")
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def evaluate(command: Evaluate) -> int:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
             f"the rest: metarl train --resume {quote(str(command.run))}"
-            f"{job.reopening}",
+            f"{job.resuming}",
             soft_wrap=True,
         )
     show_returns(console, result, job.family)

@@ -12,17 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metarl.agents.learners.recurrent_agent import MemoryAgent
-from metarl.agents.rng import stream
 from metarl.baselines.baseline_spec import BaselineSpec
 from metarl.baselines.baselines import TOLD, Baseline, baselines
-from metarl.baselines.budget_curve import budget_curve
+from metarl.baselines.budget_curve import budget_curve, chance
 from metarl.baselines.verdict import Scale, verdict
-from metarl.envs import sample_tasks
 from metarl.evaluation.evaluate import Evaluation, evaluate
-from metarl.evaluation.scripted_policies import random_return
 from metarl.evaluation.statistics import interval
 from metarl.experiment.loaded_run import Run
-from metarl.plotting.episodes import png
+from metarl.plotting.episodes import pixels, png
 from metarl.system.files import write_atomically
 from metarl.training.meta_train import new_agent
 
@@ -55,15 +52,11 @@ def evaluate_baselines(
     )
     found = _play(spec, command.run.absolute().parent / "baselines", console)
     oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]
-    gen = stream(result.seed, f"evaluate {result.split} tasks", 0)
-    task = sample_tasks(job.family, len(result.params), gen, result.split)
-    noise = stream(result.seed, "random play")
-    chance = random_return(job.family, task, result.episodes, noise)
     if not remembers:
         found = {f"{job.train.algo} from scratch": _from_scratch(job, result), **found}
     agent = Baseline(result.returns, result.env_steps)
     rows = {f"{job.train.algo}, meta-trained": agent, **found}
-    scale = Scale(float(chance.mean()), float(oracle.mean()))
+    scale = Scale(chance(result, job.family), float(oracle.mean()))
     # What an alternative may know: not the task.
     words = verdict(result, {k: row for k, row in found.items() if k != TOLD}, scale)
     _show(console, rows, scale)
@@ -72,7 +65,7 @@ def evaluate_baselines(
     picture = command.run / f"baselines-{result.split}.png"
     title = f"{result.family}: {len(result.params)} {result.split} tasks"
     curve = budget_curve(rows, spec.budget, scale, title)
-    write_atomically(picture, png(curve))
+    write_atomically(picture, png(pixels(curve)))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
     return {**_record(rows, scale, words), "baseline_env_steps": env_steps}
 

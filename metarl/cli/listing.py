@@ -17,6 +17,7 @@ from rich.text import Text
 from metarl.cli.json_output import print_json
 from metarl.config.published import ALGORITHMS
 from metarl.config.settings import TrainConfig
+from metarl.envs.core.errors import UsageError
 from metarl.envs.core.summarize import fold
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ FILE = Path(__file__).parent / "families.json"
 
 def families(command: Families) -> int:
     """All families in a table; those that are named, in full."""
+    if command.check:
+        return _check(command.names)
     if command.names:
         from metarl.cli.family_records import record as ask  # loads torch
 
@@ -43,6 +46,18 @@ def families(command: Families) -> int:
             _show_one(Console(markup=False), record)
     else:
         _show_all(Console(markup=False), records)
+    return 0
+
+
+def _check(names: tuple[str, ...]) -> int:
+    """Check each; the first rule that one breaks is an error."""
+    from metarl.envs import check_family, make_family
+
+    if not names:
+        raise UsageError("--check: name the families to check, such as my_module:MyFamily.")
+    for name in names:
+        rules = check_family(make_family(name))
+        print(f"{name} keeps the rules: {'; '.join(rules)}")
     return 0
 
 

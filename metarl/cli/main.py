@@ -35,6 +35,7 @@ from metarl.system.signals import stop_on_signals
 
 MAY_DIFFER = (
     *("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json", "trust"),
+    "callback",
 )
 # Module and function; a command loads what it needs alone.
 CARRIED_OUT = {
@@ -122,7 +123,8 @@ def _parse_train(words: list[str]) -> Any:
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."
             )
-    known = typed(asked, found.train, texts(found.family))
+    got = dataclasses.replace(got, callback=asked.callback or found.run.callback)
+    known = typed((asked, asked), (found.train, got), texts(found.family))
     return dataclasses.replace(got, trust=got.trust or known)
 
 

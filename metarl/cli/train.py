@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metarl.cli.json_output import print_json, real_stdout
 from metarl.cli.tables import show_returns
 from metarl.config.family_record import recorded_family, texts
+from metarl.config.named_code import trackers_in
 from metarl.config.settings import RunConfig, TrainConfig
 from metarl.config.settings_file import read_config, read_settings
-from metarl.config.trust import typed
+from metarl.config.trust import check_hooks_trusted, typed
 from metarl.distributed.collectives import (
     broadcast_from_rank_zero,
     init_process_group,
@@ -33,26 +32,22 @@ from metarl.distributed.launcher import (
     end_with_parent,
     go_on_together,
     leave,
-    name_for_restarts,
     restarted,
 )
 from metarl.envs import RunError, UsageError, can_be_filmed, parameters, unseen
 from metarl.experiment.checkpoint import checkpoints
-from metarl.experiment.final_evaluation import conclude
 from metarl.experiment.loaded_run import Run
-from metarl.experiment.run import open_run, start
-from metarl.experiment.run_folder import FolderTaken, hold, numbered, where_is
-from metarl.experiment.train_run import Watch, train_in
+from metarl.experiment.progress import progress
+from metarl.experiment.run import open_run
+from metarl.experiment.run_folder import hold, where_is
+from metarl.experiment.train import default_folder, start_run, train_and_evaluate
 from metarl.outer.train_state import TrainState, moved
 from metarl.system.machine import choose_device, cores
 from metarl.system.user_errors import report_user_errors
 from metarl.tracking.run_summary import command as command_of
-from metarl.training.meta_train import why_skipped
 
 if TYPE_CHECKING:
     from metarl.cli.arguments import Train
-
-LOG_EVERY = 5.0  # s between lines of progress where no terminal shows a bar
 
 
 def train(command: Train) -> int:
@@ -76,7 +71,7 @@ def _train_together(command: Train) -> int:
     more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
-    if job.reopening:  # this process has been told to trust the folder
+    if job.resuming:  # this process has been told to trust the folder
         more.append("--trust")
     with real_stdout():
         return go_on_together(folder, command.processes, more)
@@ -92,13 +87,10 @@ def _train(command: Train) -> int:
             _say_how_it_is_read(console, job)
             _say_what_validates(console, job)
         unlike = broadcast_from_rank_zero(lambda: _unlike_its_start(folder, job))
-        where = _Where(folder, job.train.iterations, job.reopening, unlike)
+        where = _Where(folder, job.train.iterations, job.resuming, unlike)
         try:
-            with _progress(console, job.train.iterations, job.state.iteration) as watch:
-                state = train_in(folder, job, watch, say=console.print)
-            if not is_rank_zero():
-                return 0
-            result = conclude(folder, job, state)
+            with progress(console, job.train.iterations, job.state.iteration) as watch:
+                job = train_and_evaluate(job, watch, say=partial(console.print, soft_wrap=True))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; {where}") from None
         except RunError as error:
@@ -108,8 +100,11 @@ def _train(command: Train) -> int:
                 f"{folder}: {error.strerror or error}: free space there, or make it writable; "
                 f"{where}"
             ) from error
+    result = job.evaluation
+    if result is None:  # the first rank alone evaluates
+        return 0
     if command.json:
-        print_json(result.to_json(job.train.algo, state.env_steps))
+        print_json(result.to_json(job.train.algo, job.state.env_steps))
     show_returns(console, result, job.family)
     _show_what_is_next(console, folder, job)
     return 0
@@ -136,11 +131,13 @@ class _Where:
 
 def _unlike_its_start(folder: Path, job: Run) -> list[str]:
     """The flags of a run that was made longer, which its folder doesn't know of."""
-    started, flags = read_config(folder)[0], []
+    (started, run), flags = read_config(folder), []
     if job.train.iterations != started.iterations:
         flags += ["--iterations", str(job.train.iterations)]
     if job.train.lr_decay != started.lr_decay:
         flags += ["--no-lr-decay"]
+    if job.run.callback != run.callback:
+        flags += [word for name in job.run.callback for word in ("--callback", name)]
     return flags
 
 
@@ -181,6 +178,7 @@ def _show_what_is_next(console: Console, folder: Path, job: Run) -> None:
     console.print("Next:")
     known = parameters(job.family)
     outside = hasattr(job.family, "members") or any(p.extrapolation for p in known.values())
+    longer = _longer(name + job.resuming, job)
     name += job.reopening
     film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
     look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
@@ -188,8 +186,8 @@ def _show_what_is_next(console: Console, folder: Path, job: Run) -> None:
         f"metarl evaluate {name} --baselines",
         f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
         *film,
-        _longer(name, job),
-        *(look if job.run.track == "tensorboard" else []),
+        longer,
+        *(look if "tensorboard" in trackers_in(job.run.track) else []),
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
 
@@ -215,7 +213,8 @@ def _open_together(command: Train, held: ExitStack) -> tuple[Path, Run]:
     if own:
         return folder, own[0]
     there = moved(state, choose_device(command.device))
-    return folder, Run(train, run, recorded_family(train, run, record), there, record)
+    family = recorded_family(train, run, record)
+    return folder, Run(train, run, family, there, record, folder=folder, trusted=True)
 
 
 def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
@@ -226,18 +225,21 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
             f"--tasks {command.tasks} with {count} processes: each needs a task; give more tasks, "
             "or fewer processes."
         )
-    folder = command.resume or command.run or _default_folder(command)
+    folder = command.resume or command.run or default_folder(command)
     again = restarted() and (folder / "config.json").exists()
     if command.resume is None and not again:
         settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
         about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
         run = RunConfig(**{**about, "processes": count})
-        folder, job = _start(folder, TrainConfig(**settings), run, command.run is None)
-        held.enter_context(hold(folder))
-        return folder, job
+        job = start_run(command.run, TrainConfig(**settings), run)
+        held.enter_context(hold(job.folder))
+        return job.folder, job
     held.enter_context(hold(folder))
     trust = command.trust or (again and _names_it(command, folder))
-    job = open_run(folder, command.device, begin=True, trust=trust, advice="give --trust")
+    advice = "give --trust"
+    job = open_run(folder, command.device, begin=True, trust=trust, advice=advice)
+    run = dataclasses.replace(job.run, callback=command.callback)
+    check_hooks_trusted(folder, run, trust, advice)
     if command.iterations < job.state.iteration:
         raise UsageError(
             f"--iterations {command.iterations}: {folder} has {job.state.iteration} already; give "
@@ -251,62 +253,10 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
             "with whole step sizes."
         )
     train = dataclasses.replace(job.train, iterations=command.iterations, lr_decay=command.lr_decay)
-    return folder, dataclasses.replace(job, train=train)
-
-
-def _start(folder: Path, train: TrainConfig, run: RunConfig, rename: bool) -> tuple[Path, Run]:
-    """A new run; where `rename`, under the next free name if another run took this one."""
-    for name in numbered(folder) if rename else ():
-        with suppress(FolderTaken):
-            return name, start(name, train, run)
-    return folder, start(folder, train, run)
+    return folder, dataclasses.replace(job, train=train, run=run)
 
 
 def _names_it(command: Train, folder: Path) -> bool:
     """Whether a command that was started once more names all that its folder would import."""
     found = read_settings(folder)
-    return typed(command, found.train, texts(found.family))
-
-
-def _default_folder(command: Train) -> Path:
-    family = re.sub(r"[:/]", ".", command.family)
-    name = name_for_restarts() or time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{family}-{command.algo}-s{command.seed}-{name}"
-
-
-@contextmanager
-def _progress(console: Console, total: int, done: int) -> Iterator[Watch]:
-    """A progress bar with the time left and the return before and after adaptation."""
-    columns = (
-        TextColumn("meta-training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[gain]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("train", total=total, completed=done, gain="")
-        began = said = time.monotonic()
-
-        def watch(state: TrainState) -> None:
-            nonlocal said
-            m = state.metrics
-            before, after = m["train/return_before"], m["train/return_after"]
-            gain = f"return {before:.1f} -> {after:.1f} after adaptation"
-            progress.update(bar, completed=state.iteration, gain=gain)
-            now = time.monotonic()
-            if not console.is_terminal and now - said >= LOG_EVERY:
-                left = (now - began) * (total - state.iteration) / max(state.iteration - done, 1)
-                console.print(f"iteration {state.iteration}/{total}, {left:.0f} s left, {gain}")
-                said = now
-            if m["train/diverged"]:
-                progress.console.print(
-                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended as the "
-                    "simulator gave no finite number"
-                )
-            if m["train/skipped_updates"] and state.skipped_in_a_row:
-                progress.console.print(
-                    f"iteration {state.iteration}: {why_skipped(m)}, update skipped"
-                )
-
-        yield watch
+    return typed((command, command), (found.train, found.run), texts(found.family))

@@ -35,7 +35,6 @@ from metarl.evaluation.statistics import (
 from metarl.experiment.final_evaluation import evaluate_run
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.run import open_run
-from metarl.system.files import DAMAGED, RECORD, read_json
 
 
 class Protocol(NamedTuple):
@@ -134,7 +133,7 @@ def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[
         if runs[folder].state.iteration == 0:
             raise UsageError(
                 f"{folder} has not been trained: start with `metarl train --resume "
-                f"{quote(str(folder))}{runs[folder].reopening}`, or leave it out."
+                f"{quote(str(folder))}{runs[folder].resuming}`, or leave it out."
             )
     return runs
 
@@ -149,16 +148,16 @@ def evaluate_runs(runs: Runs, protocol: Protocol, console: Console) -> list[Eval
         check_spaces(folder, job, family)
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
         return [
-            _evaluate(folder, job, family, protocol)
-            for folder, job in progress.track(runs.items(), description="evaluating")
+            _evaluate(job, family, protocol)
+            for job in progress.track(runs.values(), description="evaluating")
         ]
 
 
-def _evaluate(folder: Path, job: Run, family: Family, protocol: Protocol) -> Evaluation:
+def _evaluate(job: Run, family: Family, protocol: Protocol) -> Evaluation:
     split, seed, tasks, episodes, steps = protocol
     episodes = episodes or job.train.episodes
     asked = (split, seed, episodes, tasks)
-    own = saved(folder, job.state.env_steps) if job.family is family else None
+    own = job.evaluation if job.family is family else None
     if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
         return own.until(steps)
     return evaluate_run(
@@ -175,29 +174,6 @@ def check_spaces(folder: Path, job: Run, family: Family) -> None:
                 f"{folder} was trained on {job.family.name}, whose {name.replace('_', ' ')} is "
                 f"{own}, not {other} as that of {family.name}: leave it out."
             )
-
-
-def saved(folder: Path, env_steps: int) -> Evaluation | None:
-    """The run's `evaluation.json`, unless it has been trained further since; None where none is."""
-    try:
-        record = read_json(folder / "evaluation.json", RECORD)
-        found = Evaluation.from_json(record)
-        whole = record["env_steps_trained"] == env_steps and _is_whole(found)
-        return found if whole else None
-    except (*DAMAGED, KeyError, TypeError, IndexError, AttributeError):
-        return None  # or one that an older metarl wrote, or damaged: it can be made anew
-
-
-def _is_whole(found: Evaluation) -> bool:
-    """Whether its tables are numbers, of the same tasks and steps; it may be anyone's."""
-    tables = [found.returns, found.env_steps]
-    tables += [x for x in (found.success,) if x is not None]
-    shapes = {x.shape for x in tables}
-    if found.oracle is not None:
-        tables.append(found.oracle)
-    numbers = all(x.dtype.kind in "if" and np.isfinite(x).all() for x in tables)
-    rows = len(found.params) == len(found.returns) == len(tables[-1])
-    return numbers and rows and len(shapes) == 1 and found.returns.ndim == 2
 
 
 def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> list[Row]:

@@ -115,7 +115,7 @@ def check_fair(runs: Runs, episodes: int | None) -> None:
         if job.state.iteration < job.train.iterations:
             raise UsageError(
                 f"{folder} has {job.state.iteration} of its {job.train.iterations} iterations: "
-                f"go on with `metarl train --resume {quote(str(folder))}{job.reopening}`, "
+                f"go on with `metarl train --resume {quote(str(folder))}{job.resuming}`, "
                 "or give --force."
             )
     low, high = (f(runs, key=lambda folder: runs[folder].state.env_steps) for f in (min, max))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from metarl.config.named_code import check_callbacks, check_track
 from metarl.config.validation import check, name_in, number
 from metarl.config.warm_start import WarmStart
 
@@ -277,9 +278,22 @@ class RunConfig:
     )
     eval_steps: Annotated[int, *number("inner steps in evaluations", 0, 20)] = 3
     track: Annotated[
-        Literal["tensorboard", "csv", "none"],
-        arg(help="write metrics.csv and TensorBoard events, only metrics.csv, or neither"),
+        str,
+        arg(
+            metavar="NAMES",
+            help="where metrics go, separated by commas: tensorboard (and metrics.csv), csv "
+            "(metrics.csv alone), none, or a custom tracker as module:Class",
+        ),
     ] = "tensorboard"
+    callback: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="MODULE:FUNCTION",
+            help="called with the TrainState after each meta-iteration; training stops when it "
+            "returns True; once for each function",
+        ),
+    ] = ()
     workers: Annotated[
         int, *number("processes that step a Gymnasium environment; 0 is one per thread", 0, 1024)
     ] = 0
@@ -303,3 +317,5 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_track(self.track)
+        check_callbacks(self.callback)

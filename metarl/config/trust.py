@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from metarl.config.settings import TrainConfig
+from metarl.config.named_code import trackers_in
+from metarl.config.settings import RunConfig, TrainConfig
 from metarl.envs import UsageError
 
 WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, neither a path nor code
@@ -21,6 +22,11 @@ def named_code(train: TrainConfig) -> list[str]:
     """
     names = (words.partition("=")[0].strip() for words in (*train.vary, *train.set))
     return [name for name in (train.family, *names, train.network) if ":" in name]
+
+
+def named_hooks(run: RunConfig) -> list[str]:
+    """What is imported to train with these settings: trackers and callbacks."""
+    return [name for name in (*trackers_in(run.track), *run.callback) if ":" in name]
 
 
 def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:
@@ -55,15 +61,44 @@ def check_trust(
     )
 
 
-def typed(asked: TrainConfig, train: TrainConfig, texts: Iterable[str]) -> bool:
-    """Whether the user typed all names and values that the run would import or open."""
-    known = {*named_code(asked), *_words(asked)}
-    return {*named_code(train), *named_files(train, texts)} <= known
+def check_hooks_trusted(folder: Path, run: RunConfig, trust: bool, advice: str) -> None:
+    """Raise UsageError that says which trackers and callbacks training would import.
+
+    Opening a run, or evaluating it, imports none of them.
+    """
+    hooks = named_hooks(run)
+    if hooks and not trust:
+        raise UsageError(
+            f"{folder / 'config.json'}: training this run would import {', '.join(hooks)}: "
+            f"{advice} if you trust who made this folder."
+        )
 
 
-def flag_for(train: TrainConfig, texts: Iterable[str]) -> str:
-    """` --trust` if a command that opens a run with these settings needs it, else empty."""
-    return " --trust" if named_code(train) or named_files(train, texts) else ""
+def typed(
+    asked: tuple[TrainConfig, RunConfig],
+    found: tuple[TrainConfig, RunConfig],
+    texts: Iterable[str],
+) -> bool:
+    """Whether the user typed all names and values that a run would import or open.
+
+    Args:
+        asked: settings of the command.
+        found: settings that the run would be trained with.
+        texts: as for `named_files`.
+    """
+    known = {*named_code(asked[0]), *_words(asked[0]), *named_hooks(asked[1])}
+    train, run = found
+    return {*named_code(train), *named_files(train, texts), *named_hooks(run)} <= known
+
+
+def flag_for(train: TrainConfig, texts: Iterable[str], run: RunConfig | None = None) -> str:
+    """` --trust` for a command that opens a run of these settings, where it needs that.
+
+    Args:
+        run: the command trains too, so that trackers and callbacks are imported.
+    """
+    hooks = named_hooks(run) if run else []
+    return " --trust" if hooks or named_code(train) or named_files(train, texts) else ""
 
 
 def _words(train: TrainConfig) -> tuple[str, ...]:

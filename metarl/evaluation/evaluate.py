@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,12 @@ from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
 from metarl.agents.rng import stream
 from metarl.agents.rollouts.rollout import check_finite
 from metarl.envs import Choice, Family, RunError, Split, parameters, sample_tasks, task_values
+from metarl.evaluation.data_frame import data_frame
 from metarl.evaluation.scripted_policies import oracle_return
 from metarl.evaluation.statistics import Array, Ends, difference_interval, half_width, interval, iqm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEW_TASKS = 4  # splits of at most this many tasks are exhaustive: intervals are over episodes
 
@@ -170,6 +174,14 @@ class Evaluation:
             standard_error=column("standard_error"),
             few_tasks=record["few_tasks"],
         )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each task and step: parameters, return, environment steps, success, oracle.
+
+        Raises:
+            UsageError: pandas isn't installed.
+        """
+        return data_frame(self.params, self.returns, self.env_steps, self.success, self.oracle)
 
     def until(self, steps: int) -> Evaluation:
         """The evaluation of the first `steps` steps, on the same episodes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from metarl.config.named_code import trackers_in
 from metarl.config.settings import RunConfig
 from metarl.config.settings_file import read_config as read_config  # for other modules
 from metarl.envs import Family, can_be_filmed
@@ -16,7 +17,7 @@ from metarl.evaluation.evaluate import Evaluation, evaluate
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.periodic_eval import evaluate_validation
 from metarl.outer.train_state import TrainState
-from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, png
+from metarl.plotting.episodes import adaptation_curve, before_and_after, gif, pixels, png
 from metarl.plotting.gain_map import gain_map
 from metarl.system.files import write_atomically
 from metarl.system.machine import set_matmul
@@ -45,7 +46,7 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
     result = evaluate_run(dataclasses.replace(job, state=state))
     record = result.to_json(train.algo, state.env_steps)
     write_atomically(folder / "evaluation.json", json.dumps(record, indent=1).encode())
-    curve, gains = adaptation_curve(result), gain_map(result, job.family)
+    curve, gains = map(pixels, (adaptation_curve(result), gain_map(result, job.family)))
     write_atomically(folder / "adaptation.png", png(curve))
     write_atomically(folder / "gain.png", png(gains))
     frames = []
@@ -55,7 +56,7 @@ def conclude(folder: Path, job: Run, state: TrainState) -> Evaluation:
                 state.agent, job.family, run.eval_steps, train.episodes, train.seed
             )
         write_atomically(folder / "episode.gif", gif(frames))
-    if run.track == "tensorboard":
+    if "tensorboard" in trackers_in(run.track):
         from metarl.tracking.tensorboard import TensorBoardTracker
 
         board = TensorBoardTracker(folder, state.env_steps)

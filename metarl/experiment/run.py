@@ -27,7 +27,9 @@ from metarl.experiment.checkpoint import checkpoints, load_checkpoint, save_chec
 from metarl.experiment.compile_mode import check_compile
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.memory_check import check_room
+from metarl.experiment.named_hooks import check_hooks
 from metarl.experiment.run_folder import FolderInUse, FolderTaken, new_folder
+from metarl.experiment.saved_evaluation import saved_evaluation
 from metarl.outer.train_state import TrainState
 from metarl.system.machine import choose_device
 from metarl.system.user_errors import report_user_errors
@@ -42,6 +44,7 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
         UsageError: the folder is there already, or can't be written; or settings clash.
     """
     check_compile(train, run)
+    check_hooks(run)
     given = family is not None
     family = family or build_family(train, run)
     device = choose_device(run.device)
@@ -62,13 +65,14 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     except FolderTaken as error:
         raise FolderTaken(
             f"{error}: go on with `metarl train --resume {quote(str(folder))}"
-            f"{flag_for(train, texts(record))}`, or give another --run."
+            f"{flag_for(train, texts(record), run)}`, or give another --run."
         ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
         ) from error
-    return Run(train, run, family, state, record, written.started_from, written.digest)
+    told = record, written.started_from, written.digest
+    return Run(train, run, family, state, *told, folder=folder, trusted=True)
 
 
 def open_run(
@@ -85,7 +89,8 @@ def open_run(
         begin: a run that was killed before its first checkpoint starts once more.
         device: instead of the one that the run was started on.
         family: the family object, where it can't be found by its name.
-        trust: import what the folder names, `module:Class` or `module:function`.
+        trust: import what the folder names, `module:Class` or `module:function`; training imports
+            its trackers and callbacks too.
         advice: how the user says that, for errors.
     Raises:
         UsageError: no run, or a damaged one; code that isn't trusted; or another family than the
@@ -112,8 +117,18 @@ def open_run(
     state = made
     if not starts:
         state = load_checkpoint(where, found.train, family, TrainState(made), found.digest)
-    started = found.family, found.started_from, found.digest
-    return Run(found.train, found.run, family, state, *started)
+    return Run(
+        found.train,
+        found.run,
+        family,
+        state,
+        found.family,
+        found.started_from,
+        found.digest,
+        folder,
+        saved_evaluation(folder, state.env_steps),
+        trust,
+    )
 
 
 def load(

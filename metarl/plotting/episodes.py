@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from metarl.agents.rollouts.rollout import Last
 from metarl.envs import Family, describe, sample_tasks, simulate, task_values
 from metarl.evaluation.evaluate import Evaluation
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
 MAX_FRAMES = 100  # of an animation; longer episodes skip steps
 MIN_WIDTH = 200  # pixels of an episode's picture, below which it is enlarged
@@ -25,7 +28,7 @@ HEAD = 40  # pixels of the title above it
 LINE, LETTER = 16, 6.5  # pixels: height of a line of text, mean width of a letter
 
 
-def adaptation_curve(result: Evaluation) -> Picture:
+def adaptation_curve(result: Evaluation) -> Figure:
     """Return against adaptation: each task faint, the mean with its interval, the oracle."""
     figure, axes = blank()
     steps = np.arange(result.returns.shape[1])
@@ -45,7 +48,7 @@ def adaptation_curve(result: Evaluation) -> Picture:
     axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
     axes.spines[["top", "right"]].set_visible(False)
     legend_below(figure, axes)
-    return pixels(figure)
+    return figure
 
 
 def legend_below(figure: Any, axes: Any) -> None:
@@ -54,7 +57,7 @@ def legend_below(figure: Any, axes: Any) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
 
-def blank() -> tuple[Any, Any]:
+def blank() -> tuple[Figure, Any]:
     """An empty figure and its axes; without a window, and without pyplot's list of figures."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,10 +67,11 @@ def blank() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def pixels(figure: Any) -> Picture:
+def pixels(figure: Figure) -> Picture:
     """The figure as it looks."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Film(NamedTuple):
@@ -99,12 +103,17 @@ def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> Film:
 
 
 def before_and_after(
-    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int
+    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int, task: Any = None
 ) -> list[Picture]:
-    """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
+    """Frames of an episode before adaptation (left) and after (right).
+
+    Args:
+        task: one; by default an unseen one.
+    """
     device = agent.device
     gen = stream(seed, "film task", 0, device)
-    task = sample_tasks(family, 1, gen, "test", device)
+    drawn = sample_tasks(family, 1, gen, "test", device)
+    task = drawn if task is None else type(task)(*(x.to(device) for x in task))
     adapted = agent.adapt(family, task, steps, episodes, gen)
     names = ("before", after(steps, agent.step_name))
     films = [film(a, family, task, seed) for a in (agent, adapted)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from metarl.envs import Choice, Family, UsageError, parameters
 from metarl.envs.core.parameters import Parameter
 from metarl.evaluation.evaluate import Array, Evaluation
-from metarl.plotting.episodes import Picture, blank, legend_below, pixels
+from metarl.plotting.episodes import blank, legend_below
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_LABELS = 12  # on an axis of distinct values; a longer one shows every second, third, ...
 
@@ -29,7 +32,7 @@ class Axis(NamedTuple):
         return np.searchsorted(self.edges[1:-1], self.place, side="right")
 
 
-def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) -> Picture:
+def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) -> Figure:
     """Gain of the last step over no adaptation, task by task, against one or two parameters.
 
     One `Range` gives a curve, one `Choice` bars, two parameters a heat map.
@@ -61,7 +64,7 @@ def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) ->
         _bars(plot, shown[0], gain)
     else:
         _curve(plot, shown[0], gain)
-    return pixels(figure)
+    return figure
 
 
 def most_telling(result: Evaluation, family: Family) -> tuple[str, ...]:

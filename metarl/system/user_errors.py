@@ -18,7 +18,14 @@ T = TypeVar("T")
 
 @contextmanager
 def report_user_errors(family: Family) -> Iterator[None]:
-    """Turn whatever the family raises into a RunError that says where; Ctrl-C passes.
+    """Turn whatever the family raises into a RunError that says where; Ctrl-C passes."""
+    with report_errors_of(family.name):
+        yield
+
+
+@contextmanager
+def report_errors_of(owner: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a RunError that says where; Ctrl-C passes.
 
     Among it are an OSError, which else would be taken for one of the run's folder, and SystemExit.
     """
@@ -29,14 +36,14 @@ def report_user_errors(family: Family) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if wanted := _memory_wanted(error):
             raise RunError(
-                f"{family.name}: out of memory, {wanted}: give fewer --tasks or --episodes, or a "
+                f"{owner}: out of memory, {wanted}: give fewer --tasks or --episodes, or a "
                 "smaller --task-chunk."
             ) from error
         said = " ".join(f"{type(error).__name__}: {error}".split())
         frames = traceback.extract_tb(error.__traceback__)
         at = ([f for f in frames if "site-packages" not in f.filename] or frames)[-1]
         raise RunError(
-            f"{family.name} raised {said} ({at.filename}, line {at.lineno}): fix it there."
+            f"{owner} raised {said} ({at.filename}, line {at.lineno}): fix it there."
         ) from error
 
 

@@ -10,7 +10,8 @@ from metarl.config.presets import preset
 from metarl.config.settings import RunConfig, TrainConfig
 from metarl.system.machine import git_commit, versions
 
-REPEATED = ("vary", "hold_out", "validation", "extrapolate", "set")  # a flag for each value
+# A flag for each value.
+REPEATED = ("vary", "hold_out", "validation", "extrapolate", "set", "callback")
 
 
 def command(train: TrainConfig, run: RunConfig) -> str:
