@@ -100,11 +100,20 @@ class Agent(Learner):
         return dataclasses.replace(self, policy=copy.deepcopy(self.policy).to(device), **moved)
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
-        """Whole episodes of each of the N tasks under the present weights."""
+        """Whole episodes of each of the N tasks under the present weights.
+
+        Args:
+            deterministic: take the most likely action at each step instead of a sampled one.
+        """
         here = type(task)(*(x.to(self.device) for x in task))
-        return collect(self.policy, self.params, family, here, episodes, gen)
+        return collect(self.policy, self.params, family, here, episodes, gen, deterministic)
 
     def actor(self) -> Actor:
         """One that plays an episode under the present weights, step by step."""

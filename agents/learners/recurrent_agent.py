@@ -154,11 +154,20 @@ class MemoryAgent(Learner):
         return act
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
-        """The next episode of `episodes` trials of each of the N tasks."""
+        """The next episode of `episodes` trials of each of the N tasks.
+
+        Args:
+            deterministic: take the most likely action at each step instead of a sampled one.
+        """
         here = type(task)(*(x.to(self.device) for x in task))
-        return collect_by(self.actor(), family, here, episodes, gen)
+        return collect_by(self.actor(), family, here, episodes, gen, deterministic=deterministic)
 
     @torch.no_grad()
     def learn(self, data: Rollout) -> MemoryAgent:

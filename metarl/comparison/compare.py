@@ -46,6 +46,7 @@ class Protocol(NamedTuple):
     tasks: int
     episodes: int | None  # of each task for each step; None for each run's own
     steps: int
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,15 +156,41 @@ def evaluate_runs(runs: Runs, protocol: Protocol, console: Console) -> list[Eval
 
 
 def _evaluate(folder: Path, job: Run, family: Family, protocol: Protocol) -> Evaluation:
-    split, seed, tasks, episodes, steps = protocol
+    split, seed, tasks, episodes, steps, deterministic = protocol
     episodes = episodes or job.train.episodes
-    asked = (split, seed, episodes, tasks)
+    asked = (split, seed, episodes, tasks, deterministic)
     own = saved(folder, job.state.env_steps) if job.family is family else None
-    if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
+    if own and asked == protocol_of(own) and own.steps >= steps:
         return own.until(steps)
     return evaluate_run(
-        job, family, split=split, seed=seed, tasks=tasks, episodes=protocol.episodes, steps=steps
+        job,
+        family,
+        split=split,
+        seed=seed,
+        tasks=tasks,
+        episodes=protocol.episodes,
+        steps=steps,
+        deterministic=deterministic,
     )
+
+
+def protocol_of(own: Evaluation) -> tuple[Split, int, int, int, bool]:
+    """What an evaluation was of, but for its number of steps."""
+    return own.split, own.seed, own.episodes, len(own.params), own.deterministic
+
+
+def check_actions(runs: Runs, deterministic: bool) -> None:
+    """Raise UsageError for an evaluation of most likely actions, unless all are to be of those.
+
+    The two kinds of returns don't compare: what is most likely is often better, and never explores.
+    """
+    for folder, job in runs.items():
+        own = saved(folder, job.state.env_steps)
+        if own and own.deterministic and not deterministic:
+            raise UsageError(
+                f"{folder / 'evaluation.json'} is of most likely actions, this comparison of "
+                "sampled ones: give --deterministic to evaluate all runs so, or --force."
+            )
 
 
 def check_spaces(folder: Path, job: Run, family: Family) -> None:
@@ -197,6 +224,7 @@ def _is_whole(found: Evaluation) -> bool:
         tables.append(found.oracle)
     numbers = all(x.dtype.kind in "if" and np.isfinite(x).all() for x in tables)
     rows = len(found.params) == len(found.returns) == len(tables[-1])
+    rows = rows and type(found.deterministic) is bool
     return numbers and rows and len(shapes) == 1 and found.returns.ndim == 2
 
 
@@ -225,6 +253,7 @@ def record_of(rows: Sequence[Row], evaluation: Evaluation) -> dict[str, Any]:
         "family": evaluation.family,
         "split": evaluation.split,
         "seed": evaluation.seed,
+        "deterministic": evaluation.deterministic,
         "tasks": len(evaluation.params),
         "oracle_mean": None if evaluation.oracle is None else float(evaluation.oracle.mean()),
         "rows": [row.record(rows[0]) for row in rows],

@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.agents.learners.base import check_spaces
 from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
 from metarl.agents.rng import stream
-from metarl.agents.rollouts.rollout import check_finite
+from metarl.agents.rollouts.rollout import Rollout, check_finite
 from metarl.envs import Choice, Family, RunError, Split, parameters, sample_tasks, task_values
 from metarl.evaluation.scripted_policies import oracle_return
 from metarl.evaluation.statistics import Array, Ends, difference_interval, half_width, interval, iqm
@@ -43,6 +43,15 @@ class Evaluation:
     step_name: str = "inner steps"
     standard_error: Array | None = None  # (M, K + 1) of each return, over its episodes
     few_tasks: bool = False  # the split has no others than these, at most `FEW_TASKS`
+    deterministic: bool = False  # returns are of the most likely actions, not of sampled ones
+
+    def __repr__(self) -> str:
+        before, after = self.mean[0], self.mean[-1]
+        how = ", most likely actions" if self.deterministic else ""
+        return (
+            f"Evaluation({self.family}: {len(self.params)} {self.split} tasks, mean return "
+            f"{before:.2f} -> {after:.2f} after {self.steps} {self.step_name}{how})"
+        )
 
     @property
     def steps(self) -> int:
@@ -123,6 +132,7 @@ class Evaluation:
             "adaptation_env_steps": self.env_steps.mean(axis=0).tolist(),
             "intervals": self.intervals,
             "few_tasks": self.few_tasks,
+            "deterministic": self.deterministic,
             "return_mean": self.mean.tolist(),
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
@@ -169,6 +179,7 @@ class Evaluation:
             step_name=record["step_name"],
             standard_error=column("standard_error"),
             few_tasks=record["few_tasks"],
+            deterministic=record.get("deterministic", False),
         )
 
     def until(self, steps: int) -> Evaluation:
@@ -193,15 +204,22 @@ def evaluate(
     seed: int = 0,
     chunk: int = 50,
     watch: Callable[[AnyAgent], None] = lambda adapted: None,
+    deterministic: bool = False,
 ) -> Evaluation:
     """Adapt to tasks of a split, from streams that training never uses.
 
     The return after k steps is that of the episodes played with the weights after k steps;
     these same episodes feed step k + 1.
 
+    With `deterministic`, the agent adapts from the same sampled episodes, since exploration is
+    what it learns from. The return after k steps is that of as many further episodes in which it
+    takes the most likely action at each step; nothing is learned from them, so they don't count
+    in `env_steps`.
+
     Args:
         chunk: tasks in one tensor program, which bounds memory.
         watch: called with the agent that has adapted to each chunk.
+        deterministic: report the returns of the most likely actions.
     Raises:
         RunError: the family, or adaptation, gave a NaN or infinity.
         UsageError: the family has other spaces than the agent.
@@ -213,8 +231,12 @@ def evaluate(
     # What is tuned on validation must not know the starts and the chance events of the final test.
     kind = "validation " if split == "validation" else ""
     gens = [stream(seed, f"evaluate {kind}episodes", step, device) for step in range(steps + 1)]
+    shown: list[torch.Generator | None] | None = None
+    if deterministic:
+        name = f"evaluate {kind}deterministic episodes"
+        shown = [stream(seed, name, step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
-    adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
+    adapted = [_adapt(agent, family, part, episodes, gens, shown, watch) for part in parts]
     returns, spent, success, error = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
@@ -229,6 +251,7 @@ def evaluate(
         agent.step_name,
         np.concatenate(error) if episodes > 1 else None,
         few_tasks(family, split),
+        deterministic,
     )
 
 
@@ -247,27 +270,29 @@ def _adapt(
     task: Any,
     episodes: int,
     gens: list[torch.Generator | None],
+    shown: list[torch.Generator | None] | None,
     watch: Callable[[AnyAgent], None],
 ) -> tuple[Array, Array, Array | None, Array]:
     """Return, steps spent, share of successes where simulators tell, and the return's standard
     error, (n, K + 1) each.
+
+    Args:
+        gens: streams of the sampled episodes of each step.
+        shown: streams of the deterministic episodes that are reported instead, if any.
     """
     returns, success, error = [], [], []
+    reported = gens if shown is None else shown
     spent = [torch.zeros(len(task[0]), device=agent.device)]
-    for step, gen in enumerate(gens):
-        data = agent.play(family, task, episodes, gen)
-        check_finite(family, task, data)
-        if not all(x.isfinite().all() for x in data.dist):
-            raise RunError(
-                f"the agent's weights are not finite after {step} inner steps: "
-                "train again with a lower --inner-lr."
-            )
+    for step, (gen, other) in enumerate(zip(gens, reported, strict=True)):
+        data = _play(agent, family, task, episodes, other, step, shown is not None)
         each = data.episode_return()
         returns.append(each.mean(dim=1))
         error.append(each.std(dim=1, correction=min(1, episodes - 1)) / episodes**0.5)
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
+            if shown is not None:
+                data = _play(agent, family, task, episodes, gen, step, False)
             played = data.mask.sum(dim=1)
             # Each trial of a memory learns from itself alone; a gradient, from all episodes.
             alone = isinstance(agent, MemoryAgent)
@@ -275,6 +300,27 @@ def _adapt(
             agent = agent.learn(data)
     watch(agent)
     return _table(returns), _table(spent), _table(success) if success else None, _table(error)
+
+
+def _play(
+    agent: AnyAgent,
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None,
+    step: int,
+    deterministic: bool,
+) -> Rollout:
+    """Episodes after so many steps; RunError where a number in them is not finite."""
+    how = {"deterministic": True} if deterministic else {}  # an agent of a user may not know it
+    data = agent.play(family, task, episodes, gen, **how)
+    check_finite(family, task, data)
+    if not all(x.isfinite().all() for x in data.dist):
+        raise RunError(
+            f"the agent's weights are not finite after {step} inner steps: "
+            "train again with a lower --inner-lr."
+        )
+    return data
 
 
 def _table(columns: list[Tensor]) -> Array:
