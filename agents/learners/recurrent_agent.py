@@ -15,10 +15,22 @@ from torch import Tensor
 
 from metarl.agents.learners.base import Learner
 from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.learners.prediction import (
+    Array,
+    RecurrentState,
+    as_actions,
+    as_batch,
+    as_state,
+    chosen,
+    each_row,
+    from_state,
+)
+from metarl.agents.learners.saving import Savable
 from metarl.agents.networks.distributions import Distribution
 from metarl.agents.networks.policy import Params
 from metarl.agents.networks.recurrent_cells import last_valid
 from metarl.agents.networks.recurrent_policy import MemoryPolicy, recurrent_forward
+from metarl.agents.networks.summary import summary
 from metarl.agents.rollouts.rollout import Actor, Last, Rollout, collect_by
 from metarl.envs import Family
 from metarl.envs.core.errors import UsageError
@@ -80,7 +92,7 @@ def pack_episodes(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory)
 
 
 @dataclass(frozen=True)
-class MemoryAgent(Learner):
+class MemoryAgent(Savable, Learner):
     """Weights that no trial changes, and what is remembered of the trials under way.
 
     Attributes:
@@ -100,6 +112,13 @@ class MemoryAgent(Learner):
     def adapted(self) -> bool:
         """Whether there is something to remember."""
         return self.memory is not None
+
+    def __repr__(self) -> str:
+        seen = "no trials under way"
+        if self.memory is not None:
+            tasks, trials = self.memory.rew.shape
+            seen = f"{tasks} tasks x {trials} trials under way"
+        return f"MemoryAgent({summary(self.policy)}, {seen})"
 
     @property
     def device(self) -> torch.device:
@@ -184,6 +203,64 @@ class MemoryAgent(Learner):
             last_valid(memory.rew.flatten(0, 1), steps.rew, steps.mask),
         )
         return dataclasses.replace(self, memory=Memory(*(x.unflatten(0, (n, b)) for x in last)))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Any,
+        state: RecurrentState | None = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        reward: Any = None,
+    ) -> tuple[Array, RecurrentState]:
+        """Actions at the next observations of trials, nearly as in Stable-Baselines3.
+
+        A trial is several episodes of one task, and the state outlives the end of an episode: with
+        `state=None` trials begin, or go on from what an adapted agent remembers. Unlike SB3's
+        policies the network reads the reward of the last step, so it has to be given.
+
+        Args:
+            obs: one observation, or a batch of M, one of each trial; see `Agent.predict`.
+            state: what the last call returned.
+            episode_start: (M,) whether each observation is the first of an episode; with
+                `state=None` all are.
+            deterministic: the most likely actions instead of sampled ones.
+            reward: (M,) that the last actions brought, also those that ended an episode; not
+                needed with `state=None`.
+        Returns:
+            Actions of the family's action space, within its bounds; and the state.
+        Raises:
+            UsageError: a state without a reward, or anything of another shape than it must have.
+        """
+        seen, acts = self.policy.spaces
+        tasks = 1 if self.memory is None else self.memory.rew.shape[0]
+        x, single = as_batch(seen, obs, tasks, self.device)
+        memory, first = self._continued(state, episode_start, reward, *x.shape[:2])
+        inputs = self.policy.inputs(x, memory.act, memory.rew, first)
+        dist, _, new = recurrent_forward(self.policy, self.params, inputs, memory.state)
+        act = chosen(dist, deterministic)
+        # An action beyond the box is read as the network chose it, as in rollouts.
+        numbers = self.policy.numbers(act).to(memory.rew.dtype)
+        return as_actions(acts, act, single), as_state((new, numbers))
+
+    def _continued(
+        self, state: RecurrentState | None, episode_start: Any, reward: Any, n: int, m: int
+    ) -> tuple[Memory, Tensor]:
+        """The memory that m trials of each of n tasks go on from, and which begin an episode."""
+        if state is None:
+            memory = self.hidden_state_for(n, m)
+            return memory, torch.ones_like(memory.rew)
+        if reward is None:
+            raise UsageError(
+                "predict with a state and no reward: a memory reads what its last action brought; "
+                "give reward=, one number for each observation."
+            )
+        blank = dataclasses.replace(self, memory=None).hidden_state_for(n, m)
+        hidden, act = from_state(state, blank[:2])
+        starts = each_row(
+            "episode_start", False if episode_start is None else episode_start, blank.rew
+        )
+        return Memory(hidden, act, each_row("reward", reward, blank.rew)), starts
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:

@@ -25,6 +25,10 @@ class Run:
     started_from: Mapping[str, Any] = field(default_factory=dict)  # files, for people
     digest: str = ""  # of its config.json
 
+    def __repr__(self) -> str:
+        made = f"{self.state.iteration} of {self.train.iterations} iterations"
+        return f"Run({self.train.algo} on {self.train.family}, seed {self.train.seed}, {made})"
+
     @property
     def reopening(self) -> str:
         """` --trust` for a command that opens this run again, where it needs that."""

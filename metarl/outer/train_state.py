@@ -42,6 +42,10 @@ class TrainState:
         default_factory=RunningStats
     )  # of all observations and returns, where they are normalised
 
+    def __repr__(self) -> str:
+        steps = f"{self.env_steps:,} env steps"
+        return f"TrainState(iteration {self.iteration}, {steps}, {self.agent!r})"
+
 
 def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
     """Everything that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
