@@ -41,7 +41,8 @@ def save_agent(agent: AnyAgent, path: Path | str) -> None:
     path = Path(path)
     record, live = to_record(agent)
     tensors = {k: x.detach().cpu().contiguous().clone() for k, x in live.items()}
-    _check(path, record, tensors, "train again with a lower --inner-lr.")
+    advice = "only an agent whose weights are as training leaves them can be saved."
+    _check(path, expected(record), tensors, advice, advice)
     blob = save(tensors)
     data = memoryview(blob)[LENGTH + _header_length(blob) :]
     record |= {"format": AGENT_FORMAT, "tensors_sha256": hashlib.sha256(data).hexdigest()}
@@ -70,7 +71,7 @@ def load_agent(path: Path | str, device: str = "cpu") -> AnyAgent:
     record = _header(path)
     want = _expected(path, record)
     tensors = _read_tensors(path, record, want)
-    _check(path, record, tensors, ADVICE)
+    _check(path, want, tensors, ADVICE, ADVICE)
     try:
         return from_record(record, tensors).to(chosen)
     except (UsageError, ValueError) as error:
@@ -115,7 +116,7 @@ def _expected(path: Path, record: dict[str, Any]) -> dict[str, Kind]:
     try:
         return expected(record)
     except (*wrong, OverflowError, AssertionError) as error:
-        raise UsageError(f"{path} is of no agent ({_short(error)}): {ADVICE}") from error
+        raise UsageError(f"{path} can't be opened ({_short(error)}): {ADVICE}") from error
 
 
 def _read_tensors(path: Path, record: dict[str, Any], want: dict[str, Kind]) -> dict[str, Tensor]:
@@ -131,16 +132,13 @@ def _read_tensors(path: Path, record: dict[str, Any], want: dict[str, Kind]) -> 
         raise UsageError(f"{path} is damaged ({_short(error)}): {ADVICE}") from error
 
 
-def _check(path: Path, record: dict[str, Any], found: dict[str, Tensor], advice: str) -> None:
-    """Raise UsageError unless these are the tensors that an agent of this record has."""
-    want, bounds = _expected(path, record), tuple(f"{name}/" for name in SPACES)
-    check_tensors(
-        path,
-        want,
-        {k: _finite(x) if k.startswith(bounds) else x for k, x in found.items()},
-        advice,
-        ADVICE,
-    )
+def _check(
+    path: Path, want: dict[str, Kind], found: dict[str, Tensor], advice: str, remedy: str
+) -> None:
+    """Raise UsageError unless these tensors are as they must be."""
+    bounds = tuple(f"{name}/" for name in SPACES)
+    finite = {k: _finite(x) if k.startswith(bounds) else x for k, x in found.items()}
+    check_tensors(path, want, finite, advice, remedy)
 
 
 def _finite(x: Tensor) -> Tensor:

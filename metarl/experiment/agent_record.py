@@ -174,7 +174,11 @@ def _weights(
     """
     rule, fast, tasks = record["rule"], record["inner_lr"], _count(record["tasks"])
     _count(record["steps"])
-    if set(rule) != {f.name for f in dataclasses.fields(InnerRule)} or set(fast) - set(shapes):
+    if (
+        set(rule) != {f.name for f in dataclasses.fields(InnerRule)}
+        or set(fast) - set(shapes)
+        or type(rule["per_step"]) is not bool
+    ):
         raise UsageError("its inner rule lacks something, or has more than there is")
     TrainConfig(**{setting: rule[name] for name, setting in SETTINGS.items()})
     kinds = {}
@@ -182,7 +186,7 @@ def _weights(
         lead = (tasks,) if tasks and k in fast else ()
         kinds[f"params/{k}"] = Kind((*lead, *shape), torch.float32)
     for k, size in fast.items():
-        steps = (_count(size[0]),) if rule["per_step"] is True else ()
+        steps = (_count(size[0]),) if rule["per_step"] else ()
         if tuple(size) not in (steps, (*steps, *shapes[k])) or steps == (0,):
             raise UsageError(f"its step size of {k} has shape {str(size)[:80]}")
         kinds[f"inner_lr/{k}"] = Kind(tuple(size), torch.float32)

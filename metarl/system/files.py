@@ -61,7 +61,7 @@ def read_limited(path: Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(f"{path.name} has {size:,} bytes, {most:,} at most can be read")
-        return file.read(most)
+        return file.read(size)  # `most` may be far more, and room for all of it would be taken
 
 
 @contextmanager
