@@ -9,7 +9,6 @@ from rich.console import Console
 from metarl.cli.evaluate import check_json, write_json
 from metarl.comparison.compare import (
     Protocol,
-    check_actions,
     evaluate_runs,
     open_runs,
     record_of,
@@ -17,6 +16,7 @@ from metarl.comparison.compare import (
 )
 from metarl.comparison.report import check_outputs, show, write
 from metarl.comparison.run_groups import check_distinct, check_fair
+from metarl.comparison.saved_evaluation import check_actions
 from metarl.envs import UsageError
 
 if TYPE_CHECKING:
