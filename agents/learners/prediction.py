@@ -69,6 +69,28 @@ def as_state(x: Sequence[Tensor]) -> RecurrentState:
     return tuple(part.flatten(0, 1).cpu().numpy() for part in x)
 
 
+def continued(
+    state: Any, episode_start: Any, reward: Any, like: Sequence[Tensor]
+) -> tuple[list[Tensor], Tensor]:
+    """State, last action and last reward of trials that go on, and which begin an episode.
+
+    Args:
+        state: what `as_state` gave of state and last action.
+        like: state, last action and last reward of as many new trials.
+    Raises:
+        UsageError: there is no reward, or something has another shape.
+    """
+    if reward is None:
+        raise UsageError(
+            "predict with a state and no reward: a memory reads what its last action brought; "
+            "give reward=, one number for each observation."
+        )
+    *recurrent, rew = like
+    starts = False if episode_start is None else episode_start
+    parts = [*from_state(state, recurrent), each_row("reward", reward, rew)]
+    return parts, each_row("episode_start", starts, rew)
+
+
 def from_state(state: Any, like: Sequence[Tensor]) -> list[Tensor]:
     """What `as_state` gave, of the shape and type of `like`.
 

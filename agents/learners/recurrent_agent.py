@@ -22,8 +22,7 @@ from metarl.agents.learners.prediction import (
     as_batch,
     as_state,
     chosen,
-    each_row,
-    from_state,
+    continued,
 )
 from metarl.agents.learners.saving import Savable
 from metarl.agents.networks.distributions import Distribution
@@ -235,32 +234,19 @@ class MemoryAgent(Savable, Learner):
         seen, acts = self.policy.spaces
         tasks = 1 if self.memory is None else self.memory.rew.shape[0]
         x, single = as_batch(seen, obs, tasks, self.device)
-        memory, first = self._continued(state, episode_start, reward, *x.shape[:2])
+        memory = (
+            self if state is None else dataclasses.replace(self, memory=None)
+        ).hidden_state_for(*x.shape[:2])
+        first = torch.ones_like(memory.rew)
+        if state is not None:
+            parts, first = continued(state, episode_start, reward, memory)
+            memory = Memory(*parts)
         inputs = self.policy.inputs(x, memory.act, memory.rew, first)
         dist, _, new = recurrent_forward(self.policy, self.params, inputs, memory.state)
         act = chosen(dist, deterministic)
         # An action beyond the box is read as the network chose it, as in rollouts.
         numbers = self.policy.numbers(act).to(memory.rew.dtype)
         return as_actions(acts, act, single), as_state((new, numbers))
-
-    def _continued(
-        self, state: RecurrentState | None, episode_start: Any, reward: Any, n: int, m: int
-    ) -> tuple[Memory, Tensor]:
-        """The memory that m trials of each of n tasks go on from, and which begin an episode."""
-        if state is None:
-            memory = self.hidden_state_for(n, m)
-            return memory, torch.ones_like(memory.rew)
-        if reward is None:
-            raise UsageError(
-                "predict with a state and no reward: a memory reads what its last action brought; "
-                "give reward=, one number for each observation."
-            )
-        blank = dataclasses.replace(self, memory=None).hidden_state_for(n, m)
-        hidden, act = from_state(state, blank[:2])
-        starts = each_row(
-            "episode_start", False if episode_start is None else episode_start, blank.rew
-        )
-        return Memory(hidden, act, each_row("reward", reward, blank.rew)), starts
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
