@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import sys
 import time
 
@@ -189,6 +190,17 @@ def test_inner_rules_that_no_run_can_have_are_refused(path, name, value):
     record, tensors = contents(path)
     forge(path, {**record, "rule": {**record["rule"], name: value}}, tensors)
     refused(path)
+
+
+def test_sizes_that_a_record_claims_take_no_memory(path):
+    """Before the tensors are known to have them: a table of its choices would take 1 GB."""
+    record, tensors = contents(path)
+    tensors = {k: x for k, x in tensors.items() if not k.startswith("action_space/")}
+    space = {"type": "MultiDiscrete", "n": [2**24] * 60, "dtype": "int64"}
+    forge(path, {**record, "action_space": space}, tensors)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
 
 
 def test_records_that_lack_anything_are_refused(path):
