@@ -192,6 +192,13 @@ def test_inner_rules_that_no_run_can_have_are_refused(path, name, value):
     refused(path)
 
 
+def test_a_record_sets_no_attribute_but_statistics(path):
+    record, tensors = contents(path)
+    tensors["normalization/forward"] = torch.zeros(2)
+    forge(path, {**record, "normalization": ["forward"]}, tensors)
+    refused(path, "normalization of forward is unknown")
+
+
 def test_sizes_that_a_record_claims_take_no_memory(path):
     """Before the tensors are known to have them: a table of its choices would take 1 GB."""
     record, tensors = contents(path)
