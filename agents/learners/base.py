@@ -14,9 +14,14 @@ class Learner(Protocol):
     """Plays, and learns from what it played."""
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
-        """Whole episodes of each of N tasks."""
+        """Whole episodes of each of N tasks; with sampled actions, or the most likely ones."""
         ...
 
     def learn(self: L, data: Rollout) -> L:

@@ -8,7 +8,7 @@ from gymnasium.spaces import Space
 from torch import Tensor, nn
 
 from metarl.agents.networks.distributions import Distribution
-from metarl.agents.networks.policy import Policy, affine, dense, observation_shape
+from metarl.agents.networks.policy import Policy, affine, blank, dense, observation_shape
 from metarl.envs.core.errors import UsageError
 
 BIG = 32  # cells or pixels of the shorter side, from which on an image is no longer a board
@@ -76,7 +76,7 @@ class CNN(Policy):
             features = CHANNELS * math.ceil(height / 2) * math.ceil(width / 2)
         else:
             self.filters = nn.ModuleList(
-                nn.utils.skip_init(nn.Conv2d, i, o, k)
+                blank(nn.Conv2d, i, o, k)
                 for i, o, k in ((channels, CHANNELS, 8), (CHANNELS, 2 * CHANNELS, 4))
             )
             height, width = ((((x - 8) // 4 + 1) - 4) // 2 + 1 for x in (height, width))

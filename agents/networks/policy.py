@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
@@ -20,6 +22,7 @@ from metarl.agents.networks.distributions import (
 from metarl.envs.core.errors import UsageError
 
 Params = dict[str, Tensor]
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -184,12 +187,18 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
     return dist
 
 
-def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
-    """Layers between these sizes.
+def blank(layer: Callable[..., Layer], *sizes: int) -> Layer:
+    """A layer whose weights are not drawn; within `torch.device("meta")` they take no memory.
 
-    Their weights are always passed in; drawing some here would move torch's own random stream.
+    Weights are always passed in; drawing some here would move torch's own random stream.
     """
-    return nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairwise(sizes))
+    made: Layer = nn.utils.skip_init(layer, *sizes, device=torch.get_default_device())
+    return made
+
+
+def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
+    """Layers between these sizes."""
+    return nn.ModuleList(blank(nn.Linear, i, o) for i, o in pairwise(sizes))
 
 
 def as_input(obs: Tensor, dtype: torch.dtype) -> Tensor:

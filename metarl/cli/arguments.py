@@ -15,6 +15,11 @@ from metarl.envs import Split
 
 TRUST = "import what the run's folder names, such as module:Class; only if you trust who made it"
 
+DETERMINISTIC = (
+    "returns of further episodes, in which the agent takes its most likely action at each step; it "
+    "adapts from sampled actions as ever"
+)
+
 
 @dataclass(frozen=True)
 class Train(RunConfig, TrainConfig):
@@ -53,6 +58,7 @@ class Evaluate:
         int | None, *number("inner steps; by default the run's --eval-steps", 0, 100)
     ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    deterministic: Annotated[bool, arg(help=DETERMINISTIC)] = False
     comparators: Annotated[
         bool,
         arg(help="beside an agent with a memory, what classical rules get: bandit, tabular-mdp"),
@@ -119,6 +125,7 @@ class Compare:
         int | None, *number("inner steps; by default those of the runs' evaluations", 0, 100)
     ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    deterministic: Annotated[bool, arg(help=DETERMINISTIC)] = False
     force: Annotated[
         bool,
         arg(

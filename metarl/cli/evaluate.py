@@ -27,8 +27,9 @@ def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     check_figure("--plot", command.plot)
     check_json(command.json)
+    check_alike(command)
     job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
-    names = ("split", "tasks", "episodes", "steps", "seed")
+    names = ("split", "tasks", "episodes", "steps", "seed", "deterministic")
     result = evaluate_run(job, **{name: getattr(command, name) for name in names})
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(markup=False, quiet=str(command.json) == "-")
@@ -53,6 +54,16 @@ def evaluate(command: Evaluate) -> int:
         record |= evaluate_baselines(command, job, result, console)
     write_json(command.json, record)
     return 0
+
+
+def check_alike(command: Evaluate) -> None:
+    """Raise UsageError where an agent's likeliest actions would be compared with sampled ones."""
+    for flag in ("baselines", "comparators"):
+        if command.deterministic and getattr(command, flag):
+            raise UsageError(
+                f"--deterministic with --{flag}: they are evaluated with sampled actions; leave "
+                "out one of them."
+            )
 
 
 def check_json(where: Path | None) -> None:

@@ -40,9 +40,10 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
 
 
 def _title(result: Evaluation, family: Family) -> str:
+    how = ", most likely actions" if result.deterministic else ""
     return (
         f"{result.family}: {len(result.params)} tasks {how_new(family, result.split)}, "
-        f"{result.episodes} episodes a step\nintervals: {result.intervals}"
+        f"{result.episodes} episodes a step{how}\nintervals: {result.intervals}"
     )
 
 

@@ -21,6 +21,7 @@ from metarl.comparison.run_groups import (
     labels,
     trained,
 )
+from metarl.comparison.saved_evaluation import protocol_of
 from metarl.config.settings_file import read_settings
 from metarl.envs import Family, Split, UsageError
 from metarl.evaluation.evaluate import Evaluation
@@ -45,6 +46,7 @@ class Protocol(NamedTuple):
     tasks: int
     episodes: int | None  # of each task for each step; None for each run's own
     steps: int
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,21 @@ def evaluate_runs(runs: Runs, protocol: Protocol, console: Console) -> list[Eval
 
 
 def _evaluate(job: Run, family: Family, protocol: Protocol) -> Evaluation:
-    split, seed, tasks, episodes, steps = protocol
+    split, seed, tasks, episodes, steps, deterministic = protocol
     episodes = episodes or job.train.episodes
-    asked = (split, seed, episodes, tasks)
+    asked = (split, seed, episodes, tasks, deterministic)
     own = job.evaluation if job.family is family else None
-    if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
+    if own and asked == protocol_of(own) and own.steps >= steps:
         return own.until(steps)
     return evaluate_run(
-        job, family, split=split, seed=seed, tasks=tasks, episodes=protocol.episodes, steps=steps
+        job,
+        family,
+        split=split,
+        seed=seed,
+        tasks=tasks,
+        episodes=protocol.episodes,
+        steps=steps,
+        deterministic=deterministic,
     )
 
 
@@ -201,6 +210,7 @@ def record_of(rows: Sequence[Row], evaluation: Evaluation) -> dict[str, Any]:
         "family": evaluation.family,
         "split": evaluation.split,
         "seed": evaluation.seed,
+        "deterministic": evaluation.deterministic,
         "tasks": len(evaluation.params),
         "oracle_mean": None if evaluation.oracle is None else float(evaluation.oracle.mean()),
         "rows": [row.record(rows[0]) for row in rows],

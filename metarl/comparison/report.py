@@ -32,6 +32,7 @@ COLUMNS = (
 def show(console: Console, record: dict[str, Any]) -> None:
     """A block of lines for each algorithm, a line for each step of adaptation."""
     title = f"{record['family']}: {record['tasks']} {record['split']} tasks"
+    title += ", most likely actions" if record["deterministic"] else ""
     title += "".join(f"\nintervals{line}" for line in _intervals(record["rows"]))
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("algorithm", overflow="fold")

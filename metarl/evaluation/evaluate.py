@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.agents.learners.base import check_spaces
 from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
 from metarl.agents.rng import stream
-from metarl.agents.rollouts.rollout import check_finite
+from metarl.agents.rollouts.rollout import Rollout, check_finite
 from metarl.envs import Choice, Family, RunError, Split, parameters, sample_tasks, task_values
 from metarl.evaluation.data_frame import data_frame
 from metarl.evaluation.scripted_policies import oracle_return
@@ -47,6 +47,15 @@ class Evaluation:
     step_name: str = "inner steps"
     standard_error: Array | None = None  # (M, K + 1) of each return, over its episodes
     few_tasks: bool = False  # the split has at most `FEW_TASKS` tasks, and all are here
+    deterministic: bool = False  # returns are those of the most likely actions
+
+    def __repr__(self) -> str:
+        before, after = self.mean[0], self.mean[-1]
+        how = ", most likely actions" if self.deterministic else ""
+        return (
+            f"Evaluation({self.family}: {len(self.params)} {self.split} tasks, mean return "
+            f"{before:.2f} -> {after:.2f} after {self.steps} {self.step_name}{how})"
+        )
 
     @property
     def steps(self) -> int:
@@ -127,6 +136,7 @@ class Evaluation:
             "adaptation_env_steps": self.env_steps.mean(axis=0).tolist(),
             "intervals": self.intervals,
             "few_tasks": self.few_tasks,
+            "deterministic": self.deterministic,
             "return_mean": self.mean.tolist(),
             "return_ci95": self.ci95.tolist(),
             "return_iqm": self.iqm.tolist(),
@@ -173,6 +183,7 @@ class Evaluation:
             step_name=record["step_name"],
             standard_error=column("standard_error"),
             few_tasks=record["few_tasks"],
+            deterministic=record.get("deterministic", False),
         )
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -205,15 +216,22 @@ def evaluate(
     seed: int = 0,
     chunk: int = 50,
     watch: Callable[[AnyAgent], None] = lambda adapted: None,
+    deterministic: bool = False,
 ) -> Evaluation:
     """Adapt to tasks of a split, with random streams that training never uses.
 
     The return after k steps is that of the episodes collected with the weights after k steps. The
     same episodes are the data of step k + 1.
 
+    With `deterministic`, the agent adapts from the same sampled episodes, since exploration is
+    what it learns from. The return after k steps is that of as many further episodes in which it
+    takes the most likely action at each step; nothing is learned from them, so they don't count
+    in `env_steps`.
+
     Args:
         chunk: number of tasks simulated at once, which bounds memory.
         watch: called with the adapted agent of each chunk.
+        deterministic: report the returns of the most likely actions.
     Raises:
         RunError: the family or adaptation produced a NaN or infinity.
         UsageError: the family's spaces differ from the agent's.
@@ -225,8 +243,12 @@ def evaluate(
     # Tuning on validation tasks must not see the initial states and noise of the final test.
     kind = "validation " if split == "validation" else ""
     gens = [stream(seed, f"evaluate {kind}episodes", step, device) for step in range(steps + 1)]
+    shown: list[torch.Generator | None] | None = None
+    if deterministic:
+        name = f"evaluate {kind}deterministic episodes"
+        shown = [stream(seed, name, step, device) for step in range(steps + 1)]
     parts = [type(task)(*c) for c in zip(*(x.split(chunk) for x in task), strict=True)]
-    adapted = [_adapt(agent, family, part, episodes, gens, watch) for part in parts]
+    adapted = [_adapt(agent, family, part, episodes, gens, shown, watch) for part in parts]
     returns, env_steps, success, error = zip(*adapted, strict=True)
     return Evaluation(
         family.name,
@@ -241,6 +263,7 @@ def evaluate(
         agent.step_name,
         np.concatenate(error) if episodes > 1 else None,
         few_tasks(family, split),
+        deterministic,
     )
 
 
@@ -259,28 +282,30 @@ def _adapt(
     task: Any,
     episodes: int,
     gens: list[torch.Generator | None],
+    shown: list[torch.Generator | None] | None,
     watch: Callable[[AnyAgent], None],
 ) -> tuple[Array, Array, Array | None, Array]:
     """Returns, environment steps, success rates if reported, and standard errors of the returns.
 
-    (n, K + 1) each.
+    Each (n, K + 1).
+
+    Args:
+        gens: streams of the sampled episodes of each step.
+        shown: streams of the deterministic episodes that are reported instead, if any.
     """
     returns, success, error = [], [], []
+    reported = gens if shown is None else shown
     env_steps = [torch.zeros(len(task[0]), device=agent.device)]
-    for step, gen in enumerate(gens):
-        data = agent.play(family, task, episodes, gen)
-        check_finite(family, task, data)
-        if not all(x.isfinite().all() for x in data.dist):
-            raise RunError(
-                f"the agent's weights are not finite after {step} inner steps: "
-                "train again with a lower --inner-lr."
-            )
+    for step, (gen, other) in enumerate(zip(gens, reported, strict=True)):
+        data = _play(agent, family, task, episodes, other, step, shown is not None)
         each = data.episode_return()
         returns.append(each.mean(dim=1))
         error.append(each.std(dim=1, correction=min(1, episodes - 1)) / episodes**0.5)
         if "success" in data.notes:
             success.append(data.notes["success"].mean(dim=1))
         if step < len(gens) - 1:
+            if shown is not None:
+                data = _play(agent, family, task, episodes, gen, step, False)
             steps = data.mask.sum(dim=1)
             # A recurrent agent learns only from its own trial; a gradient step, from all episodes.
             used = steps.mean(dim=1) if isinstance(agent, MemoryAgent) else steps.sum(dim=1)
@@ -288,6 +313,27 @@ def _adapt(
             agent = agent.learn(data)
     watch(agent)
     return _table(returns), _table(env_steps), _table(success) if success else None, _table(error)
+
+
+def _play(
+    agent: AnyAgent,
+    family: Family,
+    task: Any,
+    episodes: int,
+    gen: torch.Generator | None,
+    step: int,
+    deterministic: bool,
+) -> Rollout:
+    """Episodes after so many steps; RunError where a number in them is not finite."""
+    how = {"deterministic": True} if deterministic else {}  # an agent of a user may not know it
+    data = agent.play(family, task, episodes, gen, **how)
+    check_finite(family, task, data)
+    if not all(x.isfinite().all() for x in data.dist):
+        raise RunError(
+            f"the agent's weights are not finite after {step} inner steps: "
+            "train again with a lower --inner-lr."
+        )
+    return data
 
 
 def _table(columns: list[Tensor]) -> Array:

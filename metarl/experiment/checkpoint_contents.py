@@ -78,7 +78,11 @@ def _of_custom(weights: Mapping[str, Kind], found: Iterable[str]) -> dict[str, K
 
 
 def check_tensors(
-    path: Path, want: Mapping[str, Kind | None], found: Mapping[str, Tensor], advice: str
+    path: Path,
+    want: Mapping[str, Kind | None],
+    found: Mapping[str, Tensor],
+    advice: str,
+    remedy: str = "give the family and settings that the run was started with.",
 ) -> None:
     """Raise UsageError that names the first tensor which isn't as it must be.
 
@@ -87,16 +91,14 @@ def check_tensors(
     Args:
         want: None for a tensor of which only its name is known.
         advice: what to do about a damaged one.
+        remedy: what to do about one of another shape.
     """
     for name in sorted(want.keys() | found.keys(), key=lambda k: (not k.startswith("weights/"), k)):
         kind, said = want.get(name), f"{path}: {name.removeprefix('weights/')}"
         have = tuple(found[name].shape) if name in found else "missing"
         need = "not wanted" if name not in want else kind.shape if kind else have
         if have != need:
-            raise UsageError(
-                f"{said} is {have}, this family and network need {need}: "
-                "give the family and settings that the run was started with."
-            )
+            raise UsageError(f"{said} is {have}, this family and network need {need}: {remedy}")
         if reason := _wrong(found[name], kind):
             raise UsageError(f"{said} {reason}: {advice}")
 

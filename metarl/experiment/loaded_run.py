@@ -36,6 +36,10 @@ class Run:
         """The agent of the state."""
         return self.state.agent
 
+    def __repr__(self) -> str:
+        made = f"{self.state.iteration} of {self.train.iterations} iterations"
+        return f"Run({self.train.algo} on {self.train.family}, seed {self.train.seed}, {made})"
+
     @property
     def reopening(self) -> str:
         """` --trust` for a command that opens this run again, where it needs that."""

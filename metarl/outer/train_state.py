@@ -40,6 +40,10 @@ class TrainState:
     metrics: dict[str, float] = field(default_factory=dict)
     running_stats: RunningStats = field(default_factory=RunningStats)
 
+    def __repr__(self) -> str:
+        steps = f"{self.env_steps:,} env steps"
+        return f"TrainState(iteration {self.iteration}, {steps}, {self.agent!r})"
+
 
 def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
     """All tensors that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""

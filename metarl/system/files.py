@@ -8,6 +8,8 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,14 +57,21 @@ def read_limited(path: Path, most: int) -> bytes:
 
     A pipe or a device would keep the reader waiting, or never end.
     """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(f"{path.name} has {size:,} bytes, {most:,} at most can be read")
+        return file.read(size)  # `most` may be far more, and room for all of it would be taken
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """A regular file to read bytes from; OSError for any other."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path.name} is no regular file")
-        if found.st_size > most:
-            raise OSError(f"{path.name} has {found.st_size:,} bytes, {most:,} at most can be read")
-        return file.read(most)
+        yield file
 
 
 def read_json(path: Path, most: int = SETTINGS) -> Any:
