@@ -223,7 +223,7 @@ def test_a_mistake_is_told_in_one_line(run, words, parts):
 def test_what_sb3_cannot_hold_is_refused_with_the_reason():
     family = make_family("forager")
     memory = MemoryPolicy(family.observation_space, family.action_space)
-    with pytest.raises(UsageError, match="memory adapts in its state"):
+    with pytest.raises(UsageError, match="memory adapts its hidden state"):
         export(MemoryAgent(memory, memory.initial()), family)
     picture, _ = some_agent("picture")
     cnn = make_policy(picture, "cnn", (8,), 0.0)

@@ -1,4 +1,4 @@
-"""Meta-training in a run folder: recording, saving, stopping."""
+"""Meta-training in a run folder, with tracking and checkpoints."""
 
 from __future__ import annotations
 
@@ -30,41 +30,41 @@ def train_in(
     trackers: Sequence[Tracker] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> TrainState:
-    """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
+    """Meta-train from `job.state` to the last iteration, tracking and saving in the run's folder.
 
     Args:
         watch: called with each state, for a progress bar.
-        trackers: your own, which take the metrics beside those of `--track`, and are closed.
-        say: called with lines for a person: how long compiling took, or why it isn't done; that
-            a run can't be resumed exactly.
+        trackers: custom trackers, in addition to those of `--track`; closed at the end.
+        say: called with lines to display: how long compilation took or why it failed, and that a
+            run can't be resumed exactly.
     Raises:
-        RunError: training can't go on; the last good state has been saved.
+        RunError: training can't continue; the last valid state has been saved.
         KeyboardInterrupt: after saving.
     """
     train, run, state = job.train, job.run, job.state
     set_up(run)
     if not getattr(job.family, "exact_replay", True):
         say(
-            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
-            "never stopped, and no parameter was checked for having an effect"
+            f"{job.family.name}: exact replay is off: a resumed run differs from an uninterrupted "
+            "one, and parameters were not checked for having an effect"
         )
-    going_on = state.iteration < train.iterations
-    compiled = going_on and worth_compiling(job) and can_compile(job, say)
+    unfinished = state.iteration < train.iterations
+    compiled = unfinished and worth_compiling(job) and can_compile(job, say)
     states = report_each(job.family, meta_train(train, job.family, state, compiled=compiled))
-    if not is_rank_zero():  # of several processes: the first one records and saves
+    if not is_rank_zero():  # rank 0 tracks and saves
         return _follow(job, states)
     with hold(folder) as held:
         if state.iteration == 0:
             save_checkpoint(folder / "checkpoints", train.family, state, job.digest)
         tracking = Trackers([*shipped_trackers(folder, job), *trackers])
         try:
-            return _keep(held, job, states, tracking, watch)
+            return _track_and_save(held, job, states, tracking, watch)
         finally:
             tracking.close()
 
 
 def _follow(job: Run, states: Iterator[TrainState]) -> TrainState:
-    """Train along with rank 0, which evaluates and saves; the last state."""
+    """Train along with rank 0, which evaluates and saves, and return the last state."""
     state = job.state
     for state in states:
         if state.iteration % job.run.eval_every == 0:
@@ -72,23 +72,24 @@ def _follow(job: Run, states: Iterator[TrainState]) -> TrainState:
     return state
 
 
-def _keep(
+def _track_and_save(
     held: HeldFolder, job: Run, states: Iterator[TrainState], tracking: Trackers, watch: Watch
 ) -> TrainState:
-    """Record each state, and save one now and then; the last."""
+    """Track each state, save every `save_every` iterations, and return the last state."""
     train, run, state = job.train, job.run, job.state
     saved, clock = state.iteration, time.perf_counter()
-    began = clock
+    start = clock
     try:
-        for nxt in states:
+        for new_state in states:
             now = time.perf_counter()
+            new_steps = new_state.env_steps - state.env_steps
             speed = {
-                "time/seconds": now - began,
-                "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
+                "time/seconds": now - start,
+                "time/env_steps_per_second": new_steps / (now - clock),
             }
             held.check()
-            _record(tracking, job, nxt, speed)
-            state = nxt  # not before: a state that is saved has its line in the record
+            _track(tracking, job, new_state, speed)
+            state = new_state  # only now: a saved state must have its line in metrics.csv
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
                 with finish_first():
                     tracking.sync()
@@ -96,9 +97,9 @@ def _keep(
                     saved = state.iteration
             watch(state)
             clock = time.perf_counter()
-    except OSError:  # of the disk itself; a family's own comes as a RunError
+    except OSError:  # the disk failed, so don't save; an OSError of the family is a RunError here
         raise
-    except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
+    except BaseException:  # including Ctrl-C and errors of a user's family: save before raising
         place = held.place()
         if place and saved < state.iteration:
             with finish_first():
@@ -107,8 +108,8 @@ def _keep(
     return state
 
 
-def _record(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, float]) -> None:
-    """Track an iteration, with an evaluation where it is time for one."""
+def _track(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, float]) -> None:
+    """Track an iteration, with an evaluation every `eval_every` iterations."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
         with rank_zero_only(f"evaluation {state.iteration}"), report_user_errors(job.family):

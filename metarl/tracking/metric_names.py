@@ -21,16 +21,16 @@ class Tag(NamedTuple):
 TRAIN = {
     "train/return_before": Tag("return", "training tasks before adaptation, mean"),
     "train/return_after": Tag("return", "training tasks after adaptation, mean"),
-    "train/adaptation_gain": Tag("return", "the second less the first: what adaptation is worth"),
-    "train/meta_loss": Tag("1", "outer loss before the update; only its jumps tell something"),
-    "train/kl": Tag("nats", "KL from the policy before to that after the meta-update, unadapted"),
-    "train/entropy": Tag("nats", "entropy of the adapted policy; a density's may be below 0"),
+    "train/adaptation_gain": Tag("return", "return_after minus return_before"),
+    "train/meta_loss": Tag("1", "outer loss before the update; only sudden jumps are informative"),
+    "train/kl": Tag("nats", "KL between the unadapted policies before and after the update"),
+    "train/entropy": Tag("nats", "entropy of the adapted policy; may be negative for Box actions"),
     "train/grad_norm": Tag("1", "L2 norm of the meta-gradient before clipping, mean over epochs"),
-    "train/skipped_updates": Tag("updates", "left out so far for a NaN or infinity in a gradient"),
-    "train/diverged": Tag("episodes", "of the iteration that a simulator ended as it diverged"),
+    "train/skipped_updates": Tag("updates", "skipped so far because a gradient was not finite"),
+    "train/diverged": Tag("episodes", "of the iteration that ended because the simulator diverged"),
     "train/episode_length": Tag("steps", "of an episode after adaptation, mean"),
     "train/meta_lr": Tag("1", "learning rate of the outer update; trpo has none"),
-    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes, where they have one"),
+    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes"),
 }
 SUCCESS = {
     "train/success_before": Tag("share", "of episodes that succeeded, before adaptation"),
@@ -38,37 +38,37 @@ SUCCESS = {
 }
 IMPLICIT = {
     "train/unsolved_tasks": Tag(
-        "tasks", "imaml: whose linear system was not solved, so that the update was left out"
+        "tasks", "imaml: whose linear system was not solved; the update is then skipped"
     ),
     "train/system_residual": Tag(
-        "1", "imaml: residual over right-hand side of linear systems, mean over tasks"
+        "1", "imaml: relative residual of the linear systems, mean over tasks"
     ),
     "train/proximal_residual": Tag(
-        "1", "imaml: next inner iteration against all before it, 0 at the proximal point"
+        "1", "imaml: one more inner iteration relative to the step; 0 at the proximal point"
     ),
 }
 EVAL = {
     "eval/return_step_K": Tag("return", "validation tasks after K steps of adaptation, mean"),
 }
 ORACLE = {
-    "eval/oracle": Tag("return", "of an agent that is told the task, mean over the same tasks"),
+    "eval/oracle": Tag("return", "of a policy that knows the task, mean over the same tasks"),
 }
 INNER = {
     "inner/step_size": Tag("1", "absolute step size of adaptation, mean over fast weights"),
     "inner/weight_change": Tag(
-        "weights", "L2 norm of what adaptation adds to the weights, root mean square over tasks"
+        "weights", "L2 norm of the change by adaptation, root mean square over tasks"
     ),
 }
 TIME = {
     "time/seconds": Tag("s", "since start or resume"),
-    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
+    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration, including the update"),
 }
 # From the final evaluation, on test tasks: one point at each end of training. TensorBoard shows the
 # first five metrics by name next to the hyperparameters.
 FINAL = {
     "eval/gain": Tag(
         "return",
-        "final evaluation, on test tasks: after all steps of adaptation less before, mean",
+        "final evaluation, on test tasks: return_after minus return_before",
     ),
     "eval/return_after": Tag(
         "return", "final evaluation, on test tasks: after all steps of adaptation, mean"
@@ -79,12 +79,12 @@ CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
 DISTRIBUTIONS = {
     "step_size/LAYER": Tag("1", "learned step size of each weight, tensor or step"),
     "weight_change/LAYER": Tag(
-        "weights", "what adaptation adds to each weight, root mean square over tasks"
+        "weights", "change of each weight by adaptation, root mean square over tasks"
     ),
 }
 PICTURES = {
     "pictures/adaptation_curve": Tag("return", "against steps of adaptation: tasks, mean, oracle"),
-    "pictures/gain_map": Tag("return", "gain over the parameters that tell most about it"),
+    "pictures/gain_map": Tag("return", "gain over the parameters that explain most of it"),
     "pictures/episode_before_and_after": Tag(
         "frames", "an unseen task before and after adaptation"
     ),
