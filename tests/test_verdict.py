@@ -24,7 +24,7 @@ def test_an_agent_that_gains_adapts():
     said = verdict(result(0.0, 8.0), {"PPO": baseline(4.0)}, Scale(random=0.0, oracle=10.0))
     assert said == (
         "adapts: +8.00 [8.00, 8.00] over its start (this run, over tasks); 80% of the oracle; "
-        "the best plain alternative, PPO, reaches 40% (the agent is above: +4.00 [4.00, 4.00])."
+        "the best baseline, PPO, reaches 40% (the agent is above: +4.00 [4.00, 4.00])."
     )
 
 
