@@ -142,7 +142,9 @@ def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
     shutil.rmtree(tmp_path / "aside")
     code, _, err = finish(process)
     assert code == 1
-    assert err == f"metarl: {folder} was deleted while metarl was writing to it. Nothing is saved.\n"
+    assert (
+        err == f"metarl: {folder} was deleted while metarl was writing to it. Nothing is saved.\n"
+    )
     assert not folder.exists()
 
 

@@ -209,7 +209,7 @@ def test_weights_are_adapted_to_the_variant_that_is_asked_for(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--steps 3", ("--steps: slow weights", "give --variant")),
+        ("--steps 3", ("--steps: there is no variant", "give --variant")),
         ("--variant goal=3", ("no parameter 'goal'", "goal_x in [")),
         ("--variant goal_x=7", ("goal_x=7 is out of bounds",)),
         ("--out /nowhere/at/all.zip", ("--out /nowhere/at/all.zip: no folder /nowhere/at",)),

@@ -122,7 +122,9 @@ def test_tasks_in_chunks_train_the_features_as_all_at_once():
         played = [
             (None, [rows(before, a, b), rows(after, a, b)]) for a, b in itertools.pairwise(cuts)
         ]
-        update = _update_learned_baseline(cfg, agent, Update({"params/x": before.rew}, {}, played, {}))
+        update = _update_learned_baseline(
+            cfg, agent, Update({"params/x": before.rew}, {}, played, {})
+        )
         assert update.weights["params/x"] is before.rew
         return update.weights, update.opt
 
