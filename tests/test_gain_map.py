@@ -96,7 +96,7 @@ def test_every_kind_of_family_has_a_picture_that_its_gain_changes(name, gain):
 
 def test_a_parameter_that_does_not_exist_is_named():
     result, family = evaluated("point-navigation", lambda v: 0.0)
-    with pytest.raises(UsageError, match="gain over colour: give one or two of goal_x, goal_y"):
+    with pytest.raises(UsageError, match="gain over color: give one or two of goal_x, goal_y"):
         gain_map(result, family, ("goal_x", "color"))
 
 

@@ -85,7 +85,7 @@ def test_what_is_no_run_or_has_no_checkpoint_is_named(tmp_path):
 
 def test_a_family_without_pictures_says_so(run, monkeypatch):
     monkeypatch.setattr(watching, "can_be_filmed", lambda family: False)
-    parts = ("point-navigation has no pictures", "metarl evaluate")
+    parts = ("point-navigation can't be rendered", "metarl evaluate")
     refused("watch", run, code=USAGE, parts=parts)
 
 

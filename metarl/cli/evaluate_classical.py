@@ -43,7 +43,7 @@ def compare(
 def show_comparison(console: Console, totals: dict[str, float], episodes: int) -> None:
     """Print total returns, highest first."""
     kind = "episode" if episodes == 1 else "episodes"
-    table = Table(box=box.SIMPLE_HEAD, title=f"total return in a trial of {episodes} {kind}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"total in a trial of {episodes} {kind}")
     table.add_column("")
     table.add_column("return", justify="right")
     for name, total in sorted(totals.items(), key=lambda item: -item[1]):
