@@ -146,7 +146,7 @@ def test_chunks_of_pairs_estimate_what_all_pairs_do_at_once(monkeypatch):
         one = dataclasses.replace(cfg, task_chunk=chunk)
         gen = torch.Generator().manual_seed(2)
         update = improve(one, agent, {}, family, task, gen, lambda phase: None)
-        assert [len(t[0]) for t, _ in update.played] == [
+        assert [len(t[0]) for t, _ in update.collected] == [
             n for n in ([12] if chunk == 50 else [5, 5, 2]) for _ in "+-"
         ]
         moments.append({k: update.opt[f"{k}/exp_avg"] for k in update.weights})

@@ -185,7 +185,7 @@ def test_what_a_family_raises_is_not_taken_for_the_disks(
 @pytest.mark.parametrize(
     ("allocate", "said"),
     [
-        (lambda: torch.empty(10**15), "world: out of memory, with 4e+03 TB asked for at once"),
+        (lambda: torch.empty(10**15), "world: out of memory, in an allocation of 4e+03 TB"),
         (lambda: bytearray(2**62), "world: out of memory, MemoryError"),
     ],
 )

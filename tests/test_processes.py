@@ -140,7 +140,7 @@ def test_another_number_of_processes_goes_on_and_says_so(undisturbed, tmp_path):
     words = f"--resume {folder} --iterations 6 --processes 1"
     code, out, err = metarl(words.replace("--quiet", ""))
     assert code == 0, err
-    assert "was started with 2 processes, and goes on with 1" in out
+    assert "was started with 2 processes and resumes with 1" in out
     assert (folder / "checkpoints" / "step-000006.json").exists()
 
 

@@ -210,7 +210,7 @@ def test_weights_are_adapted_to_the_variant_that_is_asked_for(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--steps 3", ("--steps: slow weights", "give --variant")),
+        ("--steps 3", ("--steps: there is no variant", "give --variant")),
         ("--variant goal=3", ("no parameter 'goal'", "goal_x in [")),
         ("--variant goal_x=7", ("goal_x=7 is out of bounds",)),
         ("--out /nowhere/at/all.zip", ("--out /nowhere/at/all.zip: no folder /nowhere/at",)),
@@ -224,7 +224,7 @@ def test_a_mistake_is_told_in_one_line(run, words, parts):
 def test_what_sb3_cannot_hold_is_refused_with_the_reason():
     family = make_family("forager")
     memory = MemoryPolicy(family.observation_space, family.action_space)
-    with pytest.raises(UsageError, match="memory adapts in its state"):
+    with pytest.raises(UsageError, match="memory adapts its hidden state"):
         export(MemoryAgent(memory, memory.initial()), family)
     picture, _ = some_agent("picture")
     cnn = make_policy(picture, "cnn", (8,), 0.0)

@@ -120,7 +120,7 @@ def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
     armed = rewritten(saved[1], tmp_path / "data.zip", data=json.dumps(data))
     assert read_model(armed).sizes == (2, 8, 6, 2)
     armed = rewritten(saved[1], tmp_path / "weights.zip", policy=bomb)
-    with pytest.raises(UsageError, match="no model of SB3"):
+    with pytest.raises(UsageError, match="not an SB3 model"):
         read_model(armed)
     assert not mark.exists()
     pickle.loads(bomb)
@@ -196,13 +196,13 @@ def test_errors_name_both_sides(saved, tmp_path):
     assert "give --network mlp" in text
     assert "No such file" in told(settings(init_from=str(tmp_path / "none.zip")))
     (tmp_path / "text.zip").write_text("no zip")
-    assert "no model of SB3" in told(settings(init_from=str(tmp_path / "text.zip")))
+    assert "not an SB3 model" in told(settings(init_from=str(tmp_path / "text.zip")))
 
 
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda env: model_of(env, activation_fn=torch.nn.ReLU), "its layers are ReLU"),
+        (lambda env: model_of(env, activation_fn=torch.nn.ReLU), "its activation is ReLU"),
         (lambda env: DQN("MlpPolicy", env, buffer_size=10), "not an MlpPolicy of PPO, A2C or TRPO"),
     ],
 )
@@ -231,5 +231,5 @@ def test_a_mistake_is_told_in_one_line(tmp_path, words, parts):
 def test_a_file_that_is_no_normaliser_is_refused(saved, tmp_path):
     (tmp_path / "other.pkl").write_bytes(pickle.dumps({"mean": 0}))
     cfg = settings(init_from=saved[1], init_normalize=str(tmp_path / "other.pkl"), trust=True)
-    with pytest.raises(UsageError, match="no VecNormalize of one observation"):
+    with pytest.raises(UsageError, match="not a VecNormalize of flat observations"):
         first_state(cfg, make_family("point-navigation"))

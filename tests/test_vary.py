@@ -253,6 +253,6 @@ def test_episodes_that_diverge_are_counted_and_told(tmp_path):
     (tmp_path / "go").touch()
     code, out, err = metarl(words, "--iterations 1 --run", tmp_path / "run")
     assert (code, err) == (0, "")
-    assert "iteration 1: 8 episodes ended as the simulator gave no finite number" in out
+    assert "iteration 1: 8 episodes ended because the simulator diverged" in out
     header, row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["train/diverged"] == "8.0"

@@ -1,4 +1,4 @@
-"""Return against what adaptation costs, of an agent and of plain alternatives."""
+"""Figure of return against the cost of adaptation, for an agent and baselines."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def budget_curve(rows: Mapping[str, Baseline], episodes: int, scale: Scale, title: str) -> Figure:
     """Mean return, with its 95 % interval over tasks, against episodes and environment steps.
 
-    One panel where all episodes have the same length, since two would be alike. Rows that don't
-    adapt are lines across.
+    If all episodes have the same length, a single panel is drawn. Rows that don't adapt are
+    horizontal lines.
 
     Args:
         rows: the agent first.
-        episodes: of each update.
+        episodes: number of episodes for each update.
     """
     adapts = {name: row for name, row in rows.items() if row.returns.shape[1] > 1}
     spent = {name: row.env_steps.mean(axis=0) for name, row in adapts.items()}
@@ -65,13 +65,13 @@ def chance(result: Evaluation, family: Family) -> float:
 
 
 def _episodes(row: Baseline, episodes: int) -> Array:
-    """Those from which a row has learned by each column; a memory may have room for fewer."""
-    every = episodes * np.arange(row.returns.shape[1])
-    return np.array(row.chosen.get("remembered_episodes", every), dtype=np.float64)
+    """Episodes used by each column; a recurrent policy's trials may be shorter."""
+    default = episodes * np.arange(row.returns.shape[1])
+    return np.array(row.chosen.get("remembered_episodes", default), dtype=np.float64)
 
 
 def _proportional(episodes: Mapping[str, Array], env_steps: Mapping[str, Array]) -> bool:
-    """Whether environment steps are the same multiple of episodes everywhere."""
+    """Whether the number of environment steps per episode is constant."""
     lengths = [
         y[x > 0] / x[x > 0] for x, y in zip(episodes.values(), env_steps.values(), strict=True)
     ]
@@ -80,7 +80,7 @@ def _proportional(episodes: Mapping[str, Array], env_steps: Mapping[str, Array])
 
 
 def _draw(panel: Any, x: Array | None, row: Baseline, name: str, color: str) -> None:
-    """A curve with its interval; across the panel for a row that doesn't adapt."""
+    """Draw a curve with its interval; a horizontal line for a row that doesn't adapt."""
     mean, (low, high) = row.returns.mean(axis=0), intervals(row.returns).T
     if x is None:
         panel.axhline(mean[0], color=color, linestyle="-.", linewidth=1.2, label=name)

@@ -1,4 +1,4 @@
-"""What each command does, and how it is shown."""
+"""`metarl evaluate`: adapt an agent to unseen tasks and show its returns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluate(command: Evaluate) -> int:
     if job.state.iteration < job.train.iterations:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
-            f"the rest: metarl train --resume {quote(str(command.run))}"
+            f"resume with: metarl train --resume {quote(str(command.run))}"
             f"{job.resuming}",
             soft_wrap=True,
         )
@@ -67,13 +67,13 @@ def check_alike(command: Evaluate) -> None:
 
 
 def check_json(where: Path | None) -> None:
-    """Raise UsageError, before anything is computed, for a record that can't be written."""
+    """Raise UsageError, before any computation, for a record that can't be written."""
     if str(where) != "-":
         check_output("--json", where)
 
 
 def write_json(where: Path | None, record: dict[str, Any]) -> None:
-    """The record in a file, or with `-` on stdout."""
+    """Write the record to a file, or to stdout for `-`."""
     if str(where) == "-":
         print_json(record)
     elif where:

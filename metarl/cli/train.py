@@ -1,4 +1,4 @@
-"""`metarl train`: run or resume, in one process or several, and what is shown of it."""
+"""`metarl train`: start or resume a run, in one process or several."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 def train(command: Train) -> int:
-    """`metarl train`: run or resume, then show what adaptation gains on unseen tasks."""
+    """`metarl train`: start or resume a run, then show the gain by adaptation on unseen tasks."""
     if command.processes > 1 and not by_torchrun():
         return _train_together(command)
     if by_torchrun():
@@ -64,30 +64,30 @@ def train(command: Train) -> int:
 
 
 def _train_together(command: Train) -> int:
-    """Start or find the run here, and let several processes go on with it."""
+    """Create or open the run in this process, then train it with several processes."""
     threads = command.threads or max(cores() // command.processes, 1)
-    with ExitStack() as held:  # until the processes are there, which hold the folder themselves
+    with ExitStack() as held:  # released before the processes start, which lock the folder
         folder, job = _open(dataclasses.replace(command, threads=threads), held)
-    more = [*_unlike_its_start(folder, job), "--processes", str(command.processes)]
+    more = [*_changed_flags(folder, job), "--processes", str(command.processes)]
     more += ["--device", command.device, "--rank-timeout", str(command.rank_timeout)]
     more += [f"--{word}" for word in ("quiet", "json") if getattr(command, word)]
-    if job.resuming:  # this process has been told to trust the folder
+    if job.resuming:  # the user trusts the folder: `_open` has checked it
         more.append("--trust")
     with real_stdout():
         return go_on_together(folder, command.processes, more)
 
 
 def _train(command: Train) -> int:
-    """In one process, or as one rank of several, of which the first writes and prints."""
+    """Train in a single process, or as one rank; rank 0 writes and prints."""
     console = Console(markup=False, quiet=command.quiet or command.json or not is_rank_zero())
     with ExitStack() as held:
         folder, job = _open_together(command, held)
-        _say_who_goes_on(console, folder, job)
+        _print_process_change(console, folder, job)
         with report_user_errors(job.family):
-            _say_how_it_is_read(console, job)
-            _say_what_validates(console, job)
-        unlike = broadcast_from_rank_zero(lambda: _unlike_its_start(folder, job))
-        where = _Where(folder, job.train.iterations, job.resuming, unlike)
+            _print_family_notes(console, job)
+            _print_validation_note(console, job)
+        flags = broadcast_from_rank_zero(lambda: _changed_flags(folder, job))
+        where = _Where(folder, job.train.iterations, job.resuming, flags)
         try:
             with progress(console, job.train.iterations, job.state.iteration) as watch:
                 job = train_and_evaluate(job, watch, say=partial(console.print, soft_wrap=True))
@@ -106,31 +106,31 @@ def _train(command: Train) -> int:
     if command.json:
         print_json(result.to_json(job.train.algo, job.state.env_steps))
     show_returns(console, result, job.family)
-    _show_what_is_next(console, folder, job)
+    _print_next_steps(console, folder, job)
     return 0
 
 
 @dataclass(frozen=True)
 class _Where:
-    """What is saved of a run, and how to go on with it, as a sentence."""
+    """A sentence on what is saved of a run, and how to resume it."""
 
     folder: Path
     iterations: int
-    trust: str  # ` --trust`, where the folder names code
-    flags: list[str]  # of a run that was made longer, which its folder doesn't know of
+    trust: str  # ` --trust` if the folder names code
+    flags: list[str]  # flags that differ from the settings in the folder
 
     def __str__(self) -> str:
         place = where_is(self.folder)
         found = checkpoints(place / "checkpoints") if place else []
         if not (place and found):
             return "nothing is saved."
-        again = " ".join([f"metarl train --resume {quote(str(place))}{self.trust}", *self.flags])
+        command = " ".join([f"metarl train --resume {quote(str(place))}{self.trust}", *self.flags])
         saved = int(found[-1].stem.removeprefix("step-"))
-        return f"iteration {saved} of {self.iterations} is saved; resume with: {again}"
+        return f"iteration {saved} of {self.iterations} is saved; resume with: {command}"
 
 
-def _unlike_its_start(folder: Path, job: Run) -> list[str]:
-    """The flags of a run that was made longer, which its folder doesn't know of."""
+def _changed_flags(folder: Path, job: Run) -> list[str]:
+    """The flags of an extended run that differ from the settings in its folder."""
     (started, run), flags = read_config(folder), []
     if job.train.iterations != started.iterations:
         flags += ["--iterations", str(job.train.iterations)]
@@ -141,27 +141,27 @@ def _unlike_its_start(folder: Path, job: Run) -> list[str]:
     return flags
 
 
-def _say_who_goes_on(console: Console, folder: Path, job: Run) -> None:
+def _print_process_change(console: Console, folder: Path, job: Run) -> None:
     if job.run.processes != process_group().size:
         console.print(
-            f"{folder} was started with {job.run.processes} processes, and goes on with "
+            f"{folder} was started with {job.run.processes} processes and resumes with "
             f"{process_group().size}: its episodes are drawn from other streams from here on.",
             soft_wrap=True,
         )
 
 
-def _say_what_validates(console: Console, job: Run) -> None:
-    """Where no task can be kept from training, what the curves of the evaluations show."""
+def _print_validation_note(console: Console, job: Run) -> None:
+    """Say what periodic evaluations use if no tasks are held out for validation."""
     if unseen(job.family, "validation").startswith("none"):
         console.print(
-            "Evaluations during training play tasks of training, drawn anew: none are held out "
-            "for validation (--validation NAME=VALUES).",
+            "Evaluations during training use new draws of training tasks: none are held out for "
+            "validation (--validation NAME=VALUES).",
             soft_wrap=True,
         )
 
 
-def _say_how_it_is_read(console: Console, job: Run) -> None:
-    """Of a Gymnasium environment: how its spaces were understood, and what is ignored of it."""
+def _print_family_notes(console: Console, job: Run) -> None:
+    """Print how the spaces of a Gymnasium environment are interpreted, and its warnings."""
     for line in getattr(job.family, "notes", ()):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if is_rank_zero():
@@ -169,31 +169,31 @@ def _say_how_it_is_read(console: Console, job: Run) -> None:
             print(f"metarl: {line}", file=sys.stderr)
 
 
-def _show_what_is_next(console: Console, folder: Path, job: Run) -> None:
-    """Pictures, and the commands that lead on."""
+def _print_next_steps(console: Console, folder: Path, job: Run) -> None:
+    """Print the figures and commands for next steps."""
     name = quote(str(folder))
     console.print(f"\nCurve: {folder / 'adaptation.png'}", soft_wrap=True)
     if (folder / "episode.gif").exists():
         console.print(f"An episode before and after: {folder / 'episode.gif'}", soft_wrap=True)
     console.print("Next:")
     known = parameters(job.family)
-    outside = hasattr(job.family, "members") or any(p.extrapolation for p in known.values())
-    longer = _longer(name + job.resuming, job)
+    extrapolates = hasattr(job.family, "members") or any(p.extrapolation for p in known.values())
+    longer = _train_longer(name + job.resuming, job)
     name += job.reopening
-    film = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
-    look = [f"tensorboard --logdir {quote(str(folder.parent))}"]
+    watch = [f"metarl watch {name}"] if can_be_filmed(job.family) else []
+    tensorboard = [f"tensorboard --logdir {quote(str(folder.parent))}"]
     for line in (
         f"metarl evaluate {name} --baselines",
-        f"metarl evaluate {name} --split {'extrapolate' if outside else 'train'}",
-        *film,
+        f"metarl evaluate {name} --split {'extrapolate' if extrapolates else 'train'}",
+        *watch,
         longer,
-        *(look if "tensorboard" in trackers_in(job.run.track) else []),
+        *(tensorboard if "tensorboard" in trackers_in(job.run.track) else []),
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
 
 
-def _longer(name: str, job: Run) -> str:
-    """The command that trains twice as long: where step sizes have fallen to 0, from the start."""
+def _train_longer(name: str, job: Run) -> str:
+    """The command that trains twice as long; from the start if learning rates decayed to 0."""
     twice = 2 * job.train.iterations
     if job.train.lr_decay:
         return command_of(dataclasses.replace(job.train, iterations=twice), job.run)
@@ -201,24 +201,24 @@ def _longer(name: str, job: Run) -> str:
 
 
 def _open_together(command: Train, held: ExitStack) -> tuple[Path, Run]:
-    """The first rank makes or finds the run, the others get its settings and its state."""
-    own = []
+    """Create or open the run on rank 0 and send its settings and state to the other ranks."""
+    opened = []
 
-    def opened() -> tuple[Path, TrainConfig, RunConfig, TrainState, Mapping[str, Any]]:
+    def open_on_rank_zero() -> tuple[Path, TrainConfig, RunConfig, TrainState, Mapping[str, Any]]:
         folder, job = _open(command, held)
-        own.append(job)
+        opened.append(job)
         return folder, job.train, job.run, job.state, job.record
 
-    folder, train, run, state, record = broadcast_from_rank_zero(opened)
-    if own:
-        return folder, own[0]
-    there = moved(state, choose_device(command.device))
+    folder, train, run, state, record = broadcast_from_rank_zero(open_on_rank_zero)
+    if opened:
+        return folder, opened[0]
+    local_state = moved(state, choose_device(command.device))
     family = recorded_family(train, run, record)
-    return folder, Run(train, run, family, there, record, folder=folder, trusted=True)
+    return folder, Run(train, run, family, local_state, record, folder=folder, trusted=True)
 
 
 def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
-    """The folder and the run, made or found there; no other process writes to it while `held`."""
+    """Create or open the run; `held` keeps its folder locked."""
     count = process_group().size if by_torchrun() else command.processes
     if command.tasks < count:
         raise UsageError(
@@ -226,8 +226,8 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
             "or fewer processes."
         )
     folder = command.resume or command.run or default_folder(command)
-    again = restarted() and (folder / "config.json").exists()
-    if command.resume is None and not again:
+    restart = restarted() and (folder / "config.json").exists()
+    if command.resume is None and not restart:
         settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(TrainConfig)}
         about = {f.name: getattr(command, f.name) for f in dataclasses.fields(RunConfig)}
         run = RunConfig(**{**about, "processes": count})
@@ -235,7 +235,7 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
         held.enter_context(hold(job.folder))
         return job.folder, job
     held.enter_context(hold(folder))
-    trust = command.trust or (again and _names_it(command, folder))
+    trust = command.trust or (restart and _typed_all(command, folder))
     advice = "give --trust"
     job = open_run(folder, command.device, begin=True, trust=trust, advice=advice)
     run = dataclasses.replace(job.run, callback=command.callback)
@@ -247,16 +247,16 @@ def _open(command: Train, held: ExitStack) -> tuple[Path, Run]:
         )
     if job.train.lr_decay and command.lr_decay and command.iterations != job.train.iterations:
         raise UsageError(
-            f"--iterations {command.iterations}: step sizes of {folder} fall to 0 over the "
+            f"--iterations {command.iterations}: learning rates of {folder} decay to 0 over the "
             f"{job.train.iterations} iterations that it was started with (--lr-decay); leave "
-            "--iterations out, start a new run with it, or give --no-lr-decay too, which goes on "
-            "with whole step sizes."
+            "--iterations out, start a new run with it, or give --no-lr-decay too, which restores "
+            "the full learning rates."
         )
     train = dataclasses.replace(job.train, iterations=command.iterations, lr_decay=command.lr_decay)
     return folder, dataclasses.replace(job, train=train, run=run)
 
 
-def _names_it(command: Train, folder: Path) -> bool:
-    """Whether a command that was started once more names all that its folder would import."""
+def _typed_all(command: Train, folder: Path) -> bool:
+    """Whether a restarted command names all code that its folder would import."""
     found = read_settings(folder)
     return typed((command, command), (found.train, found.run), texts(found.family))

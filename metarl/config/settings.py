@@ -226,7 +226,7 @@ class TrainConfig(WarmStart):
     memory: Annotated[
         Literal["none", "gru", "fwp"],
         arg(
-            help="none: the agent adapts its weights; gru (RL2) or fwp (fast-weight programmer): "
+            help="none: the agent adapts its weights; gru (RL2) or fwp (fast weights, delta rule): "
             "it adapts the hidden state of a recurrent network over a whole trial"
         ),
     ] = "none"

@@ -1,4 +1,4 @@
-"""A run: its settings, its family, and the state that it has reached."""
+"""A run: settings, family and current state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from metarl.outer.train_state import TrainState
 
 @dataclass(frozen=True)
 class Run:
-    """A run read back from its folder."""
+    """A run as read from its folder."""
 
     train: TrainConfig
     run: RunConfig
     family: Family
     state: TrainState
     record: Mapping[str, Any] = field(default_factory=dict)  # of the family; see `family_record`
-    started_from: Mapping[str, Any] = field(default_factory=dict)  # files, for people
+    started_from: Mapping[str, Any] = field(default_factory=dict)  # files, for information only
     digest: str = ""  # of its config.json
     folder: Path = Path()
     evaluation: Evaluation | None = None  # of this state on unseen tasks, where one was made
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def reopening(self) -> str:
-        """` --trust` for a command that opens this run again, where it needs that."""
+        """` --trust` if a command that opens this run needs it, else empty."""
         return flag_for(self.train, texts(self.record))
 
     @property

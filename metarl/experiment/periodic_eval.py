@@ -1,4 +1,4 @@
-"""What is watched while a run trains, and who is told."""
+"""Periodic evaluation during training, and the built-in trackers."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def shipped_trackers(folder: Path, job: Run) -> list[Tracker]:
 
 
 def evaluate_validation(job: Run, state: TrainState) -> tuple[dict[str, float], dict[str, Values]]:
-    """Metrics on validation tasks, and distributions of how the agent adapts to them.
+    """Metrics on validation tasks, and distributions of the adaptation to them.
 
-    Never on test tasks: who stops, tunes or chooses by these curves would have seen the test.
-    `metarl evaluate RUN --split validation` plays the same tasks.
+    Test tasks are never used here: stopping, tuning or selecting by these curves would leak them.
+    `metarl evaluate RUN --split validation` uses the same tasks.
     """
     adapted: list[AnyAgent] = []
     result = evaluate(

@@ -1,4 +1,4 @@
-"""Meta-training in a run folder: recording, saving, stopping."""
+"""Meta-training in a run folder, with tracking and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train_in(
     say: Callable[[str], None] = lambda line: None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainState:
-    """Meta-train, record and save in the run's folder, from `job.state` to the last iteration.
+    """Meta-train from `job.state` to the last iteration, tracking and saving in the run's folder.
 
     Args:
         watch: called with each state, for a progress bar.
@@ -54,11 +54,11 @@ def train_in(
     stop = _announced(stopping_rule(run.callback, callbacks), train.iterations, say)
     if not getattr(job.family, "exact_replay", True):
         say(
-            f"{job.family.name}: exact replay is off: a run that is resumed isn't the one that was "
-            "never stopped, and no parameter was checked for having an effect"
+            f"{job.family.name}: exact replay is off: a resumed run differs from an uninterrupted "
+            "one, and parameters were not checked for having an effect"
         )
-    going_on = state.iteration < train.iterations
-    compiled = going_on and worth_compiling(job) and can_compile(job, say)
+    unfinished = state.iteration < train.iterations
+    compiled = unfinished and worth_compiling(job) and can_compile(job, say)
     states = report_each(job.family, meta_train(train, job.family, state, compiled=compiled))
     if not is_rank_zero():  # of several processes: the first one records and saves
         return _follow(job, states, stop)
@@ -105,10 +105,10 @@ def _keep(
     watch: Watch,
     stop: Stop,
 ) -> TrainState:
-    """Record each state, and save one now and then; the last."""
+    """Track each state, save every `save_every` iterations, and return the last state."""
     train, run, state = job.train, job.run, job.state
     saved, clock = state.iteration, time.perf_counter()
-    began = clock
+    start = clock
 
     def save(folder: Path) -> None:
         nonlocal saved
@@ -117,15 +117,16 @@ def _keep(
             saved = state.iteration
 
     try:
-        for nxt in states:
+        for new_state in states:
             now = time.perf_counter()
+            new_steps = new_state.env_steps - state.env_steps
             speed = {
-                "time/seconds": now - began,
-                "time/env_steps_per_second": (nxt.env_steps - state.env_steps) / (now - clock),
+                "time/seconds": now - start,
+                "time/env_steps_per_second": new_steps / (now - clock),
             }
             held.check()
-            _record(tracking, job, nxt, speed)
-            state = nxt  # not before: a state that is saved has its line in the record
+            _track(tracking, job, new_state, speed)
+            state = new_state  # only now: a saved state must have its line in metrics.csv
             if state.iteration % run.save_every == 0 or state.iteration == train.iterations:
                 tracking.sync()
                 save(held.path)
@@ -138,7 +139,7 @@ def _keep(
             save(held.path)
     except OSError:  # of the disk itself; a family's own comes as a RunError
         raise
-    except BaseException:  # a user's family, or memory, or Ctrl-C: nothing learned is lost
+    except BaseException:  # including Ctrl-C and errors of a user's family: save before raising
         place = held.place()
         if place and saved < state.iteration:
             save(place)
@@ -146,8 +147,8 @@ def _keep(
     return state
 
 
-def _record(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, float]) -> None:
-    """Track an iteration, with an evaluation where it is time for one."""
+def _track(tracking: Trackers, job: Run, state: TrainState, speed: dict[str, float]) -> None:
+    """Track an iteration, with an evaluation every `eval_every` iterations."""
     metrics = {**state.metrics, **speed}
     if state.iteration % job.run.eval_every == 0:
         with rank_zero_only(f"evaluation {state.iteration}"), report_user_errors(job.family):

@@ -19,20 +19,18 @@ class Tag(NamedTuple):
 
 # The unit of every return is that of the family's reward, undiscounted.
 TRAIN = {
-    "train/return_before": Tag("return", "mean over training tasks before adaptation"),
-    "train/return_after": Tag("return", "mean over training tasks after adaptation"),
-    "train/adaptation_gain": Tag("return", "return after adaptation minus return before it"),
-    "train/meta_loss": Tag("1", "outer loss before the update; only jumps are informative"),
-    "train/kl": Tag("nats", "KL of the unadapted policy, from before the meta-update to after"),
-    "train/entropy": Tag("nats", "entropy of the adapted policy; may be negative for a density"),
+    "train/return_before": Tag("return", "training tasks before adaptation, mean"),
+    "train/return_after": Tag("return", "training tasks after adaptation, mean"),
+    "train/adaptation_gain": Tag("return", "return_after minus return_before"),
+    "train/meta_loss": Tag("1", "outer loss before the update; only sudden jumps are informative"),
+    "train/kl": Tag("nats", "KL between the unadapted policies before and after the update"),
+    "train/entropy": Tag("nats", "entropy of the adapted policy; may be negative for Box actions"),
     "train/grad_norm": Tag("1", "L2 norm of the meta-gradient before clipping, mean over epochs"),
-    "train/skipped_updates": Tag(
-        "updates", "skipped so far because of NaN or infinity in a gradient"
-    ),
-    "train/diverged": Tag("episodes", "ended in this iteration because the simulator diverged"),
-    "train/episode_length": Tag("steps", "mean length of an episode after adaptation"),
+    "train/skipped_updates": Tag("updates", "skipped so far because a gradient was not finite"),
+    "train/diverged": Tag("episodes", "of the iteration that ended because the simulator diverged"),
+    "train/episode_length": Tag("steps", "of an episode after adaptation, mean"),
     "train/meta_lr": Tag("1", "learning rate of the outer update; trpo has none"),
-    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes, if separate"),
+    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes"),
 }
 SUCCESS = {
     "train/success_before": Tag("share", "of successful episodes before adaptation"),
@@ -40,20 +38,20 @@ SUCCESS = {
 }
 IMPLICIT = {
     "train/unsolved_tasks": Tag(
-        "tasks", "imaml: linear system not solved, so the update was skipped"
+        "tasks", "imaml: whose linear system was not solved; the update is then skipped"
     ),
     "train/system_residual": Tag(
-        "1", "imaml: residual over right-hand side of linear systems, mean over tasks"
+        "1", "imaml: relative residual of the linear systems, mean over tasks"
     ),
     "train/proximal_residual": Tag(
-        "1", "imaml: next inner iteration relative to all before it; 0 at the proximal point"
+        "1", "imaml: one more inner iteration relative to the step; 0 at the proximal point"
     ),
 }
 EVAL = {
     "eval/return_step_K": Tag("return", "mean over validation tasks after K inner steps"),
 }
 ORACLE = {
-    "eval/oracle": Tag("return", "of an oracle that knows the task, mean over the same tasks"),
+    "eval/oracle": Tag("return", "of a policy that knows the task, mean over the same tasks"),
 }
 INNER = {
     "inner/step_size": Tag("1", "absolute step size of adaptation, mean over fast weights"),
@@ -63,14 +61,14 @@ INNER = {
 }
 TIME = {
     "time/seconds": Tag("s", "since start or resume"),
-    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
+    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration, including the update"),
 }
 # From the final evaluation, on test tasks: one point at each end of training. TensorBoard shows the
 # first five metrics by name next to the hyperparameters.
 FINAL = {
     "eval/gain": Tag(
         "return",
-        "final evaluation on test tasks: return after all inner steps minus before",
+        "final evaluation, on test tasks: return_after minus return_before",
     ),
     "eval/return_after": Tag(
         "return", "final evaluation on test tasks: mean after all inner steps"
@@ -85,7 +83,7 @@ DISTRIBUTIONS = {
     ),
 }
 PICTURES = {
-    "pictures/adaptation_curve": Tag("return", "against inner steps: tasks, mean, oracle"),
+    "pictures/adaptation_curve": Tag("return", "against steps of adaptation: tasks, mean, oracle"),
     "pictures/gain_map": Tag("return", "gain over the parameters that explain most of it"),
     "pictures/episode_before_and_after": Tag(
         "frames", "an unseen task before and after adaptation"
