@@ -1,4 +1,5 @@
 from . import plot as plot
+from .agent_files.agent_file import load_agent as load_agent
 from .agents.learners.gradient_agent import Agent as Agent
 from .agents.networks.policy import MLP as MLP
 from .agents.rng import stream as stream
@@ -20,7 +21,6 @@ from .envs.registry import FAMILIES as FAMILIES
 from .envs.registry import make_family as make_family
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
-from .experiment.agent_file import load_agent as load_agent
 from .experiment.final_evaluation import conclude as conclude
 from .experiment.loaded_run import Run as Run
 from .experiment.run import load as load

@@ -15,9 +15,9 @@ from safetensors.torch import load, save
 from test_agent_file import Lamp, grown, make_family, same
 
 import metarl
+from metarl.agent_files.agent_file import AGENT_FORMAT, KEY
 from metarl.config.settings_file import digest_of
 from metarl.envs import UsageError
-from metarl.experiment.agent_file import AGENT_FORMAT, KEY
 
 ADVICE = r"give a file that agent\.save wrote\.$"
 

@@ -19,8 +19,8 @@ LINES = {
     ),
     "agents": ("learners inner rollouts networks rng compilation classical", {"classical"}),
     "metarl": (
-        "plot cli bench comparison baselines experiment tracking plotting training outer "
-        "evaluation config distributed sb3 system",
+        "plot cli bench comparison baselines agent_files experiment tracking plotting training "
+        "outer evaluation config distributed sb3 system",
         {"tracking", "training"},
     ),
 }
@@ -70,7 +70,7 @@ def imports(file):
 
 def own_imports(file):
     names = {name for name in imports(file) if name in MODULES}
-    return names - {"metarl.experiment.agent_file"} if file == MODULES[SAVING] else names
+    return names - {"metarl.agent_files.agent_file"} if file == MODULES[SAVING] else names
 
 
 def place(name):

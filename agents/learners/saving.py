@@ -15,6 +15,6 @@ class Savable:
             UsageError: it can't be written there; or its network is of a kind of your own.
         """
         # What writes files lies above agents, so it is imported when it is asked for.
-        from metarl.experiment.agent_file import save_agent
+        from metarl.agent_files.agent_file import save_agent
 
         save_agent(self, path)  # type: ignore[arg-type]

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from metarl.agent_files.agent_record import SPACES, expected, from_record, to_record
 from metarl.agents.learners.recurrent_agent import AnyAgent
 from metarl.config.settings_file import digest_of
 from metarl.envs import UsageError
-from metarl.experiment.agent_record import SPACES, expected, from_record, to_record
 from metarl.experiment.checkpoint_contents import Kind, check_tensors
 from metarl.system.files import DAMAGED, SETTINGS, open_regular, read_limited, write_atomically
 from metarl.system.machine import choose_device

@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Space
 from torch import Tensor
 
+from metarl.agent_files.space_record import BOUNDS, bounds_of, make_space, space_record, stand_in
 from metarl.agents.learners.gradient_agent import Agent, InnerRule
 from metarl.agents.learners.recurrent_agent import AnyAgent, Memory, MemoryAgent
 from metarl.agents.networks.cnn import CNN
@@ -21,7 +22,6 @@ from metarl.agents.rollouts.learned_baseline import FEATURES
 from metarl.config.settings import TrainConfig
 from metarl.envs import UsageError
 from metarl.experiment.checkpoint_contents import Kind
-from metarl.experiment.space_record import BOUNDS, bounds_of, make_space, space_record, stand_in
 from metarl.outer.train_state import named_weights
 
 SPACES = ("observation_space", "action_space")
