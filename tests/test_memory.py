@@ -285,7 +285,9 @@ def test_actions_outside_an_episode_are_its_first(cell):
 def test_more_trials_than_are_under_way_are_refused():
     agents, _ = trial()
     family = Walk(discrete=True)
-    with pytest.raises(UsageError, match=r"remembers 3 x 2 trials; give 3 tasks and at most 2"):
+    with pytest.raises(
+        UsageError, match=r"hidden state of 3 x 2 trials: give 3 tasks and at most 2"
+    ):
         agents[1].play(family, tasks(), B + 1)
     assert agents[1].play(family, tasks(), 1, gen(1)).rew.shape == (N, T, 1)
 

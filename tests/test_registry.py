@@ -42,7 +42,7 @@ def test_gymnasium_id_names_the_class():
         ("labyrinth", ("'labyrinth'", "metarl families", "module:Class")),
         (
             "no_module:Labyrinth",
-            ("'no_module:Labyrinth'", "start where the module can be imported"),
+            ("'no_module:Labyrinth'", "run where the module can be imported"),
         ),
         (
             "envs:Labyrinth",
