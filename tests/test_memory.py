@@ -62,7 +62,7 @@ def numbers(discrete, act):
 
 
 def steps_of(discrete, data, n, b):
-    """Living steps of one trial in order: what the network sees, and the action."""
+    """Valid steps of one trial in order: what the network sees, and the action."""
     last = torch.zeros({True: 3, False: 2, "several": 6}[discrete] + 1)
     for episode in data:
         for t in range(int(episode.mask[n, :, b].sum())):

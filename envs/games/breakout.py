@@ -159,19 +159,19 @@ class Breakout:
         fly, rew = self._fly(state, task)
         offset = (fly.x - state.paddle) / (task.width / 2)
         arrived = fly.y >= far
-        back, lost = arrived & (offset.abs() <= 1), arrived & (offset.abs() > 1)
+        hit, missed = arrived & (offset.abs() <= 1), arrived & (offset.abs() > 1)
         random_slope = 2 * noise[..., 0] - 1
         bounced = self.english * offset + (1 - self.english) * random_slope
         nxt = fly._replace(
-            x=torch.where(lost, far * noise[..., 1], fly.x),
-            y=torch.where(lost, FIRST_ROW + 2, torch.where(back, 2 * far - fly.y, fly.y)),
-            slope=torch.where(back, bounced, torch.where(lost, random_slope, fly.slope)),
-            down=torch.where(back, -1.0, fly.down),
+            x=torch.where(missed, far * noise[..., 1], fly.x),
+            y=torch.where(missed, FIRST_ROW + 2, torch.where(hit, 2 * far - fly.y, fly.y)),
+            slope=torch.where(hit, bounced, torch.where(missed, random_slope, fly.slope)),
+            down=torch.where(hit, -1.0, fly.down),
             bricks=torch.where(
-                (back & ~fly.bricks.any(-1)).unsqueeze(-1), self._layout(task), fly.bricks
+                (hit & ~fly.bricks.any(-1)).unsqueeze(-1), self._layout(task), fly.bricks
             ),
         )
-        return nxt, rew - lost.to(rew.dtype)
+        return nxt, rew - missed.to(rew.dtype)
 
     def _fly(self, state: State, task: Task) -> tuple[State, Tensor]:
         """Half a step of the ball among walls and bricks, ignoring the paddle, and its reward."""
