@@ -1,6 +1,6 @@
-"""How an agent acts and adapts. Knows nothing of files, terminals or time."""
+"""How an agent acts and adapts; independent of files, terminals and wall-clock time."""
 
 from __future__ import annotations
 
-if __name__ == "agents":  # a second copy of every class would not be an instance of the first
+if __name__ == "agents":  # a second import would duplicate every class and break isinstance
     raise ImportError("import metarl.agents, not agents")

@@ -1,6 +1,6 @@
-"""`torch.compile` of the few functions that a meta-iteration's time goes to, where it is asked for.
+"""Optional `torch.compile` of the few functions that dominate the time of a meta-iteration.
 
-Each is a pure function of fixed shapes, so that one compilation serves a whole run.
+Each is a pure function of fixed shapes, so one compilation serves a whole run.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STEPS = 5  # of an episode in one program; with 10 it is a sixth faster, and takes twice to compile
-LIMIT = 64  # shapes of one function: rollouts and chunks of tasks may have several each
+STEPS = 5  # environment steps per graph; 10 runs 1/6 faster but doubles the compile time
+LIMIT = 64  # recompilations per function: rollouts and task chunks may each have several shapes
 
 _on = _replays = False
 
 
 @contextmanager
 def compiling(on: bool = True, replays: bool = False) -> Iterator[None]:
-    """Within it, functions that were marked by `may_compile` are compiled at their first call.
+    """Compile functions marked with `may_compile` at their first call inside this context.
 
     Args:
-        replays: on a GPU, launch those that allow it at once, as a CUDA graph.
+        replays: on a GPU, launch functions marked `replay` as CUDA graphs.
     """
     global _on, _replays
     before, _on, _replays = (_on, _replays), on, replays
@@ -42,7 +42,7 @@ def _settings() -> AbstractContextManager[None]:
 
     if not hasattr(config, "trace_autograd_ops"):
         raise exc.TorchDynamoException(f"torch {torch.__version__} can't trace an inner gradient")
-    # With `trace_autograd_ops` an inner gradient becomes a part of the program like all the rest.
+    # `trace_autograd_ops` makes the inner gradient part of the compiled graph.
     patch: AbstractContextManager[None] = config.patch(
         trace_autograd_ops=True, recompile_limit=LIMIT
     )
@@ -50,22 +50,23 @@ def _settings() -> AbstractContextManager[None]:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What compiling may raise: there is no compiler, or code that can't be traced."""
+    """Exceptions that compiling may raise: no compiler is installed, or code can't be traced."""
     from torch._dynamo.exc import TorchDynamoException
 
     return (TorchDynamoException,)
 
 
 def is_compiling() -> bool:
-    """Whether marked functions are compiled now."""
+    """Whether functions marked with `may_compile` are currently compiled."""
     return _on
 
 
 def may_compile(function: Callable[P, R], replay: bool = False) -> Callable[P, R]:
-    """Mark a function, which has to be one graph of tensor operations of fixed shapes.
+    """Mark a function for compilation; it must be one graph of fixed-shape tensor operations.
 
     Args:
-        replay: what it gives back is used up before its next call, whose results take its place.
+        replay: allow CUDA graphs. Callers must use the result before the next call, which
+            overwrites it.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Randomness as a function of what it is for, so that resuming equals never stopping."""
+"""Random streams derived from their purpose, so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 def stream(
     seed: int, purpose: str, iteration: int = 0, device: torch.device | str = "cpu"
 ) -> torch.Generator | None:
-    """An independent stream for every (seed, purpose, iteration); None on the meta device."""
+    """An independent generator for each (seed, purpose, iteration); None on the meta device."""
     if torch.device(device).type == "meta":
         return None
     entropy = [seed, zlib.crc32(purpose.encode()), iteration]

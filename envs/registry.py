@@ -1,4 +1,4 @@
-"""`FAMILIES`, by name: a new family is one file and one line here."""
+"""Built-in families by name. A new family takes one file and one line here."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ TENSOR_FAMILY_NEEDS = ("reset_noise", "step_noise", "reset", "observe", "step")
 
 
 def make_family(name: str) -> Any:
-    """A family by its name, or a user's own by `module:Class`.
+    """Make a family by name, or a custom one by `module:Class`.
 
     Raises:
-        UsageError: no such family, module or class.
+        UsageError: unknown family, module or class.
     """
     if name in FAMILIES:
         return FAMILIES[name]()
@@ -90,33 +90,33 @@ def make_family(name: str) -> Any:
         near = get_close_matches(name, FAMILIES, n=3, cutoff=0.6)
         raise UsageError(
             f"unknown family '{name}': give {', '.join(near)}{' or ' if near else ''}another that "
-            "`metarl families` lists, your own as module:Class, or the id of a Gymnasium "
+            "`metarl families` lists, a custom one as module:Class, or the id of a Gymnasium "
             "environment, such as Pendulum-v1."
         )
     return _own_family(name, module, cls)
 
 
 def _own_family(name: str, module: str, cls: str) -> Family:
-    """A user's family; whatever goes wrong in the user's module is told in one line."""
+    """Make a custom family; errors in its module are reported in one line."""
     try:
         found = import_user_code(module)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"family '{name}': {error}: start where the module can be imported."
+            f"family '{name}': {error}: run where the module can be imported."
         ) from error
     except (Exception, SystemExit) as error:
         raise UsageError(
             f"family '{name}': importing {module} raised {type(error).__name__}: {error}: "
-            "mend it, or give another module:Class."
+            "fix it, or give another module:Class."
         ) from error
     if not hasattr(found, cls):
         raise UsageError(
             f"family '{name}': {module} has no attribute '{cls}': check the class name."
         )
     try:
-        made: Family = getattr(found, cls)()
-        needs = FAMILY_NEEDS if hasattr(made, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
-        missing = [need for need in needs if not hasattr(made, need)]
+        family: Family = getattr(found, cls)()
+        needs = FAMILY_NEEDS if hasattr(family, "simulate") else FAMILY_NEEDS + TENSOR_FAMILY_NEEDS
+        missing = [need for need in needs if not hasattr(family, need)]
     except (Exception, SystemExit) as error:
         raise UsageError(
             f"family '{name}': {cls}() raised {type(error).__name__}: {error}: "
@@ -126,9 +126,9 @@ def _own_family(name: str, module: str, cls: str) -> Family:
         raise UsageError(
             f"family '{name}' lacks {', '.join(missing)}: see the example of a family in README."
         )
-    return made
+    return family
 
 
 def gymnasium_id(family: Family) -> str:
-    """`metarl/PointNavigation-v0` for `point-navigation`."""
+    """Gymnasium id of a family, such as `metarl/PointNavigation-v0` for `point-navigation`."""
     return f"metarl/{type(family).__name__}-v0"

@@ -1,6 +1,6 @@
-"""The well-known suites as families, each with tasks that training never sees.
+"""Well-known benchmark suites as families, each with tasks held out from training.
 
-Their packages are extras, looked for when a family is made.
+Their packages are optional and checked when a family is made.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from metarl.envs.gym.family import GymnasiumFamily
 from metarl.envs.gym.preprocessing.metaworld import GOALS, metaworld_spec, set_goal, task_names
 from metarl.envs.gym.preprocessing.minigrid import level_seeds
 
-LEVELS = 1000  # of a MiniGrid environment are built; those that are alike count once
+LEVELS = 1000  # levels built per MiniGrid environment, before duplicates are removed
 
 
 def lunar_lander() -> GymnasiumFamily:
-    """Gravity, wind and turbulence; what is outside the ranges of training is for extrapolation."""
+    """LunarLander with hidden gravity, wind and turbulence."""
     return GymnasiumFamily(
         "LunarLander-v3",
         {
@@ -29,8 +29,8 @@ def lunar_lander() -> GymnasiumFamily:
         },
         name="lunar-lander",
         source="Gymnasium LunarLander-v3",
-        about="Land on the pad in unknown gravity, wind and turbulence; the reset plays a step, so "
-        "the first observation tells a little of the turbulence.",
+        about="Land on the pad in unknown gravity, wind and turbulence; reset takes one step, so "
+        "the first observation reveals a little of the turbulence.",
     )
 
 
@@ -42,7 +42,7 @@ def atari_game(
     difficulties: int,
     validation: tuple[int, ...] = (),
 ) -> GymnasiumFamily:
-    """Modes and difficulties of one game, some modes held out for test, some for validation."""
+    """Modes and difficulties of one game, with modes held out for test and validation."""
 
     def numbers(values: tuple[int, ...]) -> tuple[float, ...]:
         return tuple(map(float, values))
@@ -62,9 +62,9 @@ def atari_game(
 
 
 def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
-    """Levels of one MiniGrid environment, no two alike.
+    """Distinct levels of one MiniGrid environment.
 
-    The last fifth of them is held out for test, the tenth before for validation.
+    The last fifth is held out for test, the tenth before it for validation.
 
     Raises:
         UsageError: MiniGrid isn't installed.
@@ -79,7 +79,7 @@ def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
                 levels, held_out=levels[-test:], validation=levels[-test - validation : -test]
             )
         },
-        live=("level",),  # all were built, and differ in more than random play may find
+        live=("level",),  # levels are distinct, even where random actions don't show it
         name=name,
         source="MiniGrid; Chevalier-Boisvert et al. 2023 (arXiv:2306.13831)",
         about=about,
@@ -87,7 +87,7 @@ def minigrid(name: str, environment: str, about: str) -> GymnasiumFamily:
 
 
 def metaworld_one(task: str) -> GymnasiumFamily:
-    """ML1: 50 goals of one task for training, 50 for test, and 50 more for validation.
+    """ML1: 50 goals of one task each for training, test and validation.
 
     Raises:
         UsageError: Meta-World isn't installed, or has no such task.
@@ -104,7 +104,7 @@ def metaworld_one(task: str) -> GymnasiumFamily:
         metaworld_spec(name, f"{task}-v3"),
         {"goal": Choice(goals, held_out=goals[GOALS : 2 * GOALS], validation=goals[2 * GOALS :])},
         functions={"goal": set_goal},
-        live=("goal",),  # in plate-slide-back only for who moves the plate
+        live=("goal",),  # in plate-slide-back it has an effect only if the plate is moved
         name=name,
         source="Meta-World ML1; Yu et al. 2019 (arXiv:1910.10897)",
         about=f"A robot arm's {task} with a hidden goal.",
@@ -112,9 +112,10 @@ def metaworld_one(task: str) -> GymnasiumFamily:
 
 
 def metaworld_many(benchmark: str) -> GymnasiumFamily:
-    """ML10, ML25 or ML45: 50 goals of each task; five tasks are held out.
+    """ML10, ML25 or ML45: 50 goals of each task; five tasks are held out for test.
 
-    Validation: other goals of the training tasks, which are too few to give one up.
+    Validation uses other goals of the training tasks, since there are too few tasks to hold out
+    more.
     """
     name = f"metaworld-{benchmark}"
     need(name, "metaworld", "metaworld")
@@ -130,10 +131,10 @@ def metaworld_many(benchmark: str) -> GymnasiumFamily:
             ),
         },
         functions={"goal": set_goal},
-        live=("task", "goal"),  # finding out takes a minute
+        live=("task", "goal"),  # checking them takes a minute
         name=name,
         source=f"Meta-World {benchmark.upper()}; Yu et al. 2019 (arXiv:1910.10897)",
-        about=f"{len(train)} tasks of a robot arm for training, {len(test)} others for test.",
+        about=f"{len(train)} robot-arm tasks for training, {len(test)} others for test.",
     )
 
 
@@ -165,7 +166,7 @@ SUITES: dict[str, Callable[[], GymnasiumFamily]] = {
         minigrid,
         "minigrid-go-to-door",
         "MiniGrid-GoToDoor-5x5-v0",
-        "Stop at the one door of four that counts; nobody says which.",
+        "Stop at the right one of four doors; which one is hidden.",
     ),
     "minigrid-door-key": partial(
         minigrid,

@@ -69,9 +69,9 @@ def equal_parts(n: int, parts: int) -> list[tuple[int, int]]:
 
 
 def baseline_by_lstsq(obs: Tensor, ret: Tensor, mask: Tensor, ridge: float) -> Tensor:
-    """Ridge regression of each task's living steps; the ridge enters as rows of data.
+    """Ridge regression of each task's valid steps; the ridge enters as rows of data.
 
-    Minimises (1 / M) sum_m (ret_m - f_m . c)^2 + ridge |c|^2 over the M living steps.
+    Minimizes (1 / M) sum_m (ret_m - f_m . c)^2 + ridge |c|^2 over the M valid steps.
     """
     val = torch.zeros_like(ret)
     for n in range(ret.shape[0]):

@@ -18,7 +18,7 @@ from metarl.agents.rollouts.batch import Batch
 
 
 def estimate_by_definition(name: str, lam: float, logp: Tensor, batch: Batch) -> Tensor:
-    """Loss (N,) of an estimator, as a sum over the living steps of one episode after another."""
+    """Loss (N,) of an estimator, as a sum over the valid steps of one episode after another."""
     losses = []
     steps = logp.shape[1] // batch.episodes
     for n in range(len(logp)):

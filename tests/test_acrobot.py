@@ -97,7 +97,7 @@ def test_every_transition_is_gymnasiums(split, dtype, rtol):
 
 
 def energy(state, task):
-    """Above hanging at rest, J, from where each link's centre of mass is and how it moves."""
+    """Above hanging at rest, J, from where each link's center of mass is and how it moves."""
     length, m1, m2, com1, com2 = (x.item() for x in task[:5])
     one, two, speed1, speed2 = state
     both, speed = one + two, speed1 + speed2

@@ -195,7 +195,7 @@ def test_luck_is_new_in_each_episode():
 
 def test_a_gaussian_bandit_is_refused():
     family = Bandit(gaussian=True)
-    with pytest.raises(UsageError, match="arms that pay 0 or 1; leave it out"):
+    with pytest.raises(UsageError, match="need rewards of 0 or 1: leave it out"):
         play(family, draw(family), greedy, 1, 1)
     assert comparators(family, draw(family), 1, 1) == {}
 

@@ -160,7 +160,7 @@ def test_what_the_interface_forbids_is_refused_with_its_name(wrong):
     names = {
         "reset": "reset" if wrong not in ("reset one number", "reset None") else "observation",
         "four": "step must return", "none": "step must return", "obs": "observation",
-        "rew": "reward", "end": "True or False", "info": "info: give a dict", "success": "success'",
+        "rew": "reward", "end": "True or False", "info": "return a dict", "success": "success'",
     }  # fmt: skip
     assert names[wrong.split()[0]] in told
     assert "raised" not in told
@@ -192,7 +192,7 @@ def test_what_goes_wrong_later_is_told_with_its_variant_and_step():
         for part in (
             "step 3 of episode 0",
             "gain=1.5",
-            "observation has shape (1,), its space (3,)",
+            "observation has shape (1,), but its space (3,)",
         ):
             assert part in str(error.value)
     finally:
@@ -202,8 +202,12 @@ def test_what_goes_wrong_later_is_told_with_its_variant_and_step():
 @pytest.mark.parametrize(
     ("cls", "function", "parts"),
     [
-        (worlds.Module, worlds.set_power, ("in turns", "reward after step 1 is", "module")),
-        (worlds.Own, worlds.set_class, ("in turns", "reward after step 1")),
+        (
+            worlds.Module,
+            worlds.set_power,
+            ("interleaved episodes", "reward after step 1 is", "module"),
+        ),
+        (worlds.Own, worlds.set_class, ("interleaved episodes", "reward after step 1")),
         (worlds.Own, worlds.multiply_power, ("survives reset", "reward after step 1")),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
@@ -222,8 +226,8 @@ def test_a_function_that_sets_the_environment_is_taken():
 @pytest.mark.parametrize(
     ("cls", "parts"),
     [
-        (worlds.Table, ("'mass' (keyword)", "in turns", "module or class")),
-        (worlds.Stream, ("in turns", "reward after step", "random stream")),
+        (worlds.Table, ("'mass' (keyword)", "interleaved episodes", "module or class")),
+        (worlds.Stream, ("interleaved episodes", "reward after step", "random stream")),
         (worlds.Unseeded, ("same episode twice", "reward after step 1 is", "super().reset(seed=")),
         (worlds.Noise, ("same episode twice", "apart", "self.np_random")),
         (worlds.Echo, ("survives reset", "observation[1] after reset is 0 and")),
@@ -282,7 +286,7 @@ class TestMasks:
 
     def test_one_that_forbids_actions_is_refused_with_what_to_wrap(self):
         told = refusal(worlds.Mask, {"pay": Range(1.0, 2.0)}, fixed={"strict": True})
-        for part in ("ValueError: illegal", "which actions are legal", "wrap it"):
+        for part in ("ValueError: illegal", "mask of legal actions", "wrap it"):
             assert part in told
 
 

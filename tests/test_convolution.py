@@ -170,9 +170,9 @@ def test_the_network_is_chosen_by_the_shape_of_the_observation(shape, kind, netw
 
 
 def test_what_is_no_image_is_refused_with_advice():
-    with pytest.raises(UsageError, match=r"is no image .*--network mlp"):
+    with pytest.raises(UsageError, match=r"is not an image .*--network mlp"):
         CNN(Box(0, 1, (8, 8)), Discrete(3))
-    with pytest.raises(UsageError, match="is no image"):
+    with pytest.raises(UsageError, match="is not an image"):
         new_agent(preset("cartpole", network="cnn"), make_family("cartpole"))
 
 

@@ -92,12 +92,12 @@ def test_what_has_no_channels_cannot_have_them_last():
         (Box(0.0, 1.0, (2, 3)), np.zeros((3, 2)), r"shape \(3, 2\)"),
         (Box(0.0, 1.0, (3,)), None, r"shape \(\)"),
         (Box(0.0, 1.0, (2,)), np.array([None, 1.0]), "not numbers"),
-        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 0.5), "values that aren't in its space"),
-        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 256), "values that aren't in its space"),
+        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 0.5), "values outside its space"),
+        (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 256), "values outside its space"),
         (Discrete(3, start=1), 0, "aren't in its space Discrete"),
-        (Discrete(3), 1.5, "aren't in its space"),
-        (MultiDiscrete([2, 3]), np.array([1, 3]), "aren't in its space"),
-        (MultiBinary(2), np.array([0, 2]), "aren't in its space"),
+        (Discrete(3), 1.5, "outside its space"),
+        (MultiDiscrete([2, 3]), np.array([1, 3]), "outside its space"),
+        (MultiBinary(2), np.array([0, 2]), "outside its space"),
         (Dict({"a": FLAT, "b": KEYS}), {"a": np.zeros(3)}, "lacks 'b'"),
         (Dict({"a": FLAT}), {"a": np.zeros(3), "c": 0}, "has 'c'"),
         (Dict({"a": FLAT}), {"a": np.zeros(2)}, r"observation\['a'\] has shape"),
@@ -153,7 +153,7 @@ def test_actions_become_the_environments_own(space, act, want):
 
 @pytest.mark.parametrize("space", [Text(5), Box(0, 5, (2,), np.int32), Box(0.0, 1.0, ()), Dict({})])
 def test_an_action_that_no_policy_can_take_is_refused(space):
-    with pytest.raises(UsageError, match=r"action space .*: give Box of floats, Discrete"):
+    with pytest.raises(UsageError, match=r"action space .*: give a Box of floats, Discrete"):
         encode(FLAT, space)
 
 

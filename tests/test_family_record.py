@@ -161,8 +161,8 @@ class Pushed(PointNavigation):
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (make_family("cartpole"), "the agent sees"),
-        (make_family("snake"), "the agent sees"),
+        (make_family("cartpole"), "the agent observes"),
+        (make_family("snake"), "the agent observes"),
         (Pushed(), "the agent's actions are"),
     ],
     ids=lambda x: getattr(x, "name", ""),

@@ -93,7 +93,7 @@ def test_a_constant_out_of_bounds_is_told(words, tmp_path):
 
 def test_a_range_for_what_is_chosen_from_a_table_is_refused():
     family = make_family("breakout")
-    with pytest.raises(UsageError, match=r"layout in .* nothing lies between"):
+    with pytest.raises(UsageError, match=r"layout in .* must be an integer"):
         dataclasses.replace(family, layout=Range(0.0, 3.0))
     assert dataclasses.replace(family, layout=Range(0.0, 3.0, integer=True)).layout.high == 3
     with pytest.raises(UsageError, match="layout=99"):

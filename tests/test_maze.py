@@ -219,8 +219,8 @@ def test_gridnavi_is_that_of_varibad():
     [
         ({"size": 1}, "size=1 is out of bounds"),
         ({"loops": 1.5}, "loops=1.5 is out of bounds"),
-        ({"size": 4}, "goal 24 is no cell"),
-        ({"start": 25}, "start 25 is no cell"),
+        ({"size": 4}, "goal 24 is outside the maze"),
+        ({"start": 25}, "start 25 is outside the maze"),
     ],
 )
 def test_constants_that_make_no_maze_are_told(wrong, words):

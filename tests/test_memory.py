@@ -62,7 +62,7 @@ def numbers(discrete, act):
 
 
 def steps_of(discrete, data, n, b):
-    """Living steps of one trial in order: what the network sees, and the action."""
+    """Valid steps of one trial in order: what the network sees, and the action."""
     last = torch.zeros({True: 3, False: 2, "several": 6}[discrete] + 1)
     for episode in data:
         for t in range(int(episode.mask[n, :, b].sum())):
@@ -285,7 +285,9 @@ def test_actions_outside_an_episode_are_its_first(cell):
 def test_more_trials_than_are_under_way_are_refused():
     agents, _ = trial()
     family = Walk(discrete=True)
-    with pytest.raises(UsageError, match=r"remembers 3 x 2 trials; give 3 tasks and at most 2"):
+    with pytest.raises(
+        UsageError, match=r"hidden state of 3 x 2 trials: give 3 tasks and at most 2"
+    ):
         agents[1].play(family, tasks(), B + 1)
     assert agents[1].play(family, tasks(), 1, gen(1)).rew.shape == (N, T, 1)
 

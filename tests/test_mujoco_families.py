@@ -481,7 +481,8 @@ def test_importing_needs_no_mujoco_and_using_says_what_to_install(monkeypatch):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        'half-cheetah-vel needs mujoco, which isn\'t here: pip install "metarl-toolkit[mujoco]"\n'
+        "half-cheetah-vel needs mujoco, which isn't installed: "
+        'pip install "metarl-toolkit[mujoco]"\n'
     )
     code = "import sys, envs; print('mujoco' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

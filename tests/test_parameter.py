@@ -94,9 +94,9 @@ class TestRange:
             ({"held_out": (4.0, 12.0)}, "give an interval inside"),
             ({"held_out": (6.0, 4.0)}, "give an interval inside"),
             ({"held_out": (4.0, 4.0)}, "give an interval inside"),
-            ({"held_out": (0.0, 10.0)}, "leaves training nothing"),
+            ({"held_out": (0.0, 10.0)}, "nothing is left for training"),
             ({"validation": (4.0, 12.0)}, "validation=.*give an interval inside"),
-            ({"held_out": (0.0, 5.0), "validation": (5.0, 10.0)}, "leaves training nothing"),
+            ({"held_out": (0.0, 5.0), "validation": (5.0, 10.0)}, "nothing is left for training"),
             ({"held_out": (2.0, 5.0), "validation": (4.0, 6.0)}, "don't overlap"),
             (
                 {"held_out": (2.0, 5.0), "validation": (5.0, 6.0), "integer": True},
@@ -150,8 +150,8 @@ class TestChoice:
             ((), {}, "at least one"),
             ((1.0, 2.0), {"held_out": (3.0,)}, r"held_out=3: give some of \{1, 2\}"),
             ((1.0, 2.0), {"validation": (3.0,)}, r"validation=3: give some of \{1, 2\}"),
-            ((1.0, 2.0), {"held_out": (1.0, 2.0)}, "leaves training none"),
-            ((1.0, 2.0), {"held_out": (1.0,), "validation": (2.0,)}, "leaves training none"),
+            ((1.0, 2.0), {"held_out": (1.0, 2.0)}, "is left for training"),
+            ((1.0, 2.0), {"held_out": (1.0,), "validation": (2.0,)}, "is left for training"),
             ((1.0, 2.0), {"held_out": (1.0,), "validation": (1.0,)}, "validation both have 1"),
         ],
     )

@@ -64,7 +64,7 @@ def test_observations_of_the_longest_walk_lie_in_their_space():
 
 
 def test_standing_still_costs_the_mean_distance():
-    """100 steps x the mean distance of a square's centre to its points, in closed form."""
+    """100 steps x the mean distance of a square's center to its points, in closed form."""
     _, rew, _ = play(FAMILY, goals(100), lambda *_: torch.zeros(10_000, 1, 2), episodes=1)
     mean = (math.sqrt(2) + math.asinh(1)) / 6
     assert_close(rew.sum(0).mean().item(), -100 * mean, rtol=0, atol=0.01)

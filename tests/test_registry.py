@@ -42,11 +42,11 @@ def test_gymnasium_id_names_the_class():
         ("labyrinth", ("'labyrinth'", "metarl families", "module:Class")),
         (
             "no_module:Labyrinth",
-            ("'no_module:Labyrinth'", "start where the module can be imported"),
+            ("'no_module:Labyrinth'", "run where the module can be imported"),
         ),
         (
-            "envs:Labyrinth",
-            ("'envs:Labyrinth'", "has no attribute 'Labyrinth'", "check the class name"),
+            "metarl.envs:Labyrinth",
+            ("'metarl.envs:Labyrinth'", "has no attribute 'Labyrinth'", "check the class name"),
         ),
         (":Labyrinth", ("':Labyrinth'", "module:Class")),
         (".labyrinth:Labyrinth", ("'.labyrinth:Labyrinth'", "module:Class")),

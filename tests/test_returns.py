@@ -123,7 +123,7 @@ def test_the_baseline_of_float32_data_is_solved_in_float64():
 
 
 def test_longer_padding_changes_no_value():
-    """The ridge is in units of living steps: padded and trimmed rollouts mean the same."""
+    """The ridge is in units of valid steps: padded and trimmed rollouts mean the same."""
     obs, ret = normal(2), normal(seed=1)
     longer = [torch.cat((x, torch.full_like(x[:, :3], POISON)), 1) for x in (obs, ret)]
     mask = torch.cat((ALIVE, torch.zeros_like(ALIVE[:, :3])), 1)

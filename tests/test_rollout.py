@@ -219,7 +219,7 @@ def test_a_rollout_that_does_not_fit_is_refused_with_its_size(monkeypatch):
     """One long episode pads all others to its length."""
     monkeypatch.setattr(rollout, "SOME", 2 * N * B)
     monkeypatch.setattr(rollout, "free_memory", lambda: 1000)
-    message = r"walk: 3 tasks x 2 episodes, .* more than 2 steps, take .* kB of memory, and .* free"
+    message = r"walk: 3 tasks x 2 episodes, .* more than 2 steps, need .* kB of memory, but .* free"
     with pytest.raises(RunError, match=message):
         play(family=Generous())
 

@@ -62,7 +62,7 @@ def test_moments_move_after_the_iteration_and_hold_all_that_was_played(monkeypat
     def watched(now, agent, *rest):
         update = rule(now, agent, *rest)
         agents.append(agent)
-        played.append([r for _, rollouts in update.played for r in rollouts])
+        played.append([r for _, rollouts in update.collected for r in rollouts])
         return update
 
     monkeypatch.setitem(OUTER, cfg.outer, watched)

@@ -132,7 +132,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(cell):
 
 
 def agent_logits(agent, data, n, b):
-    """Logits of each living step of one trial."""
+    """Logits of each valid step of one trial."""
     state, logits = torch.zeros(1, 1, *agent.policy.cell.state_shape), []
     for x, _, _ in steps_of(True, data, n, b):
         dist, _, state = recurrent_forward(agent.policy, agent.params, x.view(1, 1, -1), state)

@@ -115,7 +115,7 @@ def test_padding_has_no_part_in_the_loss_or_its_gradient():
 
 
 def normalised(adv, mask):
-    """Mean 0 and standard deviation 1 over each task's living steps, one task after another."""
+    """Mean 0 and standard deviation 1 over each task's valid steps, one task after another."""
     out = torch.zeros_like(adv)
     for n in range(len(adv)):
         valid = mask[n] > 0

@@ -156,7 +156,7 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         (f"{COUNTER} --vary gain=0:2:log", ("gain=0:2:log", "bounds above 0")),
         (f"{COUNTER} --vary gain=1:2.5:int", ("gain=1:2.5:int", "whole bounds")),
         (f"{COUNTER} --vary no_module:f=1:2", ("no_module", "module:function")),
-        (f"{COUNTER} {GAIN} --hold-out gain=1:2", ("--hold-out gain=1:2", "training nothing")),
+        (f"{COUNTER} {GAIN} --hold-out gain=1:2", ("--hold-out gain=1:2", "left for training")),
         (f"{COUNTER} {GAIN} --hold-out gain=3:4", ("--hold-out gain=3:4", "interval inside")),
         (f"{COUNTER} {GAIN} --hold-out gain=", ("--hold-out gain=", "NAME=LOW:HIGH")),
         (f"{COUNTER} {GAIN} --hold-out gain=1,2", ("gain=1,2", "give LOW:HIGH")),

@@ -27,7 +27,7 @@ family.horizon
 open({folder!r} + "/go", "w").close()
 simulator = family.simulate(make_task(family), 4, torch.Generator())
 simulator.reset()
-print(*(p.pid for p, _ in family._pool._live.values()), flush=True)
+print(*(p.pid for p, _ in family._pool._workers.values()), flush=True)
 while True:
     simulator.step(torch.zeros(1, 4, 1))
     {then}

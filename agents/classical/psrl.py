@@ -1,14 +1,16 @@
-"""What is known to work on random decision processes: the rows beside which RL² put its agent.
+"""Classical methods for random MDPs: the baselines that RL² was compared with.
 
-A posterior over tables is kept for each trial. Before each episode a planner turns it into a policy
-for that episode by finite-horizon dynamic programming. Equally good actions are drawn from.
+Each trial keeps a posterior over reward and transition tables. Before each episode, a planner
+computes a policy for it by finite-horizon dynamic programming. Ties between actions are broken at
+random.
 
-The published rows (Duan et al. 2016, arXiv:1611.02779, table 2) come out, to within chance, under
-priors that the processes are *not* drawn from, the defaults of github.com/iosband/TabulaRL: mean
-rewards normal(0, 1) for PSRL and OPSRL, next to no prior for the greedy ones. Under the true prior,
-normal(1, 1) and a flat Dirichlet, untried actions look better. PSRL then explores more and gets
-less (133.7 in 10 episodes instead of 137.8), while `greedy` gets 154 in 10 and 433 in 25, more than
-any row of the table but trained agents (RL² 156.2 and 445.7).
+The published results (Duan et al. 2016, arXiv:1611.02779, table 2) are reproduced, within noise,
+with priors that differ from the distribution of the MDPs, the defaults of
+github.com/iosband/TabulaRL: mean rewards normal(0, 1) for PSRL and OPSRL, and a nearly flat prior
+for the greedy methods. Under the true prior, normal(1, 1) and a flat Dirichlet, untried actions
+look better. PSRL then explores more and gets less (133.7 in 10 episodes instead of 137.8), while
+`greedy` gets 154 in 10 episodes and 433 in 25, more than any row of the table except trained agents
+(RL²: 156.2 and 445.7).
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from metarl.envs.bandits.tabular_mdp import TabularMDP
 
 
 class Prior(NamedTuple):
-    """Of each state and action; the default is what the family draws from."""
+    """Prior of each state and action; the defaults match the family."""
 
     reward: float = 1.0  # mean of the mean reward
-    reward_weight: float = 1.0  # its precision, in rewards seen: their noise has variance 1
-    move_weight: float = 1.0  # Dirichlet's concentration at each next state, in moves seen
+    reward_weight: float = 1.0  # its precision, in observed rewards, whose noise has variance 1
+    move_weight: float = 1.0  # Dirichlet concentration of each next state, in observed transitions
 
 
 TRUE = Prior()
@@ -37,11 +39,11 @@ GREEDY = Prior(reward=0.0, reward_weight=1e-4, move_weight=1e-4)
 
 
 class Posterior(NamedTuple):
-    """Of the tables of N tasks in each of B trials; S states, A actions."""
+    """Posterior over the tables of N tasks in each of B trials; S states, A actions."""
 
     reward: Tensor  # (N, B, S * A) mean of the normal posterior of the mean reward
-    precision: Tensor  # (N, B, S * A) of that posterior
-    move: Tensor  # (N, B, S * A, S) concentrations of the Dirichlet posterior of next states
+    precision: Tensor  # (N, B, S * A) precision of that posterior
+    move: Tensor  # (N, B, S * A, S) Dirichlet concentrations of the next state
 
 
 Tables = tuple[Tensor, Tensor]  # mean rewards (..., S * A), transitions (..., S * A, S)
@@ -49,7 +51,7 @@ Planner = Callable[[Posterior, int, torch.Generator | None], Tensor]  # policy (
 
 
 def before(prior: Prior, like: Tensor, states: int, actions: int) -> Posterior:
-    """What is known before the first step; `like` (N, B) gives count, device and type."""
+    """The posterior before any data; `like` (N, B) gives the shape, device and dtype."""
     pairs = (*like.shape, states * actions)
     return Posterior(
         reward=like.new_full(pairs, prior.reward),
@@ -59,26 +61,29 @@ def before(prior: Prior, like: Tensor, states: int, actions: int) -> Posterior:
 
 
 def after(posterior: Posterior, place: Tensor, act: Tensor, rew: Tensor) -> Posterior:
-    """What an episode adds: conjugate updates. All arguments (N, B, T).
+    """Conjugate update with one episode.
 
-    Where the last step led isn't counted, since no agent that acts in T observations sees it.
+    The last transition isn't counted, since agents that act on T observations don't observe it.
+
+    Args:
+        place, act, rew: (N, B, T) state, action and reward of each step.
     """
     states = posterior.move.shape[-1]
     pair = place * (posterior.reward.shape[-1] // states) + act
     precision = posterior.precision.scatter_add(-1, pair, torch.ones_like(rew))
     total = (posterior.precision * posterior.reward).scatter_add(-1, pair, rew)
-    seen = pair[..., :-1] * states + place[..., 1:]
-    move = posterior.move.flatten(-2).scatter_add(-1, seen, torch.ones_like(rew[..., 1:]))
+    transition = pair[..., :-1] * states + place[..., 1:]
+    move = posterior.move.flatten(-2).scatter_add(-1, transition, torch.ones_like(rew[..., 1:]))
     return Posterior(total / precision, precision, move.view_as(posterior.move))
 
 
 def mean(posterior: Posterior) -> Tables:
-    """Expected tables."""
+    """Posterior mean of the tables."""
     return posterior.reward, posterior.move / posterior.move.sum(-1, keepdim=True)
 
 
 def sample(posterior: Posterior, gen: torch.Generator | None) -> Tables:
-    """One draw of all tables."""
+    """One posterior sample of the tables."""
     like = posterior.reward
     noise = torch.randn(like.shape, generator=gen, dtype=like.dtype, device=like.device)
     reward = posterior.reward + noise / posterior.precision.sqrt()
@@ -86,7 +91,7 @@ def sample(posterior: Posterior, gen: torch.Generator | None) -> Tables:
 
 
 def action_values(tables: Tables, horizon: int) -> Tensor:
-    """Q of each action by backward induction, (..., T, S, A)."""
+    """Q-values by backward induction, (..., T, S, A)."""
     reward, move = tables
     states = move.shape[-1]
     value, out = reward.new_zeros(*reward.shape[:-1], states), []
@@ -98,30 +103,30 @@ def action_values(tables: Tables, horizon: int) -> Tensor:
 
 
 def best(q: Tensor, gen: torch.Generator | None) -> Tensor:
-    """An action of the highest value, drawn among equals (to within rounding), (...)."""
-    lot = torch.rand(q.shape, generator=gen, device=q.device)
-    return torch.where(q >= q.amax(-1, keepdim=True) - 1e-5, lot, -1).argmax(-1)
+    """Best action, (...); ties up to rounding are broken at random."""
+    tie_break = torch.rand(q.shape, generator=gen, device=q.device)
+    return torch.where(q >= q.amax(-1, keepdim=True) - 1e-5, tie_break, -1).argmax(-1)
 
 
 def random(posterior: Posterior, horizon: int, gen: torch.Generator | None) -> Tensor:
-    """Any action."""
+    """Uniformly random actions."""
     n, b, pairs, states = posterior.move.shape
     shape = (n, b, horizon, states)
     return torch.randint(pairs // states, shape, generator=gen, device=posterior.move.device)
 
 
 def greedy(posterior: Posterior, horizon: int, gen: torch.Generator | None) -> Tensor:
-    """The best plan for the expected tables."""
+    """The optimal policy for the posterior mean of the tables."""
     return best(action_values(mean(posterior), horizon), gen)
 
 
 def epsilon_greedy(
     posterior: Posterior, horizon: int, gen: torch.Generator | None, epsilon: float = 0.1
 ) -> Tensor:
-    """Greedy, but any action with probability `epsilon`.
+    """Greedy, with a random action with probability `epsilon`.
 
-    Drawn beforehand for each time and state: an episode meets each time but once. Tried: 0.05, 0.1,
-    0.2 and 0.3.
+    Exploration is sampled in advance for each time and state, since an episode visits each time
+    once. Tried: 0.05, 0.1, 0.2 and 0.3.
     """
     act = greedy(posterior, horizon, gen)
     explore = torch.rand(act.shape, generator=gen, device=act.device) < epsilon
@@ -129,7 +134,7 @@ def epsilon_greedy(
 
 
 def psrl(posterior: Posterior, horizon: int, gen: torch.Generator | None) -> Tensor:
-    """The best plan for one draw of the tables, kept for a whole episode.
+    """The optimal policy for one posterior sample of the tables, kept for a whole episode.
 
     Source: Osband et al. 2013 (arXiv:1306.0940), algorithm PSRL.
     """
@@ -139,10 +144,12 @@ def psrl(posterior: Posterior, horizon: int, gen: torch.Generator | None) -> Ten
 def opsrl(
     posterior: Posterior, horizon: int, gen: torch.Generator | None, samples: int = 20
 ) -> Tensor:
-    """Each action by the highest of its values in `samples` draws of the tables.
+    """The action with the highest value over `samples` posterior samples of the tables.
 
-    Each draw is planned for by itself. Tried: 2, 5, 10 and 20 draws, the more the better; and the
-    plan for the draw that promises most from the start, which gains nothing over PSRL.
+    Values are computed for each sample separately. Tried: 2, 5, 10 and 20 samples; more are better.
+    Also tried: the optimal policy of the sample with the highest initial value, which is no better
+    than PSRL.
+
     Source: `OptimisticPSRL` of github.com/iosband/TabulaRL (Osband and Van Roy, arXiv:1607.00215).
     """
     q = action_values(sample(posterior, gen), horizon)
@@ -172,9 +179,9 @@ def play(
     trials: int,
     gen: torch.Generator | None = None,
 ) -> Tensor:
-    """Total reward of each trial of `episodes` episodes, which remembers all of them; (N, trials).
+    """Total reward (N, trials) of trials of `episodes` episodes, with the posterior kept between.
 
-    The tables stay hidden: a trial learns from observations, actions and rewards alone.
+    The tables stay hidden: trials learn from observations, actions and rewards alone.
     """
     total: Tensor = task[0].new_zeros(len(task[0]), trials)
     posterior = before(prior, total, family.states, family.actions)

@@ -1,4 +1,4 @@
-"""What classical methods get in the same trials, to be shown beside an agent that adapts."""
+"""Returns of classical methods in the same trials, for comparison with an agent that adapts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def comparators(
     trials: int,
     gen: torch.Generator | None = None,
 ) -> dict[str, float]:
-    """Mean total reward of each method's trials, over tasks too; empty where none is known.
+    """Mean total reward per trial of each method over all tasks; empty if no method applies.
 
-    Each method plays `trials` trials of `episodes_in_trial` episodes in each of the N tasks, and
-    remembers within a trial.
+    Each method runs `trials` trials of `episodes_in_trial` episodes in each of the N tasks, and
+    keeps its statistics within a trial.
     """
     size = (episodes_in_trial, trials, gen)
     if isinstance(family, Bandit) and not family.gaussian:

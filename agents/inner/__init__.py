@@ -1,1 +1,1 @@
-"""The inner update: estimators of its loss, and which weights it changes."""
+"""The inner update: policy-gradient estimators and the choice of fast weights."""

@@ -1,4 +1,4 @@
-"""Which weights are fast: a policy -> the names of those that each task changes."""
+"""Choices of fast weights: functions from a policy to the names of the weights that adapt."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ Fast = Callable[[Policy], list[str]]
 
 
 def everything(policy: Policy) -> list[str]:
-    """Source: MAML, Finn et al. 2017 (arXiv:1703.03400)."""
+    """All weights.
+
+    Source: MAML, Finn et al. 2017 (arXiv:1703.03400).
+    """
     return [k for k, _ in policy.named_parameters()]
 
 
 def head(policy: Policy) -> list[str]:
-    """The last layer, and where actions are normal their standard deviation.
+    """The last layer, and the standard deviation if actions are continuous.
 
     Source: ANIL, Raghu et al. 2020 (arXiv:1909.09157), section 4.
     """
@@ -23,7 +26,7 @@ def head(policy: Policy) -> list[str]:
 
 
 def body(policy: Policy) -> list[str]:
-    """All that is not the head.
+    """All weights except the head.
 
     Source: BOIL, Oh et al. 2021 (arXiv:2008.08882), section 3.
     """
@@ -31,7 +34,7 @@ def body(policy: Policy) -> list[str]:
 
 
 def context(policy: Policy) -> list[str]:
-    """A vector that every task starts from 0, fed to the first dense layer.
+    """A context vector, 0 before adaptation, that is fed to the first dense layer.
 
     Source: CAVIA, Zintgraf et al. 2019 (arXiv:1810.03642), section 3.
     """

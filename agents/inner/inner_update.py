@@ -1,4 +1,4 @@
-"""Adaptation: gradient steps on fast weights, of all tasks at once, for any differentiable loss."""
+"""Adaptation: gradient steps on the fast weights of all tasks, for any differentiable loss."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Loss = Callable[[Params, Any], Tensor]  # weights, data -> loss of each task (N,
 
 
 def per_task(params: Params, n: int, names: Iterable[str] | None = None) -> Params:
-    """The same weights for each of n tasks, (n, ...): views, so nothing is copied.
+    """Expand weights (...) to n tasks, (n, ...), as views.
 
     Args:
-        names: weights that get the task axis, by default all.
+        names: weights that get the task axis; None for all.
     """
     fast = params.keys() if names is None else set(names)
     return {k: p.expand(n, *p.shape) if k in fast else p for k, p in params.items()}
@@ -32,41 +32,43 @@ def inner_update(
     max_norm: float = 0.0,
     iterations: int = 1,
 ) -> Params:
-    """One gradient step on each task; returns new weights, touches nothing.
+    """Return new weights after one gradient step on each task.
 
-    Differentiable in `params` and `inner_lr`; with `first_order` the step's gradient is a
+    Differentiable in `params` and `inner_lr`; with `first_order` the gradient of the step is a
     constant (d new / d old = 1).
 
     Args:
-        loss: may read of each task nothing but that task's row of the weights and the data.
-        params: fast weights (N, ...), and slow ones (...), which stay.
-        inner_lr: for each fast weight its step size, () or the shape of the slow weight.
+        loss: the loss of a task may depend only on that task's row of the weights and the data.
+        params: fast weights (N, ...), and slow weights (...), which are returned unchanged.
+        inner_lr: step size of each fast weight, () or the shape of the slow weight.
         max_norm: bound of the L2 norm of a task's gradient over its fast weights; 0 for none.
-        iterations: gradients taken. More than one lead towards the proximal point, which minimizes
+        iterations: gradients per step. More than one approach the proximal point, which minimizes
             loss + |new - old|^2 / (2 inner_lr): see `towards_fixed_point`.
+
     Source: MAML, Finn et al. 2017 (arXiv:1703.03400), algorithm 3; the proximal point is iMAML's,
         Rajeswaran et al. 2019 (arXiv:1909.04630), equation 4.
     """
 
-    def again(at: Params) -> Params:
+    def step(at: Params) -> Params:
         return step_from(loss, params, at, data, inner_lr, first_order, max_norm)
 
-    return towards_fixed_point(again, params, list(inner_lr), iterations)
+    return towards_fixed_point(step, params, list(inner_lr), iterations)
 
 
 def towards_fixed_point(
     step: Callable[[Params], Params], start: Params, names: list[str], evaluations: int
 ) -> Params:
-    """Weights near those that a step maps to themselves, in each task.
+    """Approximate a fixed point of `step` in each task by damped iteration.
 
-    Repeating the step itself diverges where it changes more than its argument does, so each task
-    goes only a share of the way there: three times less after an attempt that leads farther from a
-    fixed point, which is taken back, and 1.5 times more, up to the whole, after one that does not.
-    The first attempt is the whole step. One evaluation is that step alone.
+    Plain iteration diverges where the step is not a contraction, so each task moves only a share of
+    the way to the result of the step. The share starts at 1. A move that increases the distance to
+    the fixed point is undone and divides the share by 3; any other move multiplies it by 1.5, up to
+    1. With one evaluation the result is the plain step.
 
     Args:
-        names: of the weights (N, ...) that the step moves.
-        evaluations: of the step; its derivative counts, that of the shares does not.
+        names: names of the weights (N, ...) that the step changes.
+        evaluations: number of evaluations of the step. Derivatives flow through the steps, not
+            through the shares.
     """
     best, to = start, step(start)
     if evaluations == 1:
@@ -86,12 +88,12 @@ def towards_fixed_point(
 
 
 def distance(a: Params, b: Params, names: list[str]) -> Tensor:
-    """Square of the L2 distance in each task over the named weights, (N,), a constant."""
+    """Squared L2 distance in each task over the named weights, (N,), detached."""
     return torch.stack([(a[k] - b[k]).detach().square().flatten(1).sum(1) for k in names]).sum(0)
 
 
 def rows(x: Tensor, like: Tensor) -> Tensor:
-    """One number for each task, (N,), as (N, 1, ...)."""
+    """x (N,) as (N, 1, ...), to broadcast with `like` (N, ...)."""
     return x.view(-1, *[1] * (like.dim() - 1))
 
 
@@ -104,8 +106,8 @@ def step_from(
     first_order: bool = False,
     max_norm: float = 0.0,
 ) -> Params:
-    """A gradient step from `params` with the gradient at other weights; else as `inner_update`."""
-    # A task's loss depends on its own row alone, so the gradient of the sum holds each task's own.
+    """Gradient step from `params` with the gradient at `at`; see `inner_update` for the rest."""
+    # A task's loss depends on its row alone, so the gradient of the sum has each task's in its row.
     fast = [at[k] for k in inner_lr]
     grads = torch.autograd.grad(loss(at, data).sum(), fast, create_graph=not first_order)
     step = dict(zip(inner_lr, grads, strict=True))
@@ -115,9 +117,9 @@ def step_from(
 
 
 def clip_each_task(grads: Params, max_norm: float) -> Params:
-    """Gradients (N, ...) scaled so that no task's L2 norm over all of them is above `max_norm`."""
+    """Scale gradients (N, ...) so that the L2 norm of each task's is at most `max_norm`."""
     square = torch.stack([g.square().flatten(1).sum(1) for g in grads.values()]).sum(0)
-    # A norm has no second derivative at 0; there, and below the bound, the scale is the constant 1.
+    # The norm has no second derivative at 0. There, and below the bound, the scale is constant 1.
     over = square > max_norm**2
     scale = torch.where(over, max_norm * torch.where(over, square, 1.0).rsqrt(), 1.0)
     return {k: g * rows(scale, g) for k, g in grads.items()}
@@ -132,12 +134,13 @@ def adapt(
     max_norm: float = 0.0,
     iterations: int = 1,
 ) -> list[Params]:
-    """Weights before the first and after each of K = len(support) steps.
+    """Weights before the first and after each of K = len(support) inner steps.
 
     Args:
-        inner_lr: as of `inner_update`, the same for all steps or a list of K.
-        second_order_steps: so many of the last steps keep their second derivatives.
-        max_norm, iterations: as of `inner_update`.
+        support: data of each step.
+        inner_lr: as in `inner_update`; one for all steps, or a list of K.
+        second_order_steps: number of final steps that keep second derivatives.
+        max_norm, iterations: as in `inner_update`.
     """
     path = [params]
     for k, data in enumerate(support):

@@ -1,1 +1,1 @@
-"""Agents that adapt: by gradient, or in the state of a memory."""
+"""Agents that adapt: by gradient steps, or in the hidden state of a recurrent policy."""

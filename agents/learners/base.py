@@ -1,4 +1,4 @@
-"""What all agents share: to adapt is to play and to learn in turn."""
+"""The interface of all agents: adapting alternates collecting episodes and learning from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metarl.envs import Family, UsageError
 
 
 class Learner(Protocol):
-    """Plays, and learns from what it played."""
+    """An agent that collects episodes and learns from them."""
 
     def play(
         self,
@@ -21,11 +21,11 @@ class Learner(Protocol):
         gen: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Rollout:
-        """Whole episodes of each of N tasks; with sampled actions, or the most likely ones."""
+        """Collect `episodes` complete episodes of each of N tasks."""
         ...
 
     def learn(self: L, data: Rollout) -> L:
-        """The agent one step of adaptation later."""
+        """A new agent, one adaptation step later."""
         ...
 
     def adapt(
@@ -36,10 +36,10 @@ class Learner(Protocol):
         episodes: int = 20,
         gen: torch.Generator | None = None,
     ) -> L:
-        """Play and learn in turn, `steps` times, on new episodes each time.
+        """Collect new episodes and learn from them, `steps` times.
 
         Raises:
-            UsageError: the family has other spaces than the agent.
+            UsageError: the spaces of the family differ from the agent's.
         """
         check_spaces(self, family)
         agent = self
@@ -49,20 +49,21 @@ class Learner(Protocol):
 
 
 def check_spaces(agent: Any, family: Family) -> None:
-    """Raise UsageError unless the agent sees and does what episodes of the family give and take.
+    """Raise UsageError unless the agent's spaces match the family's.
 
-    Bounds of observations may differ, since nothing is made of them.
+    Observation bounds may differ, since agents don't use them.
     """
-    (seen, acts), now = agent.policy.spaces, (family.observation_space, family.action_space)
-    if (seen.shape, seen.dtype) != (now[0].shape, now[0].dtype):
+    obs_space, act_space = agent.policy.spaces
+    given = family.observation_space
+    if (obs_space.shape, obs_space.dtype) != (given.shape, given.dtype):
         raise UsageError(
-            f"the agent sees {seen}, {family.name} gives {now[0]}: give the family that the agent "
-            "was trained on, or one with the same spaces."
-        )
-    if acts != now[1]:
-        raise UsageError(
-            f"the agent's actions are {acts}, {family.name} takes {now[1]}: give the family that "
+            f"the agent observes {obs_space}, but {family.name} has {given}: give the family that "
             "the agent was trained on, or one with the same spaces."
+        )
+    if act_space != family.action_space:
+        raise UsageError(
+            f"the agent's actions are {act_space}, but {family.name} has {family.action_space}: "
+            "give the family that the agent was trained on, or one with the same spaces."
         )
 
 

@@ -1,4 +1,4 @@
-"""An agent: a policy, its slow weights, and the rule by which it adapts."""
+"""A gradient-based agent: a policy, its slow weights and its inner update rule."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from metarl.envs import Family
 
 @dataclass(frozen=True)
 class InnerRule:
-    """How episodes become an inner step; which weights it moves, and how far, `inner_lr` says."""
+    """How an inner step is computed from episodes; `inner_lr` selects the fast weights."""
 
     gamma: float = 0.99
     gae_lambda: float = 1.0
     baseline: str = "linear"  # or "learned", "none"
     estimator: str = "lvc"  # a name in ESTIMATORS
     dice_lambda: float = 1.0
-    entropy: float = 0.0  # weight of a bonus, per nat
-    max_norm: float = 0.0  # of a task's gradient; 0 doesn't clip
-    iterations: int = 1  # of each step; more than one tend to the proximal point
-    per_step: bool = False  # step sizes have a leading axis, one entry for each step
+    entropy: float = 0.0  # weight of the entropy bonus, per nat
+    max_norm: float = 0.0  # bound of a task's gradient norm; 0 doesn't clip
+    iterations: int = 1  # gradients per step; more than one approach the proximal point
+    per_step: bool = False  # step sizes have a leading axis with one entry per step
 
 
 @dataclass(frozen=True)
 class Agent(Savable, Learner):
-    """Slow weights and step sizes; or, once adapted, the fast weights of N tasks.
+    """A policy with slow weights and step sizes or, once adapted, the fast weights of N tasks.
 
     Attributes:
-        params: weights (...), or (N, ...) those that are fast after `learn` or `adapt`.
-        inner_lr: step size of each fast weight, () or of the slow weight's shape; (K, ...) one for
-            each step where `rule.per_step`, of which further steps take the last.
-        value: weights of a learned baseline, or none.
-        steps: inner steps made.
+        params: weights (...); after `learn` or `adapt` fast weights are (N, ...).
+        inner_lr: step size of each fast weight, () or the shape of the slow weight. With
+            `rule.per_step` (K, ...), one for each step; further steps use the last.
+        value: weights of a learned baseline, or empty.
+        steps: inner steps taken.
     """
 
     step_name: ClassVar[str] = "inner steps"
@@ -62,7 +62,7 @@ class Agent(Savable, Learner):
 
     @property
     def adapted(self) -> bool:
-        """Whether the weights carry a task axis."""
+        """Whether the weights have a task axis."""
         return any(p.dim() > self.policy.get_parameter(k).dim() for k, p in self.params.items())
 
     @property
@@ -78,11 +78,11 @@ class Agent(Savable, Learner):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(iter(self.params.values())).device
 
     def to(self, device: torch.device | str) -> Agent:
-        """The same agent on another device."""
+        """A copy of the agent on another device."""
         moved: dict[str, Any] = {
             group: {k: p.to(device) for k, p in getattr(self, group).items()}
             for group in ("params", "inner_lr", "value")
@@ -97,30 +97,30 @@ class Agent(Savable, Learner):
         gen: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Rollout:
-        """Whole episodes of each of the N tasks under the present weights.
+        """Collect complete episodes of each of the N tasks with the current weights.
 
         Args:
             deterministic: take the most likely action at each step instead of a sampled one.
         """
-        here = type(task)(*(x.to(self.device) for x in task))
-        return collect(self.policy, self.params, family, here, episodes, gen, deterministic)
+        task = type(task)(*(x.to(self.device) for x in task))
+        return collect(self.policy, self.params, family, task, episodes, gen, deterministic)
 
     def actor(self) -> Actor:
-        """One that plays an episode under the present weights, step by step."""
+        """An actor with the current weights."""
         return partial(feedforward_actor, self.policy, self.params)
 
     def batch(self, data: Rollout) -> Batch:
-        """A rollout with its advantages, as losses take it."""
+        """The rollout with its advantages, as a batch for the losses."""
         return make_batch(data, self.rule.gamma, self.rule.gae_lambda, self._baseline)
 
     def _baseline(self, obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
-        """Values (N, T, B), of what the policy sees."""
+        """Values (N, T, B) from the observations as the policy normalizes them."""
         if self.policy.obs_mean is not None:
             obs = self.policy.preprocess(obs)
         return make_baseline(self.rule.baseline, self.value)(obs, ret, mask)
 
     def fast(self, n: int) -> Params:
-        """The weights with an axis of n tasks on the fast ones, which take part in autograd."""
+        """The weights, with a task axis of size n on the fast ones, which require gradients."""
         weights = self.params if self.adapted else per_task(self.params, n, self.inner_lr)
         return {
             k: p.detach().requires_grad_() if k in self.inner_lr and not p.requires_grad else p
@@ -128,14 +128,14 @@ class Agent(Savable, Learner):
         }
 
     def inner_loss(self, params: Params, batch: Batch) -> Tensor:
-        """What an inner step descends, (N,)."""
+        """Inner loss of each task, (N,)."""
         rule = self.rule
         dist = act_dist(self.policy, params, batch.obs)
         loss = ESTIMATORS[rule.estimator](dist.log_prob(batch.act), batch, rule.dice_lambda)
         return loss - rule.entropy * mean_entropy(dist, batch) if rule.entropy else loss
 
     def step_size(self, step: int) -> Params:
-        """Step size of each fast weight in this inner step, counted from 0."""
+        """Step size of each fast weight in inner step `step`, counted from 0."""
         if not self.rule.per_step:
             return self.inner_lr
         return {k: lr[min(step, len(lr) - 1)] for k, lr in self.inner_lr.items()}
@@ -143,14 +143,14 @@ class Agent(Savable, Learner):
     def inner_step(
         self, params: Params, batch: Batch, step: int, first_order: bool = False
     ) -> Params:
-        """Weights one inner step later; differentiable unless `first_order`."""
+        """Weights after one inner step; differentiable unless `first_order`."""
         lr, rule = self.step_size(step), self.rule
         return inner_update(
             self.inner_loss, params, batch, lr, first_order, rule.max_norm, rule.iterations
         )
 
     def learn(self, data: Rollout) -> Agent:
-        """The agent one inner step later, its fast weights (N, ...); this one stays as it is."""
+        """A new agent after one inner step, with fast weights (N, ...)."""
         slow = {k: p.detach() for k, p in self.params.items()}
         start = dataclasses.replace(self, params=slow).fast(data.rew.shape[0])
         new = self.inner_step(start, self.batch(data), self.steps, first_order=True)

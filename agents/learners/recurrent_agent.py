@@ -1,6 +1,7 @@
-"""Agents that adapt in their state: a recurrent network reads a trial as it happens.
+"""Agents that adapt in the hidden state of a recurrent policy.
 
-A trial is several episodes of one task. The state survives the end of an episode, not of a trial.
+A trial, as in RL² (arXiv:1611.02779), is several episodes of one task. The hidden state is kept
+between the episodes of a trial and reset between trials.
 """
 
 from __future__ import annotations
@@ -36,68 +37,69 @@ from metarl.envs.core.errors import UsageError
 
 
 class Memory(NamedTuple):
-    """What is remembered of B trials in each of N tasks."""
+    """Hidden state and previous step of B trials in each of N tasks."""
 
     state: Tensor  # (N, B, *state_shape) of the cell
-    act: Tensor  # (N, B, A) the last action, as `MemoryPolicy.numbers` gives it; 0 before the first
-    rew: Tensor  # (N, B) the last reward; 0 before the first
+    act: Tensor  # (N, B, A) previous action, as `MemoryPolicy.numbers` returns it; 0 at the start
+    rew: Tensor  # (N, B) previous reward; 0 at the start
 
 
 class Steps(NamedTuple):
-    """M trials side by side, the living steps of each at the front.
+    """M trials with the valid steps of each moved to the front.
 
-    Without the padding between episodes a trial is one sequence: what came before a step is what
-    stands before it, and a cell needs no mask.
+    Removing the padding between episodes makes a trial one sequence, so a cell needs no mask
+    between episodes.
     """
 
-    x: Tensor  # (T, M, inputs) what the network sees
+    x: Tensor  # (T, M, inputs) network input
     act: Tensor  # (T, M, A) or (T, M)
     logp: Tensor  # (T, M) nats under the collecting weights
     rew: Tensor  # (T, M)
-    mask: Tensor  # (T, M) 1.0, then 0.0
-    dist: Distribution  # (T, M, ...) what the actions were drawn from
+    mask: Tensor  # (T, M) 1.0 for valid steps, then 0.0
+    dist: Distribution  # (T, M, ...) distributions the actions were sampled from
 
 
 def _first(rew: Tensor) -> Tensor:
-    """1 at the first of T steps, then 0; (N, T, B)."""
+    """1 at the first of T steps, 0 at all others, (N, T, B)."""
     return torch.cat((torch.ones_like(rew[:, :1]), torch.zeros_like(rew[:, 1:])), dim=1)
 
 
 def pack_episodes(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory) -> Steps:
-    """Trials (M = N * B) that go on from `memory` with these episodes in turn."""
+    """M = N * B trials that continue from `memory` with these consecutive episodes."""
 
-    def in_turn(parts: list[Tensor]) -> Tensor:
-        """(N, T, B, ...) of each episode, (sum of T, M, ...)."""
+    def concatenate(parts: list[Tensor]) -> Tensor:
+        """(N, T, B, ...) of each episode to (sum of T, M, ...)."""
         return torch.cat(parts, dim=1).transpose(0, 1).flatten(1, 2)
 
-    # Stable: living steps keep their order.
-    order = in_turn([e.mask for e in episodes]).argsort(dim=0, descending=True, stable=True)
+    # A stable sort keeps valid steps in order.
+    order = concatenate([e.mask for e in episodes]).argsort(dim=0, descending=True, stable=True)
 
-    def living_first(parts: list[Tensor]) -> Tensor:
-        x = in_turn(parts)
+    def valid_first(parts: list[Tensor]) -> Tensor:
+        x = concatenate(parts)
         return x.take_along_dim(order.view(*order.shape, *(1,) * (x.dim() - 2)), 0)
 
-    def before(start: Tensor, x: Tensor) -> Tensor:
+    def shift(start: Tensor, x: Tensor) -> Tensor:
+        """Values of the previous step."""
         return torch.cat((start.flatten(0, 1).unsqueeze(0), x[:-1]))
 
     fields = zip(*(e[:5] for e in episodes), strict=True)
-    obs, act, logp, rew, mask = (living_first(list(parts)) for parts in fields)
-    first = living_first([_first(e.rew) for e in episodes])
-    last_act = before(memory.act, policy.numbers(act).to(rew.dtype))
-    x = policy.inputs(obs, last_act, before(memory.rew, rew), first)
-    numbers = zip(*(e.dist for e in episodes), strict=True)  # a log_std (A,) is every step's
-    dist = (living_first(list(parts)) if parts[0].dim() > 2 else parts[0] for parts in numbers)
+    obs, act, logp, rew, mask = (valid_first(list(parts)) for parts in fields)
+    first = valid_first([_first(e.rew) for e in episodes])
+    last_act = shift(memory.act, policy.numbers(act).to(rew.dtype))
+    x = policy.inputs(obs, last_act, shift(memory.rew, rew), first)
+    numbers = zip(*(e.dist for e in episodes), strict=True)  # log_std (A,) has no step axis
+    dist = (valid_first(list(parts)) if parts[0].dim() > 2 else parts[0] for parts in numbers)
     return Steps(x, act, logp, rew, mask, type(episodes[0].dist)(*dist))
 
 
 @dataclass(frozen=True)
 class MemoryAgent(Savable, Learner):
-    """Weights that no trial changes, and what is remembered of the trials under way.
+    """A recurrent policy with fixed weights, and the hidden state of the current trials.
 
     Attributes:
         params: weights (...).
-        memory: None before a trial's first episode.
-        inner_lr: none, since no weight adapts.
+        memory: None before the first episode of a trial.
+        inner_lr: empty, since no weights adapt.
     """
 
     step_name: ClassVar[str] = "remembered episodes"
@@ -109,7 +111,7 @@ class MemoryAgent(Savable, Learner):
 
     @property
     def adapted(self) -> bool:
-        """Whether there is something to remember."""
+        """Whether the agent has a hidden state from earlier episodes."""
         return self.memory is not None
 
     def __repr__(self) -> str:
@@ -121,11 +123,11 @@ class MemoryAgent(Savable, Learner):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.params["critic.weight"].device
 
     def to(self, device: torch.device | str) -> MemoryAgent:
-        """The same agent on another device."""
+        """A copy of the agent on another device."""
         return dataclasses.replace(
             self,
             policy=copy.deepcopy(self.policy).to(device),
@@ -134,10 +136,10 @@ class MemoryAgent(Savable, Learner):
         )
 
     def hidden_state_for(self, n: int, episodes: int) -> Memory:
-        """The memory of the first `episodes` trials of each of n tasks; empty in new trials.
+        """Memory of the first `episodes` trials of each of n tasks; zeros for new trials.
 
         Raises:
-            UsageError: trials under way are fewer, or of other tasks.
+            UsageError: the current trials are fewer, or belong to a different number of tasks.
         """
         like = self.params["critic.weight"]
         if self.memory is None:
@@ -146,14 +148,14 @@ class MemoryAgent(Savable, Learner):
         tasks, trials = self.memory.rew.shape
         if tasks != n or trials < episodes:
             raise UsageError(
-                f"{n} tasks x {episodes} episodes: the agent remembers {tasks} x {trials} trials; "
-                f"give {tasks} tasks and at most {trials} episodes, or start from an agent that "
-                "has not adapted."
+                f"{n} tasks x {episodes} episodes: the agent has the hidden state of {tasks} x "
+                f"{trials} trials: give {tasks} tasks and at most {trials} episodes, or an agent "
+                "that has not adapted."
             )
         return Memory(*(x[:, :episodes] for x in self.memory))
 
     def actor(self) -> Actor:
-        """One that plays the next episode of each trial, step by step."""
+        """An actor for the next episode of each trial."""
         memory: Memory | None = None
 
         def act(obs: Tensor, last: Last | None) -> Distribution:
@@ -179,17 +181,17 @@ class MemoryAgent(Savable, Learner):
         gen: torch.Generator | None = None,
         deterministic: bool = False,
     ) -> Rollout:
-        """The next episode of `episodes` trials of each of the N tasks.
+        """Collect the next episode of `episodes` trials of each of the N tasks.
 
         Args:
             deterministic: take the most likely action at each step instead of a sampled one.
         """
-        here = type(task)(*(x.to(self.device) for x in task))
-        return collect_by(self.actor(), family, here, episodes, gen, deterministic=deterministic)
+        task = type(task)(*(x.to(self.device) for x in task))
+        return collect_by(self.actor(), family, task, episodes, gen, deterministic=deterministic)
 
     @torch.no_grad()
     def learn(self, data: Rollout) -> MemoryAgent:
-        """The agent that has seen these episodes; this one stays as it is."""
+        """A new agent whose hidden state includes these episodes."""
         n, _, b = data.rew.shape
         memory = self.hidden_state_for(n, b)
         steps = pack_episodes(self.policy, [data], memory)
@@ -252,7 +254,7 @@ class MemoryAgent(Savable, Learner):
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:
         """Sampled first actions of the next episode, (N, M, A) or (N, M), at obs (N, M, *obs).
 
-        Later steps depend on what came before: `actor` plays a whole episode.
+        Later steps depend on the history of the episode; use `actor` for them.
         """
         dist = self.actor()(obs, None)
         return dist.sample(dist.noise(gen=gen))

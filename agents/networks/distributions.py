@@ -1,4 +1,4 @@
-"""Action distributions as data: NamedTuples of tensors, so that they ride in a rollout."""
+"""Action distributions as NamedTuples of tensors, which can be stored in a rollout."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ABSENT = -1e9  # logit of what can't be chosen; an infinite one would make the 0 * inf of a KL
+ABSENT = -1e9  # logit of an unavailable choice; an infinite one would give 0 * inf in a KL
 
 
 class Gaussian(NamedTuple):
-    """Diagonal normal; densities sum over the A action dimensions."""
+    """Diagonal normal over A action dimensions; log densities, entropies and KLs are summed."""
 
     mean: Tensor  # (..., A)
     log_std: Tensor  # (..., A), or fewer axes that broadcast
 
     def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
-        """What `sample` adds to the mean in `lead` draws, (*lead, ..., A) normal."""
+        """Scaled normal noise that `sample` adds to the mean, (*lead, ..., A)."""
         like = self.mean
-        plain = torch.randn(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
-        return plain.mul_(self.log_std.detach().exp())
+        unit = torch.randn(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
+        return unit.mul_(self.log_std.detach().exp())
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions (..., A) from one draw of noise."""
+        """Actions (..., A) from noise of the same shape."""
         return self.mean + noise
 
     def mode(self) -> Tensor:
@@ -52,15 +52,15 @@ class Gaussian(NamedTuple):
 class Categorical(NamedTuple):
     """One of A actions."""
 
-    logits: Tensor  # (..., A), not normalised
+    logits: Tensor  # (..., A), unnormalized
 
     def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
-        """What `sample` needs for `lead` draws, (*lead, ..., 1) uniform in [0, 1)."""
+        """Uniform noise in [0, 1) for `sample`, (*lead, ..., 1)."""
         like = self.logits[..., :1]
         return torch.rand(*lead, *like.shape, generator=gen, device=like.device, dtype=like.dtype)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions (...) int64: the cumulative distribution inverted at one draw of noise."""
+        """Actions (...) int64 by inverting the cumulative distribution at the noise (..., 1)."""
         below = self.logits.softmax(-1).cumsum(-1) <= noise
         return below.sum(-1).clamp(max=self.logits.shape[-1] - 1)
 
@@ -84,17 +84,17 @@ class Categorical(NamedTuple):
 
 
 class MultiCategorical(NamedTuple):
-    """A independent choices at once, each of up to `most`."""
+    """A independent discrete actions, the largest of which has `most` choices."""
 
-    logits: Tensor  # (..., A, most), ABSENT behind the last of a choice that has fewer
+    logits: Tensor  # (..., A, most); ABSENT pads actions that have fewer choices
 
     def noise(self, *lead: int, gen: torch.Generator | None = None) -> Tensor:
-        """What `sample` needs for `lead` draws, (*lead, ..., A, 1) uniform in [0, 1)."""
+        """Uniform noise in [0, 1) for `sample`, (*lead, ..., A, 1)."""
         return Categorical(self.logits).noise(*lead, gen=gen)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions (..., A) int64 from one draw of noise."""
-        # Rounding may leave the sum of all probabilities below the largest noise there is.
+        """Actions (..., A) int64 from noise (..., A, 1)."""
+        # By rounding, the probabilities may sum to less than the largest possible noise.
         last = (self.logits > ABSENT / 2).sum(-1) - 1
         return Categorical(self.logits).sample(noise).minimum(last)
 

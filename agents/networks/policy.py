@@ -1,4 +1,4 @@
-"""Policies whose weights may carry a task axis: what all of them share, and the perceptron."""
+"""Policies whose weights may have a task axis: the base class and the perceptron."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b with one W (O, I) for all, or one for each task (N, O, I) and x (N, M, I)."""
+    """x W^T + b with weight (O, I) shared by all tasks, or (N, O, I) and x (N, M, I)."""
     if weight.dim() == 2:
         return nn.functional.linear(x, weight, bias)
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T with one W (O, I) for all, or one for each task (N, O, I) and x (N, M, I)."""
+    """x W^T with weight (O, I) shared by all tasks, or (N, O, I) and x (N, M, I)."""
     return x @ weight.mT
 
 
 class Policy(nn.Module):
-    """From the numbers of the last layer to a distribution of actions; and the first weights.
+    """Action head and weight initialization shared by all policies.
 
-    A subclass calls `add_layers` and ends in `action_distribution`, whose last layer has `out`
-    units.
+    A subclass calls `add_layers`, and its `forward` returns `action_distribution(x)`, whose last
+    layer has `out` units.
 
-    Initialisation: orthogonal weights, gain sqrt(2) in hidden layers and 0.01 in the last (with a
-    context 1: it acts through that layer alone, and from nearly nothing never learns to), zero
-    biases, so that the first policy is near to uniform, or to a centred normal whose standard
-    deviation is `exp(log_std_init)` of half the action box. Context, and the upper halves of
-    adapters, are 0: without adaptation they change nothing.
+    Weights are orthogonal, with gain sqrt(2) in hidden layers and 0.01 in the last; biases are 0.
+    The initial policy is thus close to uniform, or to a normal with mean 0 whose standard deviation
+    is `exp(log_std_init)` times half the action box. With a context the last gain is 1: the context
+    acts through that layer alone and never learns to if its effect starts near 0. The context and
+    the up-projections of LoRA adapters start at 0 and have no effect before adaptation.
     """
 
     act_scale: Tensor | None  # (A,) half the action box
     act_log_scale: Tensor | None  # (A,)
-    absent: Tensor | None  # (A, most) where an action has fewer choices than the others
-    obs_mean: Tensor | None  # (*obs) where observations are normalised
-    obs_scale: Tensor | None  # (*obs)
-    rew_scale: Tensor | None  # () where rewards are that a memory reads
+    absent: Tensor | None  # (A, most) bool, True where an action lacks a choice
+    obs_mean: Tensor | None  # (*obs) if observations are normalized
+    obs_scale: Tensor | None  # (*obs) factor; likewise
+    rew_scale: Tensor | None  # () factor, if the policy is recurrent and rewards are normalized
     layers: nn.ModuleList
 
     def __init__(
@@ -88,7 +88,7 @@ class Policy(nn.Module):
         self.context_size, self.rank = context, rank
 
     def add_layers(self, sizes: tuple[int, ...]) -> None:
-        """Dense layers between these sizes, with a context and adapters if there are to be any."""
+        """Create dense layers of these sizes, and the context and adapters if configured."""
         self.layers = dense(sizes)
         if self.context_size:
             self.context = nn.Parameter(torch.empty(self.context_size))
@@ -109,17 +109,18 @@ class Policy(nn.Module):
         return f"layers.{len(self.layers) - 1}."
 
     def preprocess(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Observations as the first layer takes them: numbers, normalised if they are to be."""
+        """Convert observations to floats for the first layer, normalized if statistics are set."""
         x = as_input(obs, dtype or self.dtype)
         if self.obs_mean is None or self.obs_scale is None:
             return x
         return (x - self.obs_mean) * self.obs_scale
 
     def action_distribution(self, x: Tensor) -> Distribution:
-        """Distribution of the action from the input (N, M, I) of the dense layers.
+        """Action distribution from the input (N, M, I) of the dense layers.
 
-        The context is as further inputs, the same at every step, to the first of them. An adapter
-        adds the product of two thin matrices to the weight of its layer.
+        The context is concatenated to the input of the first layer. An adapter adds a low-rank
+        product to the weight of its layer.
+
         Source: context, Zintgraf et al. 2019 (arXiv:1810.03642), section 3.3; adapters, Hu et al.
             2021 (arXiv:2106.09685), section 4.1.
         """
@@ -133,25 +134,25 @@ class Policy(nn.Module):
         return self.head(x)
 
     def head(self, x: Tensor) -> Distribution:
-        """Distribution of the action from the last layer's output (N, M, out)."""
+        """Action distribution from the output (N, M, out) of the last layer."""
         if self.absent is not None:
             return MultiCategorical(
                 x.unflatten(-1, self.absent.shape).masked_fill(self.absent, ABSENT)
             )
         if self.act_scale is None or self.act_log_scale is None:
             return Categorical(x)
-        # Acting in units of half the box keeps one step size right for boxes of all sizes.
+        # Scaling by half the box makes one step size suit boxes of any size.
         log_std = self.log_std if self.log_std.dim() == 1 else self.log_std.unsqueeze(1)
         return Gaussian(x * self.act_scale, log_std + self.act_log_scale)
 
     def initial(self, gen: torch.Generator | None = None) -> Params:
-        """Fresh weights, drawn on the CPU so that a seed means the same on every device."""
+        """Initial weights, drawn on the CPU so that a seed gives the same ones on every device."""
         params = {k: torch.zeros(p.shape) for k, p in self.named_parameters()}
-        small = 1.0 if self.context_size else 0.01
+        last_gain = 1.0 if self.context_size else 0.01
         for k, p in params.items():
             if k.endswith("weight"):
                 last = k == f"{self.last_layer}weight"
-                nn.init.orthogonal_(p, small if last else math.sqrt(2.0), generator=gen)
+                nn.init.orthogonal_(p, last_gain if last else math.sqrt(2.0), generator=gen)
             elif k.startswith("lora_down"):
                 nn.init.orthogonal_(p, generator=gen)
             elif k == "log_std":
@@ -160,7 +161,7 @@ class Policy(nn.Module):
 
 
 class MLP(Policy):
-    """tanh layers over the flattened observation."""
+    """Perceptron with tanh over the flattened observation."""
 
     def __init__(
         self,
@@ -175,13 +176,13 @@ class MLP(Policy):
         self.add_layers((math.prod(observation_shape(observation_space)), *hidden, self.out))
 
     def forward(self, obs: Tensor) -> Distribution:
-        """Distribution of the action at obs (N, M, *observation_space.shape)."""
+        """Action distribution at obs (N, M, *observation_space.shape)."""
         return self.action_distribution(self.preprocess(obs).flatten(-self.obs_ndim))
 
 
 def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
-    """The policy's distribution at obs (N, M, ...) under weights (...) or (N, ...)."""
-    # strict: a weight that is missing would silently fall back to the module's own.
+    """The policy's action distribution at obs (N, M, ...) under weights (...) or (N, ...)."""
+    # Without strict, a missing weight would silently fall back to the module's parameter.
     everything = {**params, **dict(policy.named_buffers())}
     dist: Distribution = functional_call(policy, everything, (obs,), strict=True)
     return dist
@@ -190,7 +191,7 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
 def blank(layer: Callable[..., Layer], *sizes: int) -> Layer:
     """A layer whose weights are not drawn; within `torch.device("meta")` they take no memory.
 
-    Weights are always passed in; drawing some here would move torch's own random stream.
+    Weights are always passed in; initializing them here would advance torch's global generator.
     """
     made: Layer = nn.utils.skip_init(layer, *sizes, device=torch.get_default_device())
     return made
@@ -202,22 +203,27 @@ def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
 
 
 def as_input(obs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers of the weights' type; bytes, which rollouts keep to save memory, become 0 to 1."""
+    """Observations as `dtype`; uint8, which rollouts keep to save memory, is scaled to [0, 1]."""
     x = obs.to(dtype)
     return x / 255 if obs.dtype == torch.uint8 else x
 
 
 def observation_shape(space: Space) -> tuple[int, ...]:
-    """Shape of an observation that policies can take."""
+    """Shape of the space.
+
+    Raises:
+        UsageError: policies can't process the space.
+    """
     if isinstance(space, Box | MultiBinary) and space.shape:
         return space.shape
     raise UsageError(
-        f"observation space {space}: give a Box or MultiBinary with at least one axis."
+        f"observation space {space} is not supported: give a Box or MultiBinary with at least one "
+        "axis."
     )
 
 
 def _choices(space: Space) -> list[int] | None:
-    """How many choices each of several discrete actions has, where the space is of such."""
+    """Number of choices of each component of a multi-discrete space; None for other spaces."""
     if isinstance(space, MultiBinary) and len(space.shape) == 1:
         return [2] * space.shape[0]
     if isinstance(space, MultiDiscrete) and len(space.shape) == 1 and not space.start.any():
@@ -231,6 +237,6 @@ def _half_box(space: Space) -> Tensor:
             raise UsageError(f"action space {space}: give a Box that is symmetric about 0.")
         return torch.as_tensor(space.high, dtype=torch.float32)
     raise UsageError(
-        f"action space {space}: give a Discrete from 0, or with one axis a bounded Box, "
-        "a MultiDiscrete from 0 or a MultiBinary."
+        f"action space {space} is not supported: give a Discrete that starts at 0, or a "
+        "one-dimensional bounded Box, MultiDiscrete that starts at 0, or MultiBinary."
     )

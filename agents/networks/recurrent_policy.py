@@ -1,4 +1,4 @@
-"""A recurrent policy: from all that a trial has shown so far to an action and a value."""
+"""A recurrent policy, which maps the history of a trial to an action distribution and a value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from metarl.agents.networks.recurrent_cells import CELLS, Cell, CellKind
 
 
 class MemoryPolicy(Policy):
-    """A recurrent cell with an action head and a value head.
+    """Recurrent cell with an action head and a value head.
 
-    It sees: observation, last action, last reward, whether an episode has just begun.
+    Its input is the observation, the previous action and reward, and whether an episode starts.
+
     Source: RL², Duan et al. 2016 (arXiv:1611.02779), section 2.2; Wang et al. 2016
         (arXiv:1611.05763).
     """
@@ -37,22 +38,29 @@ class MemoryPolicy(Policy):
         self.critic = blank(nn.Linear, units, 1)
 
     def numbers(self, act: Tensor) -> Tensor:
-        """Actions as numbers of about 1, (..., out): one-hot, or in units of half the box."""
+        """Actions as network input (..., out): one-hot, or divided by half the box."""
         if self.act_scale is not None:
             return act / self.act_scale
         most = self.out if self.absent is None else self.absent.shape[1]
-        # torch's own one_hot waits for the device, and refuses what padding may hold.
+        # torch's one_hot synchronizes with the device and rejects values found in padding.
         hot = act.unsqueeze(-1) == torch.arange(most, device=act.device)
         return hot if self.absent is None else hot.flatten(-2)
 
     def inputs(self, obs: Tensor, act: Tensor, rew: Tensor, first: Tensor) -> Tensor:
-        """Side by side: obs (..., *obs), numbers of the last act, last rew, first (...)."""
+        """Concatenated network input (..., inputs).
+
+        Args:
+            obs: (..., *obs).
+            act: (..., out) previous action, as `numbers` returns it.
+            rew: (...) previous reward.
+            first: (...) 1.0 at the first step of an episode.
+        """
         flat = self.preprocess(obs, rew.dtype).flatten(-self.obs_ndim)
         rew = self.scaled(rew)
         return torch.cat((flat, act, rew.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
 
     def scaled(self, rew: Tensor) -> Tensor:
-        """Rewards in the network's unit."""
+        """Rewards times `rew_scale`, if they are normalized."""
         return rew if self.rew_scale is None else rew * self.rew_scale
 
     def forward(
@@ -61,9 +69,9 @@ class MemoryPolicy(Policy):
         """Action distribution, value and next state.
 
         Args:
-            x: (T, M, inputs); or without `mask` one step, (N, B, inputs).
+            x: (T, M, inputs); without `mask` a single step, (N, B, inputs).
             state: (M, *state_shape), or (N, B, *state_shape).
-            alive: (T, M) 1.0 in each sequence's first steps, then 0.0.
+            mask: (T, M) 1.0 for valid steps, then 0.0 for padding.
         """
         if mask is None:
             y, new = self.cell.step(x.flatten(0, 1), state.flatten(0, 1))
@@ -75,7 +83,7 @@ class MemoryPolicy(Policy):
         return self.head(affine(y, last.weight, last.bias)), value, new  # type: ignore[arg-type]
 
     def initial(self, gen: torch.Generator | None = None) -> Params:
-        """Fresh weights; square blocks of the cell and the critic with gain 1."""
+        """Initial weights; the critic and each square block of the cell are orthogonal, gain 1."""
         params = super().initial(gen)
         for k, p in params.items():
             if k.endswith("weight") and not k.startswith("layers."):
@@ -87,7 +95,7 @@ class MemoryPolicy(Policy):
 def recurrent_forward(
     policy: MemoryPolicy, params: Params, x: Tensor, state: Tensor, mask: Tensor | None = None
 ) -> tuple[Distribution, Tensor, Tensor]:
-    """`MemoryPolicy.forward` under these weights."""
+    """Call `MemoryPolicy.forward` with these weights."""
     everything = {**params, **dict(policy.named_buffers())}
     result: tuple[Distribution, Tensor, Tensor] = functional_call(
         policy, everything, (x, state, mask), strict=True

@@ -1,4 +1,4 @@
-"""Running mean and variance of what an agent sees, and how a policy takes them in."""
+"""Running mean and variance of observations and returns, and normalization with them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from metarl.agents.networks.policy import Policy, as_input
 
 P = TypeVar("P", bound=Policy)
-ROUNDING = 4  # units in the last place by which equal numbers may differ
-EPSILON = 1e-8  # added to variances; what varies less than that is centred, and not scaled
+ROUNDING = 4  # units in the last place by which numbers that should be equal may differ
+EPSILON = 1e-8  # added to variances; dimensions with less variance are centered but not scaled
 
 
 class Moments(NamedTuple):
-    """Of everything seen so far, float64."""
+    """Count, mean and variance of all steps so far, float64."""
 
     steps: Tensor  # ()
     mean: Tensor  # (...)
@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
 
 def moments(x: Tensor, mask: Tensor) -> Moments:
-    """Of the living steps of x (N, T, B, ...); bytes count as 0 to 1."""
+    """Mean and variance over the valid steps of x (N, T, B, ...); uint8 is scaled to [0, 1]."""
     valid = mask.double().view(*mask.shape, *(1,) * (x.dim() - 3))
     numbers, steps = as_input(x, torch.float64), mask.double().sum()
     mean = (numbers * valid).sum((0, 1, 2)) / steps
@@ -32,7 +32,7 @@ def moments(x: Tensor, mask: Tensor) -> Moments:
 
 
 def merge(one: Moments | None, other: Moments) -> Moments:
-    """Of two sets of steps taken together.
+    """Mean and variance over the union of two sets of steps.
 
     Source: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance, section 2.
     """
@@ -47,9 +47,9 @@ def merge(one: Moments | None, other: Moments) -> Moments:
 
 
 def scale(of: Moments, kind: torch.dtype) -> Tensor:
-    """What centred numbers are multiplied by, of which the policy sees `kind`.
+    """Factor that scales centered values to unit variance.
 
-    Those that vary by no more than rounding does, relative to their mean, are not scaled.
+    Dimensions that vary, relative to their mean, by no more than rounding errors in `kind` get 1.
     """
     rounding = ROUNDING * torch.finfo(kind).eps * of.mean.abs()
     varied = of.var > EPSILON + rounding.square()
@@ -57,9 +57,9 @@ def scale(of: Moments, kind: torch.dtype) -> Tensor:
 
 
 def with_moments(policy: P, obs: Moments | None, ret: Moments | None = None) -> P:
-    """A copy of the policy that sees observations, and rewards if it reads any, normalised.
+    """A copy of the policy that normalizes observations, and rewards if `ret` is given.
 
-    Nothing is clipped, so that an observation's normalisation is linear.
+    Normalized values are not clipped, so normalization is linear in the observation.
     """
     new = copy.deepcopy(policy)
     like = next(iter(policy.parameters()))

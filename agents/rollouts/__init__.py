@@ -1,1 +1,1 @@
-"""Collecting episodes, advantages, batches."""
+"""Collecting episodes, estimating advantages, building batches."""

@@ -1,7 +1,7 @@
-"""Returns, advantages and the baseline that is refitted for every task and inner step.
+"""Returns, advantages, and the baseline that is refitted for every task and inner step.
 
-One convention throughout: returns are finite-horizon. Value is 0 after an episode's last step,
-whether the game ended it or its clock; the baseline sees the time, so that this is consistent.
+Returns are finite-horizon throughout. The value after an episode's last step is 0, whether the
+episode was terminated or truncated. This is consistent because the baseline depends on the time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from metarl.agents.networks.policy import as_input
 from metarl.agents.networks.running_stats import ROUNDING
 from metarl.agents.rollouts.rollout import Rollout
 
-RIDGE = 1e-5  # of the baseline's normal equations, which are means over steps
-Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, alive -> values (N, T, B)
+RIDGE = 1e-5  # regularization of the baseline's normal equations, which are means over steps
+Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]  # obs, ret, mask -> values (N, T, B)
 
 
 def discounted_sum(x: Tensor, discount: float) -> Tensor:
@@ -30,15 +30,17 @@ def discounted_sum(x: Tensor, discount: float) -> Tensor:
 
 
 def gae(rew: Tensor, val: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalised advantage estimate, (N, T, B); 0 in the padding.
+    """Generalized advantage estimate, (N, T, B); 0 in the padding.
 
     Args:
-        val: (N, T, B) V(s_t) of the baseline; what it holds in the padding doesn't matter.
+        val: (N, T, B) V(s_t) of the baseline; ignored in the padding.
+
     Source: Schulman et al. 2016 (arXiv:1506.02438), section 3.
     """
     val = torch.where(mask > 0, val, 0)
-    after = torch.cat((val[:, 1:], torch.zeros_like(val[:, :1])), dim=1)
-    return discounted_sum(torch.where(mask > 0, rew + gamma * after - val, 0), gamma * gae_lambda)
+    val_next = torch.cat((val[:, 1:], torch.zeros_like(val[:, :1])), dim=1)
+    delta = torch.where(mask > 0, rew + gamma * val_next - val, 0)
+    return discounted_sum(delta, gamma * gae_lambda)
 
 
 def linear_baseline(obs: Tensor, ret: Tensor, mask: Tensor, ridge: float = RIDGE) -> Tensor:
@@ -50,13 +52,13 @@ def linear_baseline(obs: Tensor, ret: Tensor, mask: Tensor, ridge: float = RIDGE
 
 
 def least_squares(features: Tensor, ret: Tensor, mask: Tensor, ridge: float = RIDGE) -> Tensor:
-    """Values (N, T, B) of the ridge regression of `ret` in each task, in closed form.
+    """Values (N, T, B) of a ridge regression of `ret` in each task, in closed form.
 
-    Normal equations in float64, divided by the number of living steps so that `ridge` means the
-    same for long and short rollouts. Differentiable in the features.
+    The normal equations are solved in float64 and divided by the number of valid steps, so that
+    `ridge` has the same effect for long and short rollouts. Differentiable in the features.
 
     Args:
-        features: (N, T, B, F); to them come t, t^2, t^3 in units of 100 steps, and 1.
+        features: (N, T, B, F); t, t^2 and t^3 in units of 100 steps, and 1, are appended.
     """
     n, steps, episodes = ret.shape
     x = features.double()
@@ -66,7 +68,7 @@ def least_squares(features: Tensor, ret: Tensor, mask: Tensor, ridge: float = RI
     weight = (mask / mask.sum((1, 2), keepdim=True)).flatten(1, 2).unsqueeze(-1).to(x.dtype)
     weighted = (feature * weight).mT
     gram = weighted @ feature + ridge * torch.eye(feature.shape[-1], dtype=x.dtype, device=x.device)
-    factor, _ = torch.linalg.cholesky_ex(gram)  # the plain call would wait for the device
+    factor, _ = torch.linalg.cholesky_ex(gram)  # linalg.cholesky would synchronize with the device
     coefficient = torch.cholesky_solve(
         weighted @ ret.flatten(1, 2).unsqueeze(-1).to(x.dtype), factor
     )
@@ -74,19 +76,20 @@ def least_squares(features: Tensor, ret: Tensor, mask: Tensor, ridge: float = RI
 
 
 def observation_features(obs: Tensor) -> Tensor:
-    """What the baseline makes of observations (N, T, B, *obs), (N, T, B, F) float64.
+    """Features (N, T, B, F) float64 of observations (N, T, B, *obs) for the baseline.
 
-    Vectors: their numbers, clipped to +-10, and the squares. Images (two axes or more): the numbers
-    alone, since planes are often bits, their own squares. What has more numbers than that can be
-    solved for is averaged: images of more than 256 numbers over 4 x 4 equal cells of each channel
-    (fewer where channels are many: about 512 means in all), vectors of more than 512 over 512 equal
-    stretches, without squares. Bytes are scaled to [0, 1].
+    Vectors contribute their values, clipped to +-10, and the squares. Images (two axes or more)
+    contribute values alone, since planes are often binary and equal their squares. Large
+    observations are averaged to keep the regression small: images of more than 256 values over
+    4 x 4 equal cells per channel (fewer if there are many channels, about 512 means in all),
+    vectors of more than 512 values over 512 equal segments, without squares. uint8 is scaled to
+    [0, 1].
     """
     count = math.prod(obs.shape[3:])
     if obs.dim() > 4 and count > 256:
         channels = count // math.prod(obs.shape[-2:])
         side = max(1, min(4, math.isqrt(512 // channels)))
-        # One time at a time, so that rollouts of bytes never become numbers of 4 bytes all at once.
+        # One step at a time, so that a uint8 rollout is never converted to float32 as a whole.
         means = [_image_means(x, side) for x in obs.unbind(dim=1)]
         return torch.stack(means, dim=1).double()
     x = as_input(obs, torch.float64).flatten(3).clamp(-10, 10)
@@ -105,31 +108,31 @@ def _image_means(x: Tensor, side: int) -> Tensor:
 
 
 def normalize(adv: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over each task's living steps; 0 in the padding.
+    """Normalize each task's valid steps to mean 0 and standard deviation 1; 0 in the padding.
 
-    Where all are equal they are 0. In units of the largest, so that no square is 0 or infinite.
+    Constant advantages become 0. Dividing by the largest first keeps squares from under- or
+    overflowing.
     """
     count = mask.sum((1, 2), keepdim=True)
     mean = (adv * mask).sum((1, 2), keepdim=True) / count
-    centred = torch.where(mask > 0, adv - mean, 0)
-    centred = in_units(centred, centred.abs().amax((1, 2)))
-    return in_units(centred, (centred.square().sum((1, 2)) / count.flatten()).sqrt())
+    centered = torch.where(mask > 0, adv - mean, 0)
+    centered = in_units(centered, centered.abs().amax((1, 2)))
+    return in_units(centered, (centered.square().sum((1, 2)) / count.flatten()).sqrt())
 
 
 def in_units(x: Tensor, unit: Tensor) -> Tensor:
-    """x (N, ...) over each task's unit (N,) or that of all, (); 0 where the unit is 0."""
+    """x (N, ...) divided by the unit of each task, (N,), or of all, (); 0 where the unit is 0."""
     unit = unit.reshape(-1, *[1] * (x.dim() - 1)) if unit.dim() else unit
     return torch.where(unit == 0, 0, x / torch.where(unit == 0, 1, unit))
 
 
 def same_rewards(rew: Tensor, mask: Tensor) -> Tensor:
-    """Whether nothing that a task's episodes did made a difference to their rewards, (N,) bool.
+    """Whether all episodes of a task got the same reward at each time, (N,) bool.
 
-    That is: at each time all episodes got the same, ended ones counting as 0. Then every return is
-    a function of the time alone, and an advantage is what rounding, or the fit of a baseline, left
-    of 0: to normalise it would be to learn from it. A single episode is compared with itself,
-    over its steps. Rewards are the same if they differ by less than rounding does, relative to
-    their size: `ROUNDING` times the precision of their numbers.
+    Ended episodes count as 0. If rewards are equal, returns depend on the time alone and advantages
+    are rounding or fitting errors, which normalization would amplify into a learning signal. With a
+    single episode, its rewards are compared over time instead. Rewards count as equal if they
+    differ by at most `ROUNDING` times the precision of their dtype, relative to their size.
     """
     single = rew.shape[2] == 1
     rew = torch.where(mask > 0, rew, rew[:, :1] if single else 0)
@@ -146,9 +149,9 @@ def no_baseline(obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
 def advantages(
     data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
 ) -> Tensor:
-    """Normalised GAE over a baseline fitted to this very rollout, (N, T, B).
+    """Normalized GAE with a baseline fitted to the same rollout, (N, T, B).
 
-    0 in tasks where the episodes show no signal: see `same_rewards`.
+    0 in tasks whose rewards carry no signal: see `same_rewards`.
     """
     val = baseline(data.obs, discounted_sum(data.rew, gamma), data.mask)
     adv = normalize(gae(data.rew, val, data.mask, gamma, gae_lambda), data.mask)

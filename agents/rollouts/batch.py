@@ -1,4 +1,4 @@
-"""What a rollout is to a loss; and the losses of the outer update, one number for each task."""
+"""Batches of rollout steps, and losses and statistics of them, one value per task."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from metarl.agents.rollouts.rollout import Rollout
 
 
 class Batch(NamedTuple):
-    """The steps of a rollout as the losses see them, M = T * B a task."""
+    """Steps of a rollout, M = T * B per task."""
 
     obs: Tensor  # (N, M, *obs)
     act: Tensor  # (N, M, A) or (N, M)
     logp: Tensor  # (N, M) nats under the collecting weights, constant
     adv: Tensor  # (N, M)
-    weight: Tensor  # (N, M) one over the task's living steps, 0 in the padding
-    dist: Distribution  # (N, M, ...) what the actions were drawn from
+    weight: Tensor  # (N, M) 1 / valid steps of the task; 0 in the padding
+    dist: Distribution  # (N, M, ...) distributions the actions were sampled from
     episodes: int  # B
 
 
 def make_batch(
     data: Rollout, gamma: float, gae_lambda: float, baseline: Baseline = linear_baseline
 ) -> Batch:
-    """Weigh each living step alike and estimate its advantage."""
+    """Flatten a rollout, estimate advantages, and weight valid steps equally."""
     weight = data.mask / data.mask.sum((1, 2), keepdim=True)
     adv = advantages(data, gamma, gae_lambda, baseline)
     obs, act, logp, adv, weight = (
@@ -38,13 +38,13 @@ def make_batch(
 
 
 def log_ratio(logp: Tensor, batch: Batch) -> Tensor:
-    """Log of the likelihood ratio to the collecting policy, nats, (N, M); 0 in the padding."""
-    # The 0s of the padding might overflow the exponential, and inf * 0 is NaN.
+    """Log likelihood ratio to the collecting policy, nats, (N, M); 0 in the padding."""
+    # In the padding the ratio might overflow when exponentiated, and inf * 0 is NaN.
     return torch.where(batch.weight > 0, logp - batch.logp, 0)
 
 
 def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
-    """Pessimistic minimum of the ratio and the clipped ratio, (N,); clip 0 does not clip.
+    """Negative PPO objective of each task, (N,); `clip` 0 doesn't clip.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), section 3.
     """
@@ -56,10 +56,10 @@ def clipped_surrogate(dist: Distribution, batch: Batch, clip: float) -> Tensor:
 
 
 def mean_kl(dist: Distribution, batch: Batch) -> Tensor:
-    """KL(collecting policy || dist) over the living steps, nats, (N,)."""
+    """Mean KL(collecting policy || dist) over valid steps, nats, (N,)."""
     return (batch.dist.kl(dist) * batch.weight).sum(-1)  # type: ignore[arg-type]
 
 
 def mean_entropy(dist: Distribution, batch: Batch) -> Tensor:
-    """Entropy over the living steps, nats, (N,)."""
+    """Mean entropy over valid steps, nats, (N,)."""
     return (dist.entropy() * batch.weight).sum(-1)

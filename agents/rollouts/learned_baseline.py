@@ -1,4 +1,4 @@
-"""A baseline whose features are meta-learned, and whose last layer is fitted to each task."""
+"""A baseline with meta-learned features whose last layer is fitted to each task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEATURES = 32
 
 
 def initial_value(observation_space: Space, gen: torch.Generator | None = None) -> Params:
-    """Weights of the features, drawn on the CPU so that a seed means the same on every device."""
+    """Initial feature weights, drawn on the CPU so that a seed gives the same on every device."""
     size = math.prod(observation_shape(observation_space))
     weight = nn.init.orthogonal_(torch.empty(FEATURES, size), generator=gen)
     return {"weight": weight, "bias": torch.zeros(FEATURES)}
@@ -32,7 +32,7 @@ def initial_value(observation_space: Space, gen: torch.Generator | None = None) 
 def learned_baseline(value: Params, obs: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
     """Values (N, T, B) fitted to `ret` in each task, linear in learned features and time.
 
-    Source: regression heads in closed form, Bertinetto et al. 2019 (arXiv:1805.08136), section 3.
+    Source: closed-form regression heads, Bertinetto et al. 2019 (arXiv:1805.08136), section 3.
     """
     x = as_input(obs, value["weight"].dtype).flatten(3).clamp(-10, 10)
     features = (linear(x, value["weight"]) + value["bias"]).tanh()
@@ -40,20 +40,20 @@ def learned_baseline(value: Params, obs: Tensor, ret: Tensor, mask: Tensor) -> T
 
 
 def value_loss(value: Params, data: Rollout, gamma: float) -> Tensor:
-    """Share of the variance of returns that the fit leaves, mean over tasks; ()."""
+    """Unexplained share of the variance of returns, averaged over tasks, ()."""
     ret = discounted_sum(data.rew, gamma)
-    rest = ret - learned_baseline(value, data.obs, ret, data.mask)
+    residual = ret - learned_baseline(value, data.obs, ret, data.mask)
     count = data.mask.sum((1, 2))
     mean = ((ret * data.mask).sum((1, 2)) / count).view(-1, 1, 1)
     total = ((ret - mean).square() * data.mask).sum((1, 2))
-    # Where returns are constant, the ridge leaves some 1e-5 of their mean and there is no variance.
-    least = 1e-6 * (ret.square() * data.mask).sum((1, 2)) + 1e-8
-    return ((rest.square() * data.mask).sum((1, 2)) / (total + least)).mean()
+    # If returns are constant, their variance is 0 and the ridge leaves about 1e-5 of their mean.
+    floor = 1e-6 * (ret.square() * data.mask).sum((1, 2)) + 1e-8
+    return ((residual.square() * data.mask).sum((1, 2)) / (total + floor)).mean()
 
 
 def make_baseline(kind: str, value: Params) -> Baseline:
-    """The baseline of a name; `value` are the weights of a learned one."""
+    """Look up a baseline by name; `value` holds the weights of a learned one."""
     if kind == "learned":
-        # Advantages are data: the baseline learns from `value_loss` alone.
+        # Advantages are treated as data; the baseline is trained by `value_loss` alone.
         return torch.no_grad()(partial(learned_baseline, value))
     return {"linear": linear_baseline, "none": no_baseline}[kind]

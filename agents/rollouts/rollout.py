@@ -1,4 +1,4 @@
-"""Whole episodes of many tasks, collected in one loop over time."""
+"""Collecting complete episodes of many tasks in one loop over time."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from metarl.agents.networks.policy import Params, act_dist
 from metarl.envs import Family, RunError, describe, simulate, task_values
 from metarl.envs.core.free_memory import free_memory, in_bytes
 
-MOST = 2**25  # random numbers that are drawn at once, where episodes may all end before the horizon
-SOME = 2**20  # else so many at a time
-COPIES = 3  # of what was played, while it is put together
-NOTES = ("diverged", "success")  # what a simulator may know of each episode when all have ended
+MOST = 2**25  # random numbers drawn at once if all episodes may end before the horizon
+SOME = 2**20  # random numbers per chunk otherwise
+COPIES = 3  # peak copies of the collected data while chunks are concatenated
+NOTES = ("diverged", "success")  # attributes (N, B) that a simulator may have after all episodes
 
 
 class Rollout(NamedTuple):
-    """B whole episodes of T steps in each of N tasks.
+    """B complete episodes of at most T steps in each of N tasks.
 
-    After an episode's end everything is 0, so that no padding can leak in as a NaN.
+    The padding after the end of an episode is 0, so that it can't introduce NaNs.
     """
 
-    obs: Tensor  # (N, T, B, *obs) seen before acting; T is the horizon, or where all were over
+    obs: Tensor  # (N, T, B, *obs) before acting; T is the horizon, or the longest episode's length
     act: Tensor  # (N, T, B, A) or (N, T, B), before the environment clips it
     logp: Tensor  # (N, T, B) log pi(act | obs) in nats when collected; constant
     rew: Tensor  # (N, T, B)
-    mask: Tensor  # (N, T, B) 1.0 up to and with an episode's last step, then 0.0
-    dist: Distribution  # what the actions were drawn from, axes (N, T, B, ...)
-    notes: dict[str, Tensor] = {}  # noqa: RUF012  # (N, B) each: `NOTES` that the simulator keeps
+    mask: Tensor  # (N, T, B) 1.0 through an episode's last step, then 0.0
+    dist: Distribution  # (N, T, B, ...) distributions the actions were sampled from
+    notes: dict[str, Tensor] = {}  # noqa: RUF012  # (N, B) each: `NOTES` the simulator provides
 
     def episode_return(self) -> Tensor:
         """Undiscounted return of each episode, (N, B)."""
@@ -48,7 +48,7 @@ class Rollout(NamedTuple):
 
 
 class Last(NamedTuple):
-    """What was done in the step before, and what it brought."""
+    """Action and reward of the previous step."""
 
     act: Tensor  # (N, B, A) or (N, B)
     rew: Tensor  # (N, B)
@@ -66,10 +66,10 @@ def collect(
     gen: torch.Generator | None = None,
     deterministic: bool = False,
 ) -> Rollout:
-    """Play with a policy that sees nothing but the present observation.
+    """Collect complete episodes with a feedforward policy.
 
     Args:
-        params: weights (...) shared by all tasks, or (N, ...) one set for each.
+        params: weights (...) shared by all tasks, or (N, ...) one set per task.
     """
     actor = partial(feedforward_actor, policy, params)
     programs = is_compiling() and not hasattr(family, "simulate")
@@ -79,10 +79,10 @@ def collect(
 def feedforward_actor(
     policy: nn.Module, params: Params, obs: Tensor, last: Last | None
 ) -> Distribution:
-    """The answer to the present observation, whatever came before."""
+    """Action distribution at the current observation; the previous step is ignored."""
     if last is None:
         return act_dist(policy, params, obs)
-    # At every further step without looking again whether all weights are there.
+    # The first step has checked that no weight is missing, so later steps skip the check.
     dist: Distribution = functional_call(policy, params, (obs,), tie_weights=False)
     return dist
 
@@ -97,14 +97,14 @@ def collect_by(
     programs: bool = False,
     deterministic: bool = False,
 ) -> Rollout:
-    """Play `episodes` whole episodes in each task; no episode restarts, so there are no seams.
+    """Collect `episodes` complete episodes of each task; episodes don't restart.
 
     Args:
-        actor: called once a step, in order; where an episode is over its answer doesn't matter.
-        gen: on the tasks' device; None draws from torch's own stream.
-        programs: compile steps of a tensor family, for an actor without a state of its own.
-        deterministic: take the most likely action at each step. As many random numbers are drawn,
-            so that chance in the environments is the same as with sampled actions.
+        actor: called once per step, in order; its result is ignored for ended episodes.
+        gen: on the tasks' device; None uses torch's global generator.
+        programs: compile steps of a tensor family; requires a stateless actor.
+        deterministic: take the most likely action at each step. The same random numbers are drawn,
+            so that the environments' noise is that of sampled actions.
     """
     if not hasattr(family, "simulate") and task[0].device.type == "cpu":
         _check_whole(family, len(task[0]), episodes)
@@ -133,21 +133,20 @@ def collect_by(
         return x.masked_fill(~mask.view(*mask.shape, *(1,) * (x.dim() - 3)), 0)
 
     obs, act, rew, numbers = valid(obs), valid(act), valid(rew), valid(numbers)
-    whole = dist._replace(**{dist._fields[0]: numbers})
-    if isinstance(whole, Gaussian) and whole.log_std.dim() == 3:
-        whole = Gaussian(numbers, whole.log_std.unsqueeze(1))
+    dist = dist._replace(**{dist._fields[0]: numbers})
+    if isinstance(dist, Gaussian) and dist.log_std.dim() == 3:
+        dist = Gaussian(numbers, dist.log_std.unsqueeze(1))
     notes = {k: getattr(simulator, k).to(rew.dtype) for k in NOTES if hasattr(simulator, k)}
-    return Rollout(obs, act, valid(whole.log_prob(act)), rew, mask.to(rew.dtype), whole, notes)
+    return Rollout(obs, act, valid(dist.log_prob(act)), rew, mask.to(rew.dtype), dist, notes)
 
 
 def _draw(
     dist: Distribution, horizon: int, gen: torch.Generator | None, may_end: bool, programs: bool
 ) -> Iterator[Tensor]:
-    """Noise of all steps in turn, several at a time, (S, N, B, ...).
+    """Yield action noise (S, N, B, ...) for S steps at a time, up to the horizon.
 
-    All of it is drawn in one call. But a time limit that is never reached would take memory for
-    steps that nobody plays: where episodes may end before it and it is large, noise is drawn as
-    they go on.
+    The noise is usually drawn in one call. If episodes may end early and the horizon is large, it
+    is drawn in chunks instead, so that steps that are never reached take no memory.
     """
     row = (dist.mean if isinstance(dist, Gaussian) else dist.logits[..., :1]).numel()
     if may_end and horizon * row > MOST:
@@ -163,39 +162,39 @@ def bytes_of_step(family: Family) -> int:
     obs, acts = math.prod(family.observation_space.shape or ()), family.action_space
     act = 4 * math.prod(acts.shape or ()) if isinstance(acts, Box) else 8
     heads = math.prod(acts.shape or ()) if isinstance(acts, Box) else int(getattr(acts, "n", 1))
-    return 4 * (obs + heads + 3) + act  # and logp, rew, alive
+    return 4 * (obs + heads + 3) + act  # 3: logp, rew, mask
 
 
 def _check_whole(family: Family, n: int, episodes: int) -> None:
-    """Raise RunError if a rollout that is as long as the horizon would not fit into memory.
+    """Raise RunError if a rollout as long as the horizon would not fit into memory.
 
-    Each step is there twice, as it is put together, and so is the noise that was drawn for it.
+    Steps and their noise are held twice while they are stacked.
     """
     each = 2 * (bytes_of_step(family) + 4 * int(family.step_noise))
-    wanted, free = n * episodes * family.horizon * each, free_memory()
-    if wanted > free:
+    needed, free = n * episodes * family.horizon * each, free_memory()
+    if needed > free:
         raise RunError(
-            f"{family.name}: {n} tasks x {episodes} episodes of {family.horizon} steps take "
-            f"{in_bytes(wanted)} of memory, and {in_bytes(free)} are free: give fewer --episodes "
+            f"{family.name}: {n} tasks x {episodes} episodes of {family.horizon} steps need "
+            f"{in_bytes(needed)} of memory, but {in_bytes(free)} are free: give fewer --episodes "
             "or --tasks, or train with a smaller --task-chunk."
         )
 
 
 def _check_room(family: Family, parts: list[list[Tensor]], more: int) -> None:
-    """Raise RunError if a rollout with some more steps would not fit into memory.
+    """Raise RunError if a rollout with `more` steps would not fit into memory.
 
-    All episodes are padded to the longest, so that a single one may be what takes the room.
+    All episodes are padded to the longest, so a single long one may exhaust the memory.
     """
-    if parts[0][0].device.type != "cpu":  # its own allocator says so
+    if parts[0][0].device.type != "cpu":  # the GPU allocator raises by itself
         return
     steps = sum(part[0].shape[1] for part in parts)
     size = sum(x.nbytes for part in parts for x in part)
-    wanted, free = COPIES * size * (steps + more) // steps, free_memory() + size
-    if wanted > free:
+    needed, free = COPIES * size * (steps + more) // steps, free_memory() + size
+    if needed > free:
         n, _, b = parts[0][0].shape[:3]
         raise RunError(
             f"{family.name}: {n} tasks x {b} episodes, the longest of more than {steps} steps, "
-            f"take {in_bytes(wanted)} of memory, and {in_bytes(free)} are free: give a lower time "
+            f"need {in_bytes(needed)} of memory, but {in_bytes(free)} are free: give a lower time "
             "limit (--set max_episode_steps), fewer --episodes, or a smaller --task-chunk."
         )
 
@@ -209,10 +208,11 @@ def rollout_chunk(
     noise: Tensor,
     deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
-    """A step for each row of noise (S, ...), from what is seen and the answer to it.
+    """Run one step for each row of noise (S, ...), starting at `obs` and its distribution.
 
-    Returns: the next obs, who is alive, the last step; and of all steps obs, act, rew, alive, and
-        the distribution's first field, (N, S, B, ...).
+    Returns:
+        Next obs, mask and last step; and obs, act, rew, mask and the distribution's first field of
+        all steps, (N, S, B, ...).
     """
     last: Last | None = None
     steps: list[tuple[Tensor, ...]] = []
@@ -223,7 +223,7 @@ def rollout_chunk(
         nxt, rew, terminated, truncated = simulator.step(act)
         steps.append((obs, act, rew, mask, dist[0]))
         obs, mask, last = nxt, mask & ~(terminated | truncated), Last(act, rew)
-        if getattr(simulator, "over", False):  # known on the host: the rest would be padding
+        if getattr(simulator, "over", False):  # a host value; further steps would be padding
             break
     return obs, mask, last, [torch.stack(x, dim=1) for x in zip(*steps, strict=True)]
 
@@ -238,21 +238,21 @@ def continue_rollout(
     noise: Tensor,
     deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
-    """`rollout_chunk` that go on after others."""
+    """Run `rollout_chunk` after an earlier chunk."""
     return rollout_chunk(actor, simulator, obs, actor(obs, last), mask, noise, deterministic)
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
-    """Raise RunError that names task, step and episode of the first NaN or infinity of a family.
+    """Raise RunError with the task, episode and step of a family's first NaN or infinity.
 
-    Numbers that went bad after the policy's own output did are the agent's fault, not the family's.
+    Values that follow a non-finite output of the policy are the agent's fault and are ignored.
     """
     agent = _first_bad(rollout.dist[0]).minimum(_first_bad(rollout.act))
     for what, x, last in (("observation", rollout.obs, 0), ("reward", rollout.rew, -1)):
         first = _first_bad(x)
-        blamed = ((first < x.shape[1]) & (first <= agent + last)).nonzero()
-        if len(blamed):
-            n, b = blamed[first[blamed.unbind(-1)].argmin()].tolist()
+        bad = ((first < x.shape[1]) & (first <= agent + last)).nonzero()
+        if len(bad):
+            n, b = bad[first[bad.unbind(-1)].argmin()].tolist()
             t = int(first[n, b])
             number = next(v for v in x[n, t, b].flatten().tolist() if not math.isfinite(v))
             values = describe(family, task_values(task)[n])
@@ -263,6 +263,6 @@ def check_finite(family: Family, task: Any, rollout: Rollout) -> None:
 
 
 def _first_bad(x: Tensor) -> Tensor:
-    """First step at which each episode of x (N, T, B, ...) is not finite, T where none; (N, B)."""
+    """First non-finite step of each episode of x (N, T, B, ...), T if there is none; (N, B)."""
     bad = ~x.flatten(3).isfinite().all(-1) if x.dim() > 3 else ~x.isfinite()
     return torch.where(bad.any(1), bad.int().argmax(1), x.shape[1])

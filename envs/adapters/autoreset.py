@@ -1,4 +1,4 @@
-"""Episodes of a tensor family that begin anew one by one, where a rollout ends them together."""
+"""Tensor families with autoreset: each episode restarts individually when it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metarl.envs.core.family import Family
 
 
 class AutoresetSimulator:
-    """One episode at a time of each of N tasks, for a family in tensors."""
+    """Simulates one episode at a time of each of N tasks of a tensor family."""
 
     def __init__(self, family: Family, task: Any, gen: torch.Generator) -> None:
         self._family, self._task, self._gen = family, task, gen
@@ -25,13 +25,13 @@ class AutoresetSimulator:
         return self._family.observe(self.state)
 
     def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As a Simulator's."""
+        """Next observations, rewards, terminated, truncated; as `Simulator.step`."""
         noise = self._noise(self._task, self._family.step_noise)
         self.state, rew, terminated = self._family.step(self.state, act, self._task, noise)
         return self._family.observe(self.state), rew, terminated, self._never
 
     def restart(self, rows: Tensor) -> Tensor:
-        """Begin the episodes of these k tasks anew; their first observations, (k, 1, *obs)."""
+        """Restart the episodes of these k tasks and return their observations, (k, 1, *obs)."""
         fresh = self._start(type(self._task)(*(x[rows] for x in self._task)))
         self.state = zip_state(
             lambda old, new: old.index_put((rows,), new.to(old.dtype)), self.state, fresh
@@ -39,7 +39,7 @@ class AutoresetSimulator:
         return self._family.observe(zip_state(lambda x: x[rows], self.state))
 
     def frame(self) -> Any:
-        """(H, W, 3) uint8 picture of the first task's episode."""
+        """Image (H, W, 3) uint8 of the first task's episode."""
         return self._family.frame(self.state, self._task)  # type: ignore[attr-defined]
 
     def _start(self, task: Any) -> Any:
@@ -50,7 +50,7 @@ class AutoresetSimulator:
 
 
 def zip_state(change: Callable[..., Tensor], state: Any, *others: Any) -> Any:
-    """`change` of the tensors of states, which are one tensor or a NamedTuple of them."""
+    """Apply `change` to corresponding tensors of states (a tensor, or a NamedTuple of tensors)."""
     if isinstance(state, Tensor):
         return change(state, *others)
     return type(state)(*(change(*parts) for parts in zip(state, *others, strict=True)))

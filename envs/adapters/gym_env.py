@@ -1,4 +1,4 @@
-"""One task of a family as a Gymnasium environment: for checkers, rendering and other libraries."""
+"""One task of a family as a Gymnasium environment, for rendering and other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from metarl.envs.core.family import Family, make_task
 
 
 class GymView(gymnasium.Env[Any, Any]):
-    """A single episode at a time of the task with these parameters; the horizon truncates it."""
+    """Gymnasium environment of the task with these parameters.
+
+    It doesn't truncate episodes; the registered time limit does.
+    """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
@@ -40,7 +43,7 @@ class GymView(gymnasium.Env[Any, Any]):
         return self._observation(), rew.item(), bool(terminated.item()), False, {}
 
     def render(self) -> Any:
-        """(H, W, 3) uint8 picture of the present state."""
+        """Image (H, W, 3) uint8 of the current state."""
         return self.family.frame(self.state, self.task)  # type: ignore[attr-defined]
 
     def _noise(self, count: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Families in tensors by Gymnasium's ids, known to it before any of them, or torch, is loaded."""
+"""Registers tensor families with Gymnasium, without importing the families or torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-# Class, family, and the steps after which Gymnasium is to truncate an episode.
+# Class -> family, time limit in steps.
 IDS = {
     "Forager": ("forager", 50),
     "Breakout": ("breakout", 60),
@@ -27,7 +27,7 @@ IDS = {
 
 
 def register() -> None:
-    """`metarl/CartPole-v0` and so on."""
+    """Register `metarl/CartPole-v0` and the others."""
     for cls, (family, steps) in IDS.items():
         name = f"metarl/{cls}-v0"
         if name not in gymnasium.registry:
@@ -40,12 +40,12 @@ def register() -> None:
 
 
 def view(family: str, **more: Any) -> Any:
-    """A family as one environment; its parameters, and `render_mode`, by their names."""
+    """Make one environment of a family, with its parameters and `render_mode` as keywords."""
     from metarl.envs.adapters.gym_env import GymView
     from metarl.envs.registry import make_family
 
     return GymView(make_family(family), **more)
 
 
-# What Gymnasium asks a class for, to draw `human` pictures itself.
+# Gymnasium reads the metadata of the entry point to support render_mode="human".
 view.metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Tasks of a family as a vectorised environment of Stable-Baselines3, stepped in one program."""
+"""Tasks of a family as one Stable-Baselines3 vector environment."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ Array = np.ndarray[Any, Any]
 
 
 class VecView(VecEnv):
-    """One environment for each of N tasks, or several; each restarts by itself as its episode ends.
+    """One or more environments for each of N tasks, with autoreset.
 
-    `infos` say what SB3 wants to know of an episode that has ended: `terminal_observation`,
-    `TimeLimit.truncated` where the horizon ended it, and `episode` with return `r` and length `l`,
-    as its Monitor does; `is_success` where the family knows.
+    `infos` of ended episodes have `terminal_observation`; `TimeLimit.truncated`, whether the
+    horizon ended the episode; `episode` with return `r` and length `l`, like SB3's Monitor; and
+    `is_success` if the family provides it.
 
     Args:
         task: N tasks.
-        copies: environments of each task; those of one task stand side by side.
-        unit_actions: boxes of actions are given in units of their half, [-1, 1]^A, as metarl's
-            policies act, and most of SB3's settings expect.
+        copies: environments per task; those of one task are consecutive.
+        unit_actions: scale Box actions to [-1, 1]^A, as metarl's policies and most of SB3's
+            settings expect.
     """
 
     def __init__(
         self, family: Family, task: Any, copies: int = 1, unit_actions: bool = False
     ) -> None:
-        # Workers hold the episodes of one simulator; another use of the family shall not end these.
+        # Workers run the episodes of one simulator at a time, so other uses of the family would
+        # end these.
         self.family: Any = copy.copy(family)
         self.task = type(task)(*(x.cpu().repeat_interleave(copies, 0) for x in task))
         space: Any = family.action_space
@@ -58,36 +59,37 @@ class VecView(VecEnv):
         self._simulator = self._begin()
         self._steps = np.zeros(self.num_envs, int)
         self._returns = np.zeros(self.num_envs)
-        return self._seen(self._simulator.reset())
+        return self._to_numpy(self._simulator.reset())
 
     def step_async(self, actions: Array) -> None:
         act = torch.as_tensor(actions, dtype=self._number).unsqueeze(1)
         self._act = act if self._half is None else act * self._half
 
     def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
-        seen, *rest = self._simulator.step(self._act)
-        obs, (rew, terminated, truncated) = self._seen(seen), (x[:, 0].numpy() for x in rest)
+        first, *rest = self._simulator.step(self._act)
+        obs, (rew, terminated, truncated) = self._to_numpy(first), (x[:, 0].numpy() for x in rest)
         self._steps += 1
         self._returns += rew
-        late = truncated | (self._steps >= self.family.horizon)
-        over = terminated | late
+        truncated = truncated | (self._steps >= self.family.horizon)
+        done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if over.any():
-            rows = np.flatnonzero(over)
+        if done.any():
+            rows = np.flatnonzero(done)
             for i in rows.tolist():
-                infos[i] = self._last_words(i, obs[i].copy(), bool(late[i] and not terminated[i]))
+                only_truncated = bool(truncated[i] and not terminated[i])
+                infos[i] = self._final_info(i, obs[i].copy(), only_truncated)
             obs = obs.copy()
             self._steps[rows], self._returns[rows] = 0, 0.0
-            obs[rows] = self._seen(self._simulator.restart(torch.from_numpy(rows)))
-        return obs, rew, over, infos
+            obs[rows] = self._to_numpy(self._simulator.restart(torch.from_numpy(rows)))
+        return obs, rew, done, infos
 
     def _begin(self) -> Any:
         if hasattr(self.family, "simulate"):
             return self.family.simulate(self.task, 1, self._gen)
         return AutoresetSimulator(self.family, self.task, self._gen)
 
-    def _last_words(self, i: int, obs: Array, truncated: bool) -> dict[str, Any]:
-        """What is said of the episode that has ended in environment i."""
+    def _final_info(self, i: int, obs: Array, truncated: bool) -> dict[str, Any]:
+        """Info of the episode that has ended in environment i."""
         info: dict[str, Any] = {
             "terminal_observation": obs,
             "TimeLimit.truncated": truncated,
@@ -97,29 +99,29 @@ class VecView(VecEnv):
             info["is_success"] = bool(self._simulator.success[i, 0])
         return info
 
-    def _seen(self, obs: Tensor) -> Array:
+    def _to_numpy(self, obs: Tensor) -> Array:
         """Observations (N, 1, *obs) as an array (N, *obs)."""
-        seen: Array = obs[:, 0].numpy().astype(self.observation_space.dtype, copy=False)
-        return seen
+        array: Array = obs[:, 0].numpy().astype(self.observation_space.dtype, copy=False)
+        return array
 
     def close(self) -> None:
         if hasattr(self.family, "close"):
             self.family.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """What all environments have in common."""
+        """An attribute that all environments share."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise AttributeError(f"{attr_name}: environments that are rows of one program have none.")
+        raise AttributeError(f"{attr_name}: batched environments have no individual attributes.")
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        raise AttributeError(f"{method_name}: rows of one program have no methods of their own.")
+        raise AttributeError(f"{method_name}: batched environments have no individual methods.")
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
-        """Whether it does what a wrapper does: the Monitor's work is done here."""
+        """True for Monitor, whose `infos` this class provides."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""A contextual bandit: recommend films to somebody whose taste is not known."""
+"""A contextual bandit: recommend films to a user with hidden preferences."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from metarl.envs.core.value_limits import HORIZON, check_constants
 if TYPE_CHECKING:
     from metarl.envs.core.canvas import Canvas, Color
 
-TRAITS = 4  # of a film: fast, funny, long, new; each in [-1, 1]
-# Of bars in pictures: the traits, and the wish for variety.
+TRAITS = 4  # features of a film: fast, funny, long, new; each in [-1, 1]
+# Colors of bars in images: the traits and the preference for variety.
 HUES = ((220, 80, 70), (235, 170, 50), (50, 150, 130), (70, 110, 200), (236, 236, 240))
 GOLD = (235, 180, 50)
-CARD = 120  # pixels from film to film in pictures
+CARD = 120  # pixels between films in images
 
 
 class Task(NamedTuple):
-    """What N users like, below 0 the opposite. Every field: (N, 1)."""
+    """Preferences of N users; negative for dislikes. Every field: (N, 1)."""
 
     fast: Tensor
     funny: Tensor
     long: Tensor
     new: Tensor
-    variety: Tensor  # to see another kind of film than the last; below 0 more of the same
+    variety: Tensor  # preference for films unlike the last one; negative for similar ones
 
 
 class State(NamedTuple):
@@ -40,27 +40,27 @@ class State(NamedTuple):
     films: Tensor  # (N, B, choices, TRAITS) on offer
     last: Tensor  # (N, B, TRAITS) of the film shown last, 0 at first
     time: Tensor  # (N, B) films shown
-    clicks: Tensor  # (N, B) for pictures
-    clicked: Tensor  # (N, B) bool, the film shown last
+    clicks: Tensor  # (N, B) used for rendering only
+    clicked: Tensor  # (N, B) bool, whether the last film was clicked
 
 
 @dataclass(frozen=True)
 class Recommender:
-    """Show one of a few films at a time to a user whose taste, and wish for variety, are hidden.
+    """Show one of a few films at a time to a user with hidden preferences.
 
-    Action: which of the `choices` films on offer to show, 0 to `choices` - 1.
+    Action: index of the film to show, 0 to `choices` - 1.
     Observation: four traits of each film on offer, then those of the film shown last, all in
-        [-1, 1]. New films are on offer at each step, traits uniform.
-    Reward: 1 for a click. Its log-odds are `keenness` times (taste . film - variety film . last).
-    Start: nothing has been shown; last is 0.
+        [-1, 1]. Each step offers new films, whose traits have an arcsine distribution.
+    Reward: 1 for a click, whose log-odds are `keenness` * (taste . film - variety * film . last).
+    Start: no film has been shown; `last` is 0.
     End: after `horizon` films.
-    Anchors: half a click a film, so 10.0 by default, without adapting, whatever the policy: for
-        each user there is another with the opposite wishes, who clicks just when that one doesn't.
-        The oracle shows the film most likely to be clicked now, though the best would also plan
-        what to be compared with next: 17.2 on average over users. Blind to the wish for variety
-        it would get 15.9.
-    Source: the setting of Li et al. 2010 (arXiv:1003.0146), a linear contextual bandit, with a
-        logistic user (Chapelle and Li 2011) and the variety that makes a session of it.
+    Reference returns: 0.5 per film without adaptation, thus 10.0 by default, for any policy: for
+        each user there is one with the opposite preferences, whose click probabilities are
+        complementary. The oracle shows the film most likely to be clicked and gets 17.2 on average
+        over users; an optimal one would also plan ahead, since the film affects the next click.
+        Ignoring the preference for variety, the oracle would get 15.9.
+    Source: the linear contextual bandit of Li et al. 2010 (arXiv:1003.0146), with a logistic user
+        (Chapelle and Li 2011) and a preference for variety, which links the steps of a session.
     """
 
     fast: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.6)
@@ -69,7 +69,7 @@ class Recommender:
     new: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.9)
     variety: Range = Range(-1.0, 1.0, extrapolation=(-1.5, 1.5), default=0.5)
     choices: int = 4  # films on offer
-    keenness: float = 3.0  # log-odds for each unit of liking
+    keenness: float = 3.0  # log-odds per unit of preference
     horizon: int = 20  # films shown in a session
 
     name: ClassVar[str] = "recommender"
@@ -95,7 +95,7 @@ class Recommender:
 
     @property
     def step_noise(self) -> int:
-        return self.choices * TRAITS + 1  # the next films, the click
+        return self.choices * TRAITS + 1  # the next films and the click
 
     @property
     def observation_space(self) -> Box:
@@ -126,7 +126,7 @@ class Recommender:
         return nxt, rew, torch.zeros_like(clicked)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The film most likely to be clicked: near the best, which would plan ahead; (N, B)."""
+        """The film most likely to be clicked; nearly optimal, since it doesn't plan; (N, B)."""
         return self._odds(state.last, task, state.films).argmax(-1)
 
     def _films(self, noise: Tensor) -> Tensor:
@@ -134,17 +134,17 @@ class Recommender:
         return films
 
     def _odds(self, last: Tensor, task: Task, films: Tensor) -> Tensor:
-        """Log-odds of a click on each of films (N, B, F, TRAITS); (N, B, F)."""
-        wish = torch.stack(task[:TRAITS], dim=-1) - task.variety.unsqueeze(-1) * last
-        odds: Tensor = self.keenness * (films * wish.unsqueeze(-2)).sum(-1)
+        """Log-odds (N, B, F) of a click on each of `films` (N, B, F, TRAITS)."""
+        taste = torch.stack(task[:TRAITS], dim=-1) - task.variety.unsqueeze(-1) * last
+        odds: Tensor = self.keenness * (films * taste.unsqueeze(-2)).sum(-1)
         return odds
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """Above, the films on offer; below, the film shown last, the user and what the user likes.
+        """Top: the films on offer. Below: the film shown last, the user and the user's preferences.
 
-        A bar for each trait, to the right for fast, funny, long and new. The last film's frame is
-        gold and the user smiles if it was clicked. The user's fifth bar, white, is the wish for
-        variety. Lowest: clicks (gold) among films shown (grey).
+        Each trait has a bar, which points right for fast, funny, long and new. If the last film was
+        clicked, its frame is gold and the user smiles. The user's fifth, white bar is the
+        preference for variety. Bottom: clicks (gold) among films shown (gray).
         """
         from metarl.envs.core.canvas import Canvas
 
@@ -158,16 +158,16 @@ class Recommender:
             _draw_film(canvas, 16, 176, state.last[0, 0].tolist(), edge)
         _draw_face(canvas, 16 + 1.5 * CARD, 236, clicked)
         canvas.box(16 + 2 * CARD, 176, 16 + 4 * CARD - 16, 296, (34, 38, 50), radius=8)
-        wishes = [float(wish[0, 0]) / 1.5 for wish in task]
-        _draw_bars(canvas, 8 + 3 * CARD, 184, 84, wishes)
+        preferences = [float(value[0, 0]) / 1.5 for value in task]
+        _draw_bars(canvas, 8 + 3 * CARD, 184, 84, preferences)
         canvas.box(16, 310, width - 16, 318, (222, 220, 212), radius=4)
-        for many, color in ((time, (150, 152, 160)), (float(state.clicks[0, 0]), GOLD)):
-            canvas.box(16, 310, 16 + (width - 32) * many / self.horizon, 318, color, radius=4)
+        for count, color in ((time, (150, 152, 160)), (float(state.clicks[0, 0]), GOLD)):
+            canvas.box(16, 310, 16 + (width - 32) * count / self.horizon, 318, color, radius=4)
         return canvas.array()
 
 
 def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Color) -> None:
-    """A piece of film strip, 104 x 120 pixels, its left upper corner at (x, y)."""
+    """Draw a piece of film strip, 104 x 120 pixels, with the top left corner at (x, y)."""
     canvas.box(x, y, x + 104, y + 120, edge, radius=8)
     for i in range(8):
         for hole in (y + 5, y + 107):
@@ -177,7 +177,7 @@ def _draw_film(canvas: Canvas, x: float, y: float, film: list[float], edge: Colo
 
 
 def _draw_bars(canvas: Canvas, x: float, y: float, reach: float, values: list[float]) -> None:
-    """One bar in [-1, 1] under the other, each `reach` pixels long at most, from a line at x."""
+    """Draw a column of bars for values in [-1, 1], up to `reach` pixels long, from a line at x."""
     pitch = 80 / TRAITS if len(values) == TRAITS else 104 / len(values)
     for i, (value, color) in enumerate(zip(values, HUES, strict=False)):
         end = x + reach * value
@@ -190,7 +190,7 @@ def _draw_face(canvas: Canvas, x: float, y: float, happy: bool) -> None:
     canvas.disc(x, y, 40, (246, 205, 160))
     for side in (-1, 1):
         canvas.disc(x + 14 * side, y - 10, 5, (34, 38, 50))
-    lift = -8 if happy else 3  # of the corners of the mouth
+    lift = -8 if happy else 3  # pixels, of the corners of the mouth
     for side in (-1, 1):
         canvas.line((x, y + 18), (x + 9 * side, y + 16 + lift / 4), 4, (150, 60, 60))
         canvas.line(

@@ -1,4 +1,4 @@
-"""RL²'s random decision processes: a new table of transitions and rewards in each task."""
+"""The random MDPs of RL²: a new table of transitions and rewards for each task."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 HUES = ((231, 111, 81), (42, 157, 143), (233, 180, 70), (106, 76, 147), (69, 123, 200))  # actions
-MOST = 20_000  # parameters
-LEAST = 1e-6  # quantiles are kept this far from 0 and 1, where rewards would be infinite
+MOST = 20_000  # parameters per task
+LEAST = 1e-6  # minimum distance of quantiles from 0 and 1, where rewards would be infinite
 
 
 class State(NamedTuple):
-    """B episodes of each of N tasks, and the tasks' tables: views, the same for each episode."""
+    """B episodes of each of N tasks, with views of the tasks' tables."""
 
-    place: Tensor  # (N, B) 0 to states - 1
-    last: Tensor  # (N, B) place before; pictures need it, the dynamics don't
-    time: Tensor  # (N, B) steps made
-    earned: Tensor  # (N, B) sum of rewards, for pictures
+    place: Tensor  # (N, B) state of the MDP, 0 to states - 1
+    last: Tensor  # (N, B) previous state of the MDP, used for rendering only
+    time: Tensor  # (N, B) steps taken
+    earned: Tensor  # (N, B) sum of rewards, used for rendering only
     reward: Tensor  # (N, B, states * actions) mean reward of each action in each state
-    reach: Tensor  # (N, B, states * actions, states - 1) probability of next state <= 0, 1, ...
+    reach: Tensor  # (N, B, states * actions, states - 1) cumulative probability of next states
 
 
 @dataclass(frozen=True)
 class TabularMDP:
-    """Collect rewards in a random decision process of which only the present state is seen.
+    """Collect rewards in a random MDP with hidden transitions and rewards.
 
-    A task is a table: where each action leads from each state, and what it pays. Its parameters
-    are quantiles, uniform in [0, 1], that `reset` maps to the distributions of the definition:
-    `reward_S_A` to a mean reward, normal(1, 1), of action A in state S; `move_S_A_T` to a weight,
-    exponential(1), of next state T; weights over their sum are a flat Dirichlet.
+    A task is a table of transition probabilities and mean rewards. Its parameters are quantiles,
+    uniform in [0, 1], which `reset` maps to the defining distributions: `reward_S_A` to the mean
+    reward, normal(1, 1), of action A in state S; `move_S_A_T` to a weight, exponential(1), of next
+    state T. The normalized weights have a flat Dirichlet distribution.
 
     Action: 0 to `actions` - 1.
     Observation: the state, one-hot.
-    Reward: normal about the mean of state and action, standard deviation 1.
+    Reward: normal with the mean of the state and action and standard deviation 1.
     Start: state 0.
     End: after `horizon` steps.
-    Anchors: 1 a step, so 10.0 an episode, without adapting, whatever the policy: the rewards'
-        means are drawn apart from everything that decides where it goes. The oracle knows the
-        tables and plans by dynamic programming; it gets 21.8 on average over tasks.
-    Source: Duan et al. 2016 (arXiv:1611.02779), section 3.2; as in Osband et al. 2013
-        (arXiv:1306.0940). There an agent remembers its trial; here it changes its weights.
+    Reference returns: 1 per step, thus 10.0 per episode, without adaptation, for any policy, since
+        mean rewards are independent of everything that determines the visited states. The oracle
+        knows the tables and plans by dynamic programming; it gets 21.8 on average over tasks.
+    Source: Duan et al. 2016 (arXiv:1611.02779), section 3.2, after Osband et al. 2013
+        (arXiv:1306.0940).
     """
 
     states: int = 10
@@ -73,7 +73,7 @@ class TabularMDP:
         if (count := self.states * self.actions * (self.states + 1)) > MOST:
             raise UsageError(
                 f"{self.name}: {self.states} states x {self.actions} actions have {count} "
-                f"parameters: give fewer, at most {MOST} parameters."
+                f"parameters: give fewer, so that there are at most {MOST} parameters."
             )
 
     @property
@@ -117,13 +117,13 @@ class TabularMDP:
         )
 
     def observe(self, state: State) -> Tensor:
-        seen = state.earned.new_zeros(*state.place.shape, self.states)
-        return seen.scatter_(-1, state.place.unsqueeze(-1), 1.0)
+        one_hot = state.earned.new_zeros(*state.place.shape, self.states)
+        return one_hot.scatter_(-1, state.place.unsqueeze(-1), 1.0)
 
     def step(
         self, state: State, act: Tensor, task: Any, noise: Tensor
     ) -> tuple[State, Tensor, Tensor]:
-        # Tables come from the state, since making them takes longer than a step.
+        # Tables are kept in the state, since computing them takes longer than a step.
         pair = (state.place * self.actions + act).unsqueeze(-1)
         mean = state.reward.gather(-1, pair).squeeze(-1)
         reach = state.reach.take_along_dim(pair.unsqueeze(-1), -2).squeeze(-2)
@@ -135,7 +135,7 @@ class TabularMDP:
         return nxt, rew, torch.zeros_like(rew, dtype=torch.bool)
 
     def oracle(self, state: State, task: Any) -> Tensor:
-        """Finite-horizon dynamic programming on the true tables: the best possible; (N, B)."""
+        """Finite-horizon dynamic programming on the true tables; optimal; (N, B)."""
         reward, move = self.tables(task)
         value, plan = torch.zeros_like(reward[:, : self.states]), []
         for _ in range(self.horizon):
@@ -148,11 +148,11 @@ class TabularMDP:
         return torch.stack(plan, dim=1).flatten(1).gather(-1, left * self.states + state.place)
 
     def frame(self, state: State, task: Any) -> np.ndarray[Any, Any]:
-        """The states on a ring, the greener the better the best action there pays.
+        """The states on a ring, greener the higher the mean reward of their best action.
 
-        At the right a bar for each action in the present state: its mean reward, left of the line
-        where it is below 0. A ray to a state has the colour of the action that leads there most
-        often, and the width of its probability. White: the last step; below: steps made.
+        Bars on the right show the mean reward of each action in the current state, left of the line
+        if negative. A ray to a state has the color of the action that most likely leads there, and
+        its width shows the probability. White: the last step. Bottom: steps taken.
         """
         from metarl.envs.core.canvas import Canvas
 
@@ -182,10 +182,10 @@ class TabularMDP:
 
 
 def _mix(share: float) -> Color:
-    """From grey at 0 to green at 1."""
+    """Interpolate from gray at 0 to green at 1."""
     share = min(max(share, 0.0), 1.0)
-    grey, green = (214, 214, 210), (40, 150, 80)
-    red, g, blue = (round(a + (b - a) * share) for a, b in zip(grey, green, strict=True))
+    gray, green = (214, 214, 210), (40, 150, 80)
+    red, g, blue = (round(a + (b - a) * share) for a, b in zip(gray, green, strict=True))
     return red, g, blue
 
 
@@ -194,7 +194,11 @@ def _hue(action: int) -> Color:
 
 
 def _draw_rays(canvas: Canvas, spots: list[Point], here: int, move: Tensor) -> None:
-    """Args: move (actions, states), where each action leads from `here`."""
+    """Draw a ray from state `here` to every other state.
+
+    Args:
+        move: (actions, states) transition probabilities from `here`.
+    """
     often, action = move.max(0)
     for spot, p, a in zip(spots, often.tolist(), action.tolist(), strict=True):
         if spot != spots[here]:
@@ -202,7 +206,7 @@ def _draw_rays(canvas: Canvas, spots: list[Point], here: int, move: Tensor) -> N
 
 
 def _draw_bars(canvas: Canvas, reward: list[float]) -> None:
-    """Mean rewards from -2 to 4, 18 pixels each, about a line at x = 384."""
+    """Draw mean rewards from -2 to 4 at 18 pixels per unit, from a line at x = 384."""
     pitch = 240 / len(reward)
     for action, mean in enumerate(reward):
         y, end = 40 + pitch * action, 384 + 18 * min(max(mean, -2.0), 4.0)
@@ -215,8 +219,8 @@ def _parameters(states: int, actions: int) -> dict[str, Parameter]:
     names = [f"reward_{s}_{a}" for s, a in product(range(states), range(actions))]
     triples = product(range(states), range(actions), range(states))
     names += [f"move_{s}_{a}_{t}" for s, a, t in triples]
-    # Multiples of the golden section are spread evenly: the task that one gets without asking
-    # has rewards and transitions of all sizes.
+    # Multiples of the golden ratio, modulo 1, are spread evenly, so that the default task has
+    # rewards and transition probabilities of all sizes.
     defaults = [(i + 0.5) * (math.sqrt(5) - 1) / 2 % 1 for i in range(len(names))]
     return {k: Range(0.0, 1.0, default=u) for k, u in zip(names, defaults, strict=True)}
 

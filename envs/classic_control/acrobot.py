@@ -1,4 +1,4 @@
-"""Gymnasium's Acrobot with its links, and what its keys do, as hidden parameters."""
+"""Gymnasium's Acrobot with hidden links and a hidden action mapping."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from metarl.envs.core.lookup_tables import table
 from metarl.envs.core.parameters import Choice, Range
 from metarl.envs.core.value_limits import HORIZON, check_constants
 
-PUSHES = tuple(permutations((-1.0, 0.0, 1.0)))  # PUSHES[keys][key], the first is Gymnasium's
+PUSHES = tuple(permutations((-1.0, 0.0, 1.0)))  # PUSHES[keys][action]; the first is Gymnasium's
 
 
 class Task(NamedTuple):
     """Physics of N tasks. Every field: (N, 1)."""
 
-    length_1: Tensor  # m; the second link's length is in none of Gymnasium's equations
+    length_1: Tensor  # m; Gymnasium's equations don't use the length of the second link
     mass_1: Tensor  # kg
     mass_2: Tensor  # kg
-    com_1: Tensor  # m from the joint to the centre of mass
+    com_1: Tensor  # m from the joint to the center of mass
     com_2: Tensor  # m
     torque: Tensor  # N m
     keys: Tensor  # index into PUSHES
@@ -42,26 +42,27 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Acrobot:
-    """Swing two links up by the motor between them; what each key does, and the load, are hidden.
+    """Swing up two links with the motor between them; the action mapping and the load are hidden.
 
-    Action: one of 3 keys: by default 0 turns the elbow backwards, 1 not at all, 2 forwards; `keys`
-    is which of the 6 orders it is.
-    Observation: cosine and sine of the first angle, of the second, then both speeds rad/s.
-    Reward: -1 for each step that does not reach the goal, and where `shaped`, 100 for swinging up
-    from rest, paid as the links gain mechanical energy and taken back as they lose it. Default,
-    since without it play reaches the goal too seldom to show what the keys do. Which of two
-    episodes that reach the goal from one start is better stays the same.
-    Start: angles and speeds uniform in [-0.1, 0.1] rad, rad/s.
-    End: -cos(theta_1) - cos(theta_1 + theta_2) > 1, that is with links of 1 m the tip 1 m above
-    the shoulder; or after `horizon` steps. Gymnasium's are 500; good play needs 65, and so many
-    that a policy which pumps badly, but for every order of the keys, would get there as well.
-    Anchors: an oracle that is told the physics gets 35 (65 steps; 95 % of episodes reach the goal).
-    Told the keys the wrong way round it gets -95, chance -87; in Gymnasium's reward: -65, -100,
-    -100. Tests compute these. The best agent found that never adapts (ProMP's outer update alone,
-    100 iterations) gets about -3: some ways to pump do for most orders of the keys, slowly. PPO
-    without memory gets no more (docs/bounds.csv).
-    Source: Sutton 1996, with the equations of Gymnasium's Acrobot-v1, which is the task that one
-    gets by default.
+    Action: by default 0 turns the elbow backward, 1 applies no torque, 2 turns it forward. `keys`
+    selects one of the 6 permutations.
+    Observation: cosine and sine of the first angle, of the second, then both speeds in rad/s.
+    Reward: -1 for each step that does not reach the goal. If `shaped`, also 100 in total for
+    swinging up from rest, paid as the links gain mechanical energy and deducted as they lose it.
+    Without shaping, episodes reach the goal too rarely to reveal the action mapping. Shaping
+    doesn't change which of two episodes that reach the goal from the same start is better.
+    Start: angles and speeds uniform in [-0.1, 0.1] rad and rad/s.
+    End: -cos(theta_1) - cos(theta_1 + theta_2) > 1, which with links of 1 m means that the tip is
+    1 m above the shoulder; or after `horizon` steps. Good behavior needs 65 steps. Within
+    Gymnasium's 500 a policy that pumps badly under every mapping would also reach the goal.
+
+    Reference returns, computed by tests: an oracle that knows the physics gets 35 (65 steps; 95% of
+    episodes reach the goal). Given the reversed mapping it gets -95, random actions get -87. Under
+    Gymnasium's reward: -65, -100, -100. The best agent found that never adapts (ProMP's outer
+    update alone, 100 iterations) gets about -3: some ways of pumping work slowly under most
+    mappings. PPO without memory gets no more (docs/bounds.csv).
+
+    Source: Sutton 1996, with the equations of Gymnasium's Acrobot-v1, which is the default task.
     """
 
     length_1: Range = Range(0.8, 1.2, "m", extrapolation=(0.6, 1.4), default=1.0)
@@ -71,9 +72,9 @@ class Acrobot:
     com_2: Range = Range(0.4, 0.6, "m", extrapolation=(0.3, 0.7), default=0.5)
     torque: Range = Range(0.9, 1.5, "N m", extrapolation=(0.8, 2.0), default=1.0)
     keys: Choice = Choice(tuple(float(k) for k in range(len(PUSHES))))
-    torque_noise: float = 0.0  # N m, uniform to either side; Gymnasium's torque_noise_max
-    shaped: bool = True  # whether energy pays; False is Gymnasium's reward
-    lookahead: int = 10  # steps that the oracle foresees
+    torque_noise: float = 0.0  # N m, half-width of uniform noise; Gymnasium's torque_noise_max
+    shaped: bool = True  # whether energy is rewarded; False for Gymnasium's reward
+    lookahead: int = 10  # steps that the oracle simulates
     horizon: int = 100  # steps, 20 s
 
     name: ClassVar[str] = "acrobot"
@@ -82,8 +83,8 @@ class Acrobot:
     reset_noise: ClassVar[int] = 4
     dt: ClassVar[float] = 0.2  # s per step
     gravity: ClassVar[float] = 9.8  # m/s^2
-    inertia: ClassVar[float] = 1.0  # kg m^2, of either link about its centre of mass
-    climb_reward: ClassVar[float] = 100.0  # for the energy from rest to the goal, where shaped
+    inertia: ClassVar[float] = 1.0  # kg m^2, of either link about its center of mass
+    climb_reward: ClassVar[float] = 100.0  # for the energy from rest to the goal, if shaped
     max_speed_1: ClassVar[float] = 4 * math.pi  # rad/s
     max_speed_2: ClassVar[float] = 9 * math.pi  # rad/s
 
@@ -132,19 +133,19 @@ class Acrobot:
         terminated = _reached(nxt)
         rew = terminated.to(torque.dtype) - 1
         if self.shaped:
-            # A potential (Ng et al. 1999) that is the same in every state that ends an episode: of
-            # two that reach the goal from one start, the shorter has the higher return, as without.
+            # A shaping potential (Ng et al. 1999) that is equal in all terminal states: of two
+            # episodes that reach the goal from one start, the shorter keeps the higher return.
             before, after = (self._energy(s, task).clamp(max=1) for s in (state, nxt))
             rew = rew + self.climb_reward * (after - before)
         return nxt, rew, terminated
 
     def _motor(self, act: Tensor, task: Task) -> Tensor:
-        """Torque of a key, N m."""
+        """Torque of an action, N m."""
         push = _pushes(act.device)[task.keys.long(), act]
         return push.to(task.torque.dtype) * task.torque
 
     def _advance(self, state: State, torque: Tensor, task: Task) -> State:
-        """One step of the classical Runge-Kutta rule of 4th order."""
+        """Next state by the classical fourth-order Runge-Kutta method."""
         links, start = self._links(task), torch.stack(state)
         k1 = _derivative(start, torque, links)
         k2 = _derivative(start + self.dt / 2 * k1, torque, links)
@@ -159,9 +160,9 @@ class Acrobot:
         )
 
     def _energy(self, state: State, task: Task) -> Tensor:
-        """Mechanical energy above hanging at rest; 1 is the least with which the goal is reached.
+        """Mechanical energy above hanging at rest, in units of the minimum needed for the goal.
 
-        At the goal the first link is level or higher; level, with the second upright, is least.
+        The minimum is reached with the first link level and the second upright.
         """
         own_1, own_2, couple, weight_1, weight_2 = self._links(task)
         one, two, speed_1, speed_2 = state
@@ -173,7 +174,7 @@ class Acrobot:
         return (moving + height) / (weight_1 + 2 * weight_2)
 
     def _links(self, task: Task) -> tuple[Tensor, ...]:
-        """What the equations need of the links, each (N, 1)."""
+        """Constants of the equations of motion, each (N, 1)."""
         couple = task.mass_2 * task.length_1 * task.com_2  # kg m^2
         own_2 = task.mass_2 * task.com_2.square() + self.inertia
         straight = task.mass_1 * task.com_1.square() + task.mass_2 * task.length_1.square()
@@ -182,9 +183,10 @@ class Acrobot:
         return straight + own_2 + self.inertia, own_2, couple, weight_1, weight_2
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The key from which pumping reaches the goal soonest, or gains most energy; (N, B).
+        """Action after which pumping reaches the goal soonest, or gains the most energy; (N, B).
 
-        Foresees `lookahead` steps for each of the three keys, given the physics; good, not optimal.
+        Simulates `lookahead` steps for each of the three actions with the true physics; not
+        optimal.
         """
         plan = State(*(x.repeat(1, 3) for x in state))
         n, b = state.theta_1.shape
@@ -196,13 +198,13 @@ class Acrobot:
             reached = torch.where(_reached(plan) | (reached > 0), reached + 1, 0)
             torque = task.torque * torch.where(plan.theta_2_dot < 0, -1.0, 1.0)
         value = 1e3 * reached + self._energy(plan, task)
-        key: Tensor = value.view(n, 3, b).argmax(1)
-        return key
+        best: Tensor = value.view(n, 3, b).argmax(1)
+        return best
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """Both links from the front, each as thick as it is heavy, a dot at its centre of mass.
+        """Both links; their widths show the masses, dots the centers of mass.
 
-        Drawn 1 m long, as the goal takes them, so that the tip crosses the line when all ends.
+        Links are drawn 1 m long, as in the goal condition, so the tip crosses the line at the goal.
         """
         from metarl.envs.core.canvas import Canvas
 
@@ -238,7 +240,7 @@ def _reached(state: State) -> Tensor:
 
 
 def _derivative(x: Tensor, torque: Tensor, links: tuple[Tensor, ...]) -> Tensor:
-    """Time derivative of angles and speeds (4, N, B), by the book's equations."""
+    """Time derivative of angles and speeds (4, N, B), by the equations of Sutton and Barto."""
     own_1, own_2, couple, weight_1, weight_2 = links
     theta_1, theta_2, speed_1, speed_2 = x.unbind()
     hvp = couple * theta_2.cos()

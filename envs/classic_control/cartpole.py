@@ -1,4 +1,4 @@
-"""Gymnasium's CartPole with hidden physics, a hidden action mapping and a hidden place to go."""
+"""Gymnasium's CartPole with hidden physics, a hidden action mapping and a hidden target."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Task(NamedTuple):
     gravity: Tensor  # m/s^2
     masscart: Tensor  # kg
     masspole: Tensor  # kg
-    length: Tensor  # m, half the pole
+    length: Tensor  # m, half the length of the pole
     force_mag: Tensor  # N
-    inverted: Tensor  # 1 where action 0 pushes right and action 1 left
-    target: Tensor  # m, where the cart should stand
+    inverted: Tensor  # 1 if action 0 pushes right and action 1 left
+    target: Tensor  # m, target position of the cart
 
 
 class State(NamedTuple):
@@ -38,27 +38,28 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class CartPole:
-    """Balance a pole on a cart and bring the cart to a hidden place, with hidden physics.
+    """Balance a pole on a cart and move the cart to a hidden target, with hidden physics.
 
-    Action: 0 pushes left, 1 right; the other way round where `inverted` is 1. Observation: cart
-    position m, speed m/s, pole angle rad, angular speed rad/s. Reward: 1 / (1 + (d / width)^2) for
-    each step, where d is the cart's distance from `target` after it: 1 on the target, a half
-    `width` away. Start: each uniform in [-0.05, 0.05]. End: |x| > 2.4 m, |theta| > 12 degrees, or
-    after `horizon` steps.
+    Action: 0 pushes left, 1 right; swapped if `inverted` is 1. Observation: cart position in m,
+    velocity in m/s, pole angle in rad, angular velocity in rad/s. Reward: 1 / (1 + (d / width)^2)
+    per step, where d is the distance of the cart from `target` after the step: 1 at the target, 0.5
+    at distance `width`. Start: each uniform in [-0.05, 0.05]. End: |x| > 2.4 m, |theta| > 12
+    degrees, or after `horizon` steps.
 
-    Anchors: no policy that does not see rewards gets more than `bound()`, 56.9 on average over the
-    tasks of any split, whatever it remembers of observations and actions. Proof: neither dynamics
-    nor observations depend on `target`, which is drawn independently of all else, so neither does
-    the cart's position x at any step; hence the expected reward of a step is at most the largest
-    over x of its mean over targets, width / high * atan(high / width) at x = 0, and a step that
-    comes after the end pays 0. The bound is nearly reached by standing in the middle, and a
-    memoryless policy can do that under both action mappings, so `inverted` alone would not require
-    adaptation: a policy that is even in the observation pushes alike in mirrored states, and the
-    pole's own motion then remembers the mapping. The oracle, a linear feedback that is told the
-    task, gets 150 (126 in extrapolation, where one episode of seven falls) and chance 7. Tests
-    compute all of these.
+    Reference returns, computed by tests: no policy that doesn't observe rewards gets more than
+    `bound()`, 56.9 on average over the tasks of any split, even with a memory of observations and
+    actions. Proof: neither dynamics nor observations depend on `target`, which is drawn
+    independently of everything else, so neither does the cart position x at any step. Hence the
+    expected reward of a step is at most the maximum over x of the mean reward over targets, width /
+    high * atan(high / width) at x = 0, and steps after the end have reward 0. Standing in the
+    middle nearly reaches the bound, and a memoryless policy can do so under both action mappings,
+    so `inverted` alone would not require adaptation: a policy that is even in the observation takes
+    equal actions in mirrored states, and the motion of the pole then reveals the mapping. The
+    oracle, a linear feedback that knows the task, gets 150 (126 in extrapolation, where one episode
+    in seven falls). Random actions get 7.
+
     Source: Barto, Sutton and Anderson 1983, with the equations of Gymnasium's CartPole-v1, which is
-    the task that one gets by default but for the reward: Gymnasium pays 1 for each step.
+    the default task except for the reward: Gymnasium's is 1 per step.
     """
 
     gravity: Range = Range(6.0, 14.0, "m/s^2", extrapolation=(4.0, 20.0), default=9.8)
@@ -68,7 +69,7 @@ class CartPole:
     force_mag: Range = Range(7.0, 15.0, "N", extrapolation=(5.0, 20.0), default=10.0)
     inverted: Choice = Choice((0.0, 1.0))
     target: Range = Range(-1.2, 1.2, "m")
-    width: float = 0.25  # m from the target, where the reward is a half
+    width: float = 0.25  # m, distance from the target at which the reward is 0.5
     horizon: int = 200  # steps, 4 s
 
     name: ClassVar[str] = "cartpole"
@@ -96,7 +97,7 @@ class CartPole:
 
     @property
     def observation_space(self) -> Box:
-        # Unbounded: a light, short pole may swing far beyond the end in its last step.
+        # Unbounded, since a light, short pole may swing far past the limit in its last step.
         return Box(-np.inf, np.inf, (4,), np.float32)
 
     @property
@@ -114,7 +115,7 @@ class CartPole:
     ) -> tuple[State, Tensor, Tensor]:
         push = (2.0 * act.to(state.x.dtype) - 1.0) * (1.0 - 2.0 * task.inverted)
         cos, sin = state.theta.cos(), state.theta.sin()
-        # Derived from the task at each step: a stored total mass would go stale when masses change.
+        # Computed at each step, since a stored total mass would be wrong after masses change.
         total = task.masscart + task.masspole  # kg
         moment = task.masspole * task.length  # kg m
         temp = (push * task.force_mag + moment * state.theta_dot.square() * sin) / total
@@ -133,22 +134,22 @@ class CartPole:
         return nxt, rew, terminated
 
     def bound(self) -> float:
-        """The most that a policy can get on average that does not see rewards.
+        """Upper bound of the mean return of policies that don't observe rewards.
 
-        The largest mean reward over targets is that at x in the middle of their range: the reward
-        is symmetric around the target and falls with the distance from it.
+        The mean reward over targets is largest in the middle of their range, since the reward is
+        symmetric about the target and decreases with the distance from it.
         """
         reach = (self.target.high - self.target.low) / 2
         return self.horizon * self.width / reach * math.atan(reach / self.width)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """Linear feedback that brings every variant to its target; (N, B)."""
+        """Linear feedback that stabilizes every variant at its target; (N, B)."""
         tilt = (0.2 * (state.x - task.target) + 0.2 * state.x_dot).clamp(-0.14, 0.14)  # rad
         lean = state.theta + 0.3 * state.theta_dot + tilt
         return (lean > 0).long() ^ (task.inverted > 0).long()
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """Cart, pole, track and the target below it from the side, 100 pixels a meter."""
+        """Side view of cart, pole, track and target at 100 pixels per meter."""
         from metarl.envs.core.canvas import Canvas
 
         canvas = Canvas(480, 240, (250, 250, 248))

@@ -1,4 +1,4 @@
-"""Gymnasium's MountainCar with its physics, and the sense of its keys, as hidden parameters."""
+"""Gymnasium's MountainCar with hidden physics and a hidden action mapping."""
 
 from __future__ import annotations
 
@@ -18,47 +18,49 @@ from metarl.envs.core.value_limits import HORIZON, check_constants
 class Task(NamedTuple):
     """Physics of N tasks. Every field: (N, 1)."""
 
-    gravity: Tensor  # of speed per step
-    force: Tensor  # of speed per step
-    inverted: Tensor  # 1 where key 0 pushes right and key 2 left
+    gravity: Tensor  # change of velocity per step
+    force: Tensor  # change of velocity per step
+    inverted: Tensor  # 1 if action 0 pushes right and action 2 left
 
 
 class State(NamedTuple):
     """B episodes of each of N tasks. Every field: (N, B)."""
 
-    position: Tensor  # the valley's bottom is at -pi / 6
+    position: Tensor  # the bottom of the valley is at -pi / 6
     velocity: Tensor  # per step
 
 
 @dataclass(frozen=True)
 class MountainCar:
-    """Rock a car that is too weak for its hill to the top; which key pushes where is hidden.
+    """Rock an underpowered car to the top of a hill; which action pushes where is hidden.
 
-    Action: 0 pushes left, 1 nothing, 2 right; left and right changed over where `inverted` is 1.
-    Observation: position in [-1.2, 0.6], velocity in [-1, 1] of the greatest, 0.07 a step; as
-    Gymnasium gives it, unscaled, a network hardly sees it.
-    Reward: -1 a step, and where `shaped`, 100 for climbing from rest in the valley to the goal,
-    paid as the car gains mechanical energy and taken back as it loses it. Default, since without
-    it nothing is learnt: no random play ever reaches the top, so all returns are -200, and so are
-    those of all tasks whose keys a policy takes the wrong way round. Which of two episodes that
-    reach the goal from one start is better stays the same.
+    Action: 0 pushes left, 1 does nothing, 2 pushes right; 0 and 2 are swapped if `inverted` is 1.
+    Observation: position in [-1.2, 0.6], velocity in [-1, 1], a multiple of the maximum of 0.07 per
+    step. Gymnasium's unscaled velocity is too small for a network to use well.
+    Reward: -1 per step. If `shaped`, also 100 in total for climbing from rest in the valley to the
+    goal, paid as the car gains mechanical energy and deducted as it loses energy. Without shaping,
+    nothing is learned: random actions never reach the top, so all returns are -200, and so are
+    those of every task whose action mapping a policy gets wrong. Shaping doesn't change which of
+    two episodes that reach the goal from the same start is better.
     Start: position uniform in [-0.6, -0.4], at rest.
     End: position >= 0.5, or after `horizon` steps.
-    Anchors: an oracle that is told the physics gets 9 (90 steps). Told the wrong sense of the keys
-    it gets -195, as chance does, so what is right for one sense alone gets about -93. In
-    Gymnasium's reward: -90, -200, -145. Tests compute all. The best found that never adapts is a
-    policy without memory that acts alike in states mirrored at the valley: -66 on test tasks (PPO,
-    3 M steps; docs/bounds.csv).
-    Source: Moore 1990, with the equations of Gymnasium's MountainCar-v0, which is the task that
-    one gets by default; with `shaped=False, speed_unit=1.0` it is that in all respects.
+
+    Reference returns, computed by tests: an oracle that knows the physics gets 9 (90 steps). Given
+    the wrong action mapping it gets -195, as random actions do, so behavior that is optimal for one
+    mapping alone gets about -93. Under Gymnasium's reward: -90, -200, -145. The best policy found
+    that never adapts has no memory and equal actions in states mirrored at the valley; it gets -66
+    on test tasks (PPO, 3M steps; docs/bounds.csv).
+
+    Source: Moore 1990, with the equations of Gymnasium's MountainCar-v0, which is the default task.
+    With `shaped=False, speed_unit=1.0` the two are identical.
     """
 
     gravity: Range = Range(0.002, 0.003, extrapolation=(0.0015, 0.0034), default=0.0025)
     force: Range = Range(0.0009, 0.0014, extrapolation=(0.0008, 0.0018), default=0.001)
     inverted: Choice = Choice((0.0, 1.0))
-    shaped: bool = True  # whether energy pays; False is Gymnasium's reward
-    speed_unit: float = 0.07  # per step, in what is observed; 1 is Gymnasium's observation
-    lookahead: int = 150  # steps that the oracle foresees
+    shaped: bool = True  # whether energy is rewarded; False for Gymnasium's reward
+    speed_unit: float = 0.07  # unit of the observed velocity; 1 for Gymnasium's observation
+    lookahead: int = 150  # steps that the oracle simulates
     horizon: int = 200  # steps, Gymnasium's
 
     name: ClassVar[str] = "mountain-car"
@@ -70,7 +72,7 @@ class MountainCar:
     high: ClassVar[float] = 0.6
     max_speed: ClassVar[float] = 0.07  # per step
     goal: ClassVar[float] = 0.5
-    climb_reward: ClassVar[float] = 100.0  # for the energy from valley to goal, where shaped
+    climb_reward: ClassVar[float] = 100.0  # for the energy from valley to goal, if shaped
 
     def __post_init__(self) -> None:
         check_constants(
@@ -110,11 +112,11 @@ class MountainCar:
         return nxt, rew, self._arrived(nxt)
 
     def _advance(self, state: State, push: Tensor, task: Task) -> State:
-        """One step under a push of -1, 0 or 1 times the force."""
+        """Next state under a push of -1, 0 or 1 times the force."""
         velocity = state.velocity + push * task.force - (3 * state.position).cos() * task.gravity
         velocity = velocity.clamp(-self.max_speed, self.max_speed)
         position = (state.position + velocity).clamp(self.low, self.high)
-        # The wall on the left takes all speed; the one on the right is beyond the goal.
+        # The left wall stops the car; the right wall is beyond the goal.
         stopped = (position == self.low) & (velocity < 0)
         return State(position, torch.where(stopped, 0, velocity))
 
@@ -122,19 +124,19 @@ class MountainCar:
         return (state.position >= self.goal) & (state.velocity >= 0)
 
     def _worth(self, state: State, task: Task) -> Tensor:
-        """Mechanical energy as a height, capped at the goal's, where it is worth `climb_reward`.
+        """Mechanical energy, capped at the goal's and scaled to `climb_reward` there.
 
-        A potential (Ng et al. 1999) that is the same in every state that ends an episode: of two
-        episodes that reach the goal from one start, the shorter has the higher return, as without.
+        Used as a shaping potential (Ng et al. 1999). It is equal in all terminal states, so that of
+        two episodes that reach the goal from the same start the shorter keeps the higher return.
         """
         climb = math.sin(3 * self.goal) + 1
         height = (3 * state.position).sin() + 1.5 * state.velocity.square() / task.gravity
         return (height.clamp(max=climb - 1) + 1) * (self.climb_reward / climb)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The push from which full force along the motion reaches the goal soonest; (N, B).
+        """First push after which full force along the motion reaches the goal soonest; (N, B).
 
-        Foresees `lookahead` steps for left and right, given the physics; good, not optimal.
+        Simulates `lookahead` steps for left and right with the true physics; not optimal.
         """
         n, b = state.position.shape
         plan = State(*(x.repeat(1, 2) for x in state))
@@ -149,13 +151,13 @@ class MountainCar:
         return 1 + torch.where(left > right, -1, 1) * (1 - 2 * task.inverted).long()
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The hill from the side, 220 pixels a unit, the car upon it, a flag at the goal."""
+        """Side view of the hill at 220 pixels per unit, with the car and a flag at the goal."""
         from metarl.envs.core.canvas import Canvas
 
         canvas, scale = Canvas(400, 290, (222, 236, 247)), 400 / (self.high - self.low)
 
         def point(position: float, up: float = 0) -> tuple[float, float]:
-            """A place `up` pixels above the slope, straight away from it."""
+            """Pixel coordinates of a point `up` pixels above the slope, along its normal."""
             slope = math.atan(1.35 * math.cos(3 * position))
             x = scale * (position - self.low) - up * math.sin(slope)
             return x, 275 - scale * (0.45 * math.sin(3 * position) + 0.5) - up * math.cos(slope)

@@ -1,4 +1,4 @@
-"""Gymnasium's Pendulum with its physics, and the sense of its motor, as hidden parameters."""
+"""Gymnasium's Pendulum with hidden physics and a hidden sign of the torque."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ class Task(NamedTuple):
     g: Tensor  # m/s^2
     m: Tensor  # kg
     l: Tensor  # noqa: E741 - m, the whole rod
-    inverted: Tensor  # 1 where a positive action turns the motor backwards
+    inverted: Tensor  # 1 if the sign of the torque is inverted
 
 
 class State(NamedTuple):
     """B episodes of each of N tasks. Every field: (N, B)."""
 
-    theta: Tensor  # rad, 0 is upright, counter-clockwise is positive; never wrapped
+    theta: Tensor  # rad, 0 is upright, counterclockwise is positive; not wrapped
     theta_dot: Tensor  # rad/s
 
 
 @dataclass(frozen=True)
 class Pendulum:
-    """Swing a rod up and hold it there with a weak motor whose sense, and whose load, are hidden.
+    """Swing a rod up and hold it upright with a weak motor of hidden sign and load.
 
-    Action: torque in [-2, 2] N m, its sign turned where `inverted` is 1.
-    Observation: cosine and sine of the angle, angular speed rad/s.
-    Reward: -(angle^2 + 0.1 speed^2 + 0.001 torque^2), the angle within half a turn of upright.
-    Start: any angle, speed in [-1, 1] rad/s.
-    End: after `horizon` steps, nothing else. Half of Gymnasium's 200: the heaviest variants stand
-    after 90, and from then on there is nothing to tell agents apart.
-    Anchors: an oracle that is told the physics swings every variant up and gets -131. Told the
-    wrong sense of the motor it gets -861, so what is right for one sense alone gets about -496;
-    doing nothing gets -624, chance -626. Tests compute these. This family hardly requires
-    adaptation: a policy without memory that acts alike in mirrored states gets -200 on test tasks,
-    the best found (PPO, 3 M steps; docs/bounds.csv), as much as agents that adapt. What swings and
-    holds the rod with one sense of the motor does so in the mirror with the other, and the rod's
-    own motion remembers which of the two it is.
-    Source: the equations of Gymnasium's Pendulum-v1, which is the task that one gets by default.
+    Action: torque in [-2, 2] N m, with the sign flipped if `inverted` is 1.
+    Observation: cosine and sine of the angle, angular velocity in rad/s.
+    Reward: -(angle^2 + 0.1 speed^2 + 0.001 torque^2), with the angle in [-pi, pi] from upright.
+    Start: uniform angle, angular velocity uniform in [-1, 1] rad/s.
+    End: after `horizon` steps only. The horizon is half of Gymnasium's 200, since even the heaviest
+    variants are upright after 90 steps and later rewards don't discriminate between agents.
+
+    Reference returns, computed by tests: an oracle that knows the physics swings up every variant
+    and gets -131. Given the wrong sign of the torque it gets -861, so behavior that is optimal for
+    one sign alone gets about -496. Doing nothing gets -624, random actions -626. This family hardly
+    requires adaptation: the best policy found without memory, whose actions are equal in mirrored
+    states, gets -200 on test tasks (PPO, 3M steps; docs/bounds.csv), as much as adaptive agents.
+    Behavior that swings up and holds the rod with one sign does the same, mirrored, with the
+    other, and the motion of the rod reveals the sign.
+
+    Source: equations of Gymnasium's Pendulum-v1, which is the default task.
     """
 
     g: Range = Range(8.0, 12.0, "m/s^2", extrapolation=(6.0, 14.0), default=10.0)
@@ -92,7 +94,7 @@ class Pendulum:
     ) -> tuple[State, Tensor, Tensor]:
         torque = act.squeeze(-1).clamp(-self.max_torque, self.max_torque) * (1 - 2 * task.inverted)
         angle = (state.theta + math.pi).remainder(2 * math.pi) - math.pi
-        # Gymnasium charges for where the rod was and what it did, not for where it comes to.
+        # As in Gymnasium, the cost is that of the state before the step.
         cost = angle.square() + 0.1 * state.theta_dot.square() + 0.001 * torque.square()
         fall = 3 * task.g / (2 * task.l)  # 1/s^2
         inertia = task.m * task.l.square() / 3  # kg m^2, of a uniform rod about its end
@@ -102,13 +104,13 @@ class Pendulum:
         return nxt, -cost, torch.zeros_like(cost, dtype=torch.bool)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """Swing-up by energy, then feedback that cancels gravity; good, not optimal; (N, B, 1)."""
+        """Energy-based swing-up, then feedback that cancels gravity; not optimal; (N, B, 1)."""
         speed = state.theta_dot
         angle = (state.theta + math.pi).remainder(2 * math.pi) - math.pi
         inertia, weight = task.m * task.l.square() / 3, task.m * task.g * task.l / 2
-        # Work lacking to stand upright, J; the rod gains it fastest by pushing where it goes.
-        lack = weight * (1 - angle.cos()) - inertia * speed.square() / 2
-        pump = torch.where(speed < 0, -1.0, 1.0) * 4 * lack
+        # Energy missing to stand upright, J. Torque along the motion adds it fastest.
+        missing = weight * (1 - angle.cos()) - inertia * speed.square() / 2
+        pump = torch.where(speed < 0, -1.0, 1.0) * 4 * missing
         hold = -weight * angle.sin() - inertia * (16 * angle + 8 * speed)
         near = (angle + 0.2 * speed).abs() < self.max_torque / weight
         torque = torch.where(near & (angle.abs() < 1), hold, pump)
@@ -116,7 +118,7 @@ class Pendulum:
         return torque.unsqueeze(-1)
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The rod about its hub, 110 pixels a metre, thicker the heavier; dots show its speed."""
+        """The rod at 110 pixels per meter; its width shows the mass, trailing dots the speed."""
         from metarl.envs.core.canvas import Canvas
 
         canvas, middle = Canvas(320, 320, (250, 250, 248)), 160
@@ -124,8 +126,8 @@ class Pendulum:
         reach, thick = 110 * task.l[0, 0].item(), 20 * task.m[0, 0].item() ** 0.5
         canvas.disc(middle, middle, reach + 12, (228, 232, 238))
         canvas.disc(middle, middle, reach + 10, (250, 250, 248))
-        canvas.disc(middle, middle - reach - 11, 6, (60, 160, 90))  # where it is to be
-        for k in range(9):  # where the tip was in the last tenths of a second, if undisturbed
+        canvas.disc(middle, middle - reach - 11, 6, (60, 160, 90))  # target of the tip
+        for k in range(9):  # positions of the tip in the last 0.16 s, extrapolated linearly
             past = theta - 0.02 * k * speed
             x, y = middle - reach * math.sin(past), middle - reach * math.cos(past)
             canvas.disc(x, y, 7 - 0.6 * k, (240, 200 + 5 * k, 170 + 8 * k))

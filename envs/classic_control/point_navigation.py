@@ -1,4 +1,4 @@
-"""2-D navigation to a hidden goal: the MAML paper's first reinforcement-learning family."""
+"""2D navigation to a hidden goal, the first reinforcement-learning family of the MAML paper."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class PointNavigation:
-    """A point walks on a plane to a goal that it can't see.
+    """Move a point on a plane to a hidden goal.
 
     Action: velocity in m/step along x and y, clipped to +-0.1. Observation: position in m.
-    Reward: minus the distance to the goal in m, after the move. Start: the origin. End: within
+    Reward: negative distance to the goal in m, after the move. Start: the origin. End: within
     0.01 m of the goal in x and in y, or after `horizon` steps.
 
-    Anchors: standing still gets -38.3, -100 times the mean distance of a goal, and no policy that
-    doesn't adapt does much better; the oracle, which is told the goal, gets -0.5 (the paper's
-    learned one, with noise in its actions, -2.29). Tests compute both.
-    Source: Finn et al. 2017 (arXiv:1703.03400), section 5.3, as their published code has it.
+    Reference returns, computed by tests: standing still gets -38.3, -100 times the mean distance to
+    a goal, and no policy that doesn't adapt does much better. The oracle, which knows the goal,
+    gets -0.5 (the paper's learned oracle, with action noise, -2.29).
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), section 5.3, as in their published code.
     """
 
     goal_x: Range = Range(-0.5, 0.5, "m", extrapolation=(-0.8, 0.8), default=0.3)
@@ -58,7 +59,7 @@ class PointNavigation:
 
     @property
     def observation_space(self) -> Box:
-        far = self.speed_max * (self.horizon + 1)  # one to spare, for sums in float32
+        far = self.speed_max * (self.horizon + 1)  # + 1 allows for float32 rounding of the sum
         return Box(-far, far, (2,), np.float32)
 
     @property
@@ -80,12 +81,12 @@ class PointNavigation:
         return State(pos), -to_goal.norm(dim=-1), terminated
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The fastest walk, given the goal; (N, B, 2)."""
+        """Velocity (N, B, 2) of the fastest path to the goal."""
         to_goal = torch.stack((task.goal_x, task.goal_y), dim=-1) - state.pos
         return to_goal.clamp(-self.speed_max, self.speed_max)
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The square [-1, 1]^2 m from above: agent blue, goal green, start grey."""
+        """Top view of the square [-1, 1]^2 m: agent blue, goal green, start gray."""
         from metarl.envs.core.canvas import Canvas
 
         canvas = Canvas(240, 240, (250, 250, 248))

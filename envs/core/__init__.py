@@ -1,1 +1,1 @@
-"""What a family is: parameters, splits, tasks, the simulator protocol, errors."""
+"""The definition of a family: parameters, splits, tasks, the simulator protocol, errors."""

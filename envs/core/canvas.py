@@ -1,4 +1,4 @@
-"""A few anti-aliased shapes, for the families' pictures."""
+"""Anti-aliased shapes for rendering the families."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Color = tuple[int, int, int]
 
 
 class Canvas:
-    """An image drawn at twice its size and scaled down, so that edges are smooth."""
+    """An image drawn at twice its size and scaled down for smooth edges."""
 
     SCALE = 2
 
@@ -42,12 +42,12 @@ class Canvas:
         self._draw.line(points, fill=color, width=round(width * self.SCALE))
 
     def text(self, x: float, y: float, words: str, size: float, color: Color) -> None:
-        """Words with their middle at (x, y)."""
+        """Draw text centered at (x, y)."""
         font = ImageFont.load_default(size * self.SCALE)
         self._draw.text((x * self.SCALE, y * self.SCALE), words, color, font, anchor="mm")
 
     def array(self) -> np.ndarray[Any, Any]:
-        """(H, W, 3) uint8."""
+        """The image as (H, W, 3) uint8."""
         width, height = self._image.size
         small = self._image.resize(
             (width // self.SCALE, height // self.SCALE), Image.Resampling.BOX

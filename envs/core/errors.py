@@ -1,11 +1,11 @@
-"""The two kinds of failure that a person is told about in one line."""
+"""The two kinds of errors that are reported to the user in one line."""
 
 from __future__ import annotations
 
 
 class UsageError(ValueError):
-    """What was asked for can't be done; the message names thing, value, allowed, next action."""
+    """An invalid request; the message names the thing, its value, what is allowed, what to do."""
 
 
 class RunError(RuntimeError):
-    """Something broke while running; the message says what, where and what to do."""
+    """A failure at run time; the message says what failed, where, and what to do."""

@@ -1,4 +1,4 @@
-"""What a family of environments is: named, bounded parameters and pure batched dynamics."""
+"""Families of tasks: named, bounded parameters and pure batched dynamics."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from metarl.envs.core.parameters import Choice, Parameter, Range
 from metarl.envs.core.splits import Split
 from metarl.envs.core.summarize import fold
 
-FEW = 10_000  # tasks, or fewer: training draws them again and again
+FEW = 10_000  # families with at most this many tasks are drawn repeatedly during training
 
 
 class Family(Protocol):
-    """A world with hidden parameters: the `Range` and `Choice` fields of a frozen dataclass.
+    """Environments with hidden parameters: the `Range` and `Choice` fields of a frozen dataclass.
 
     Every method is a pure function of tensors for N tasks x B episodes. `noise` is uniform in
-    [0, 1), drawn outside, with as many last-axis values as the two `*_noise` counts ask for.
-    A family with a finite, jointly split set of tasks also has `members(split, device)`, all of
-    them as one `task_type`. One that can be looked at has `frame(state, task)`, an (H, W, 3) uint8
-    array of the first episode of the first task. One that knows has `oracle(state, task)`, the
-    action of an agent that is told the task.
+    [0, 1) and drawn by the caller; its last axis has `reset_noise` or `step_noise` entries.
+
+    Optional methods: `members(split, device)` returns all tasks of a split as one `task_type`, for
+    families with a finite set of tasks that is split jointly. `frame(state, task)` renders the
+    first episode of the first task as an (H, W, 3) uint8 array. `oracle(state, task)` returns the
+    action of an agent that knows the task.
     """
 
     name: ClassVar[str]
-    source: ClassVar[str]  # where the world comes from; not needed of your own
+    source: ClassVar[str]  # where the environment comes from; optional for custom families
     task_type: ClassVar[type]  # NamedTuple, a (N, 1) tensor for each parameter
 
     @property
     def reset_noise(self) -> int:
-        """Uniform numbers that an episode needs to start."""
+        """Number of uniform random values that each reset uses."""
         ...
 
     @property
     def step_noise(self) -> int:
-        """Uniform numbers that an episode needs for each step."""
+        """Number of uniform random values that each step uses."""
         ...
 
     @property
     def horizon(self) -> int:
-        """Steps in the longest episode."""
+        """Maximum number of steps per episode."""
         ...
 
     @property
@@ -56,25 +57,30 @@ class Family(Protocol):
     def action_space(self) -> Space[Any]: ...
 
     def reset(self, task: Any, noise: Tensor) -> Any:
-        """First state of each episode. Args: noise (N, B, reset_noise)."""
+        """Initial state of each episode.
+
+        Args:
+            noise: (N, B, reset_noise).
+        """
         ...
 
     def observe(self, state: Any) -> Tensor:
-        """What the agent sees, (N, B, *observation_space.shape); the task stays hidden."""
+        """Observations (N, B, *observation_space.shape), which don't reveal the task."""
         ...
 
     def step(self, state: Any, act: Tensor, task: Any, noise: Tensor) -> tuple[Any, Tensor, Tensor]:
         """Next state, reward (N, B), terminated (N, B) bool.
 
         Args:
-            act: (N, B, A) for a Box, integers for others: (N, B) for a Discrete, else (N, B, A).
+            act: (N, B, A) float for a Box; integers for others, (N, B) for a Discrete, (N, B, A)
+                for a MultiDiscrete.
             noise: (N, B, step_noise).
         """
         ...
 
 
 def parameters(family: Family) -> dict[str, Parameter]:
-    """The hidden parameters, in the order of the family's `task_type`."""
+    """The hidden parameters, in the order of the fields of the family's `task_type`."""
     own = getattr(family, "parameters", None)
     if own is not None:
         return dict(own)
@@ -83,10 +89,10 @@ def parameters(family: Family) -> dict[str, Parameter]:
 
 
 def make_task(family: Family, **values: float) -> Any:
-    """One task, fields (1, 1) float32; parameters left out take a value of training's.
+    """One task, fields (1, 1) float32; omitted parameters get a value from the training split.
 
     Raises:
-        UsageError: a parameter that doesn't exist, or a value outside its bounds.
+        UsageError: unknown parameter, or a value outside its bounds.
     """
     known = parameters(family)
     for name, value in values.items():
@@ -118,12 +124,12 @@ def check_parameter(owner: str, known: Mapping[str, Parameter], name: str, value
 
 
 def folded(known: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """For people: more than ten alike, told apart by numbers alone, as one `x_0 ... x_99`."""
+    """Group more than ten similar numbered parameters as `x_0 ... x_99`, for display."""
     return fold(known, lambda parameter: (str(parameter), allowed(parameter)))
 
 
 def allowed(parameter: Parameter) -> str:
-    """Everything that a task's parameter may be, with its unit: `[-0.8, 0.8] m`."""
+    """All values that a parameter may have in any task, with the unit: `[-0.8, 0.8] m`."""
     if isinstance(parameter, Choice):
         every = dataclasses.replace(parameter, values=parameter.values + parameter.extrapolation)
         return f"{every} {parameter.unit}".strip()
@@ -135,7 +141,7 @@ def allowed(parameter: Parameter) -> str:
 
 
 def describe(family: Any, values: Mapping[str, float]) -> str:
-    """A task as a person reads it: `gravity=-9.8, map=4x4`, the first ten of many parameters."""
+    """A readable description of a task: `gravity=-9.8, map=4x4`, with at most ten parameters."""
     known = parameters(family)
     shown = [
         f"{k}={p.show(v) if isinstance(p := known[k], Choice) else f'{v:g}'}"
@@ -146,14 +152,14 @@ def describe(family: Any, values: Mapping[str, float]) -> str:
 
 
 def unseen(family: Family, split: Split = "test") -> str:
-    """What sets tasks of `test`, or of `validation`, apart from training's."""
+    """How tasks of the test or validation split differ from training tasks."""
     if hasattr(family, "members"):
         own, train = (set(zip(*_columns(family.members(s)), strict=True)) for s in (split, "train"))
         return "none: tasks of training" if own & train else "disjoint members"
     known = parameters(family)
     field = "validation" if split == "validation" else "held_out"
-    if kept := [name for name, p in known.items() if getattr(p, field)]:
-        return f"held-out {', '.join(kept)}"
+    if held_out := [name for name, p in known.items() if getattr(p, field)]:
+        return f"held-out {', '.join(held_out)}"
     sizes = [len(p.values) if isinstance(p, Choice) else p.whole_numbers for p in known.values()]
     if math.prod(sizes) > FEW:
         return "an independent stream of draws"
@@ -163,7 +169,7 @@ def unseen(family: Family, split: Split = "test") -> str:
 
 
 def task_values(task: Any) -> list[dict[str, float]]:
-    """Parameters of each of the N tasks as plain numbers."""
+    """Parameters of each of the N tasks as Python floats."""
     return [dict(zip(task._fields, row, strict=True)) for row in zip(*_columns(task), strict=True)]
 
 
@@ -180,14 +186,15 @@ def sample_tasks(
 ) -> Any:
     """Draw n tasks of a split, fields (n, 1) float32 on `device`.
 
-    Test and validation tasks have the values that a parameter holds out for them; a parameter
-    that holds none out has those of training, and never those of the other split. For a
-    continuous family without hold-outs `train`, `validation` and `test` are one distribution: what
-    makes tasks unseen is a stream `gen` that training never uses. A family with `members` has
-    disjoint ones, each drawn once before any is drawn twice.
+    Test and validation tasks use the values that a parameter holds out for them. A parameter
+    without held-out values uses its training values, never those held out for the other split. In
+    continuous families without held-out values, the train, validation and test splits have the same
+    distribution; tasks are unseen because they come from a generator that training never uses.
+    Families with `members` have disjoint splits, and each member is drawn once before any is drawn
+    twice.
 
     Raises:
-        UsageError: `extrapolate` where no parameter has anything beyond training.
+        UsageError: `extrapolate`, but no parameter has a range beyond training.
     """
     known = parameters(family)
     if hasattr(family, "members"):

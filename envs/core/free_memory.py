@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""Free memory available to this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
-# Limit, use, and what of the use is given back when needed: of both versions of control groups.
+# Limit, usage, and reclaimable part of the usage, for cgroups v2 and v1.
 LIMITS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
@@ -17,15 +17,15 @@ LIMITS = (
 
 
 def free_memory() -> int:
-    """Bytes: of the machine, the container and `ulimit -v`, whichever has the least.
+    """Free bytes: the minimum for the machine, the container and `ulimit -v`.
 
-    Where the system doesn't say, as on macOS, more than there is.
+    `sys.maxsize` on systems that don't report it, such as macOS.
     """
     return min(_of_machine(), _of_container(), _of_process())
 
 
 def in_bytes(size: float) -> str:
-    """`1.5 GB`."""
+    """Format a size in bytes, for example `1.5 GB`."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
             break
@@ -41,7 +41,7 @@ def _of_machine() -> int:
 
 
 def _of_container() -> int:
-    """Of a container's control group; it sees its own at the root."""
+    """Free memory of the container's control group, which it sees at the root."""
     for limit, use, cache in LIMITS:
         with suppress(OSError, ValueError):  # "max": no limit
             most, used = (int((CGROUP / name).read_text()) for name in (limit, use))

@@ -1,4 +1,4 @@
-"""From a simulator on the host to where the agent is."""
+"""Copying tensors from a simulator on the host to the agent's device."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def to_agent(x: Tensor, device: torch.device) -> Tensor:
-    """The tensor there; to a GPU from pinned memory, so that the host need not wait for the copy.
+    """Copy x to `device`; to a GPU asynchronously from pinned memory.
 
-    What is pinned is torch's own copy, kept until the GPU has read it: `x` may change at once.
+    `pin_memory` makes a copy that torch keeps until the transfer is done, so `x` may be modified
+    immediately.
     """
     if device.type == "cuda":
         return x.pin_memory().to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Tables that a family's dynamics look up: made once, and the same ever after."""
+"""Cached lookup tables for the dynamics of families."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ R = TypeVar("R")
 
 
 def table(function: Callable[P, R]) -> Callable[P, R]:
-    """Keep what the function made of these numbers, names and device.
+    """Cache the result of a function by its (hashable) arguments.
 
-    To `torch.compile` it is a constant, whose making is no part of a program.
+    `torch.compile` treats the result as a constant and doesn't trace its construction.
     """
-    kept = lru_cache(function)
+    cached = lru_cache(function)
 
     @wraps(function)
     def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
-        return kept(*args, **kwargs)  # type: ignore[arg-type]
+        return cached(*args, **kwargs)  # type: ignore[arg-type]
 
-    # What torch.compiler.assume_constant_result does, without its import, which takes a second.
+    # Same as torch.compiler.assume_constant_result, without the import, which takes a second.
     look_up._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return look_up

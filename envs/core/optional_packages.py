@@ -1,4 +1,4 @@
-"""Packages that not everyone has installed."""
+"""Optional dependencies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from metarl.envs.core.errors import UsageError
 
 
 def need(name: str, package: str, extra: str) -> None:
-    """Raise UsageError with the command that installs it, unless a package is there."""
+    """Raise UsageError with the installation command unless `package` is installed."""
     if importlib.util.find_spec(package) is None:
         raise UsageError(
-            f'{name} needs {package}, which isn\'t here: pip install "metarl-toolkit[{extra}]"'
+            f'{name} needs {package}, which isn\'t installed: pip install "metarl-toolkit[{extra}]"'
         )

@@ -1,4 +1,4 @@
-"""A task's parameters: intervals and sets, with what training never sees of them."""
+"""Parameters of a task: intervals and sets of values, with held-out parts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ class Range:
     """Closed interval of one task parameter; training tasks draw from it uniformly.
 
     Attributes:
-        beyond: a wider interval; what lies in it and outside `[low, high]` is the extrapolation
-            range, which training never sees.
-        default: value of a task that doesn't say; None is half-way.
-        log: draws are uniform in the logarithm.
-        integer: whole numbers only; the ends belong to each interval.
-        held_out: an interval inside, which training never sees and test tasks are drawn from.
-        validation: another interval inside, for validation tasks; without one they are drawn from
-            training's range, never from `held_out`.
+        extrapolation: a wider interval. Extrapolation tasks are drawn from its part outside
+            `[low, high]`, which training never uses.
+        default: value of tasks that don't specify one; None for the midpoint.
+        log: draw uniformly in the logarithm.
+        integer: integers only; the ends belong to each interval.
+        held_out: an interval inside `[low, high]` for test tasks, which training never uses.
+        validation: another interval inside, for validation tasks. Without it they use the training
+            range, never `held_out`.
+
     Raises:
-        UsageError: bounds that are reversed, infinite, or leave training nothing; a `validation`
-            that overlaps `held_out`.
+        UsageError: bounds are reversed, infinite, or leave nothing for training, or `validation`
+            overlaps `held_out`.
     """
 
     low: float
@@ -50,9 +51,9 @@ class Range:
         for x in (self.low, self.high, *outer):
             _check_float32(shown, x)
         if not (outer[0] <= self.low and self.high <= outer[1]):
-            raise UsageError(f"{shown} beyond={outer}: make it contain {self}.")
+            raise UsageError(f"{shown} extrapolation={outer}: make it contain {self}.")
         if self.extrapolation == (self.low, self.high):
-            raise UsageError(f"{shown} beyond={outer}: make it wider, or leave it out.")
+            raise UsageError(f"{shown} extrapolation={outer}: make it wider, or leave it out.")
         if self.log and outer[0] <= 0:
             raise UsageError(f"{shown} with log: give bounds above 0, or leave log out.")
         if self.integer and any(x != round(x) for x in (*outer, self.low, self.high)):
@@ -65,7 +66,7 @@ class Range:
                 raise UsageError(f"{shown} {name}=({a:g}, {b:g}): give an interval inside.")
         kept = ", ".join(f"{name}=({a:g}, {b:g})" for name, (a, b) in self._kept.items())
         if not self.intervals("train"):
-            raise UsageError(f"{shown} {kept}: it leaves training nothing.")
+            raise UsageError(f"{shown} {kept}: nothing is left for training: hold out less.")
         if len(self._kept) == 2:
             (a, b), (c, d) = self._kept.values()
             if max(a, c) < min(b, d) or (self.integer and max(a, c) == min(b, d)):
@@ -73,14 +74,14 @@ class Range:
 
     @property
     def default_value(self) -> float:
-        """Value of a task that doesn't say."""
+        """Value of tasks that don't specify one."""
         if self.default is not None:
             return self.default
         return float(self.draw(torch.tensor(0.5, dtype=torch.float64)))
 
     @property
     def whole_numbers(self) -> float:
-        """How many values there are: infinitely many, unless they are integers."""
+        """Number of values: infinite, unless they are integers."""
         return self.high - self.low + 1 if self.integer else math.inf
 
     @property
@@ -89,7 +90,7 @@ class Range:
         return self.extrapolation or (self.low, self.high)
 
     def intervals(self, split: Split) -> list[tuple[float, float]]:
-        """Where the tasks of a split lie, in ascending order."""
+        """Intervals of the values of a split, in ascending order."""
         if split == "extrapolate" and self.extrapolation:
             return self._without([self.extrapolation], (self.low, self.high))
         own = {"test": self.held_out, "validation": self.validation}.get(split)
@@ -102,15 +103,15 @@ class Range:
 
     @property
     def _kept(self) -> dict[str, tuple[float, float]]:
-        """The intervals that training never sees."""
+        """The intervals that training never uses."""
         kept = {"held_out": self.held_out, "validation": self.validation}
         return {name: each for name, each in kept.items() if each is not None}
 
     def _without(
         self, parts: list[tuple[float, float]], cut: tuple[float, float]
     ) -> list[tuple[float, float]]:
-        """The parts of these intervals that lie outside of another one."""
-        gap = 1 if self.integer else 0  # whole neighbours of an excluded end are outside
+        """Parts of these intervals that lie outside the interval `cut`."""
+        gap = 1 if self.integer else 0  # integers next to an excluded end lie outside
         sides = [
             side
             for a, b in parts
@@ -152,14 +153,15 @@ class Choice:
     """Finite set of values of one task parameter; training tasks draw from it uniformly.
 
     Attributes:
-        beyond: values that only extrapolation tasks have, beside `values`.
-        held_out: those of `values` that training never sees and test tasks are drawn from.
-        validation: others of `values`, for validation tasks alone; without any these have values
-            of training, never of `held_out`.
-        labels: what the values stand for, where they are no numbers: `labels[int(value)]`.
+        extrapolation: additional values for extrapolation tasks only.
+        held_out: those of `values` reserved for test tasks, which training never uses.
+        validation: others of `values`, reserved for validation tasks. Without them these use
+            training values, never `held_out`.
+        labels: what the values stand for if they aren't numbers: `labels[int(value)]`.
+
     Raises:
-        UsageError: no value, hold-outs that are no values or leave training nothing, or a value
-            held out both for test and for validation.
+        UsageError: there are no values, a held-out value isn't among them, nothing is left for
+            training, or a value is held out for both test and validation.
     """
 
     values: tuple[float, ...]
@@ -188,15 +190,17 @@ class Choice:
             )
         if not self.members("train"):
             without = ", ".join(map(self.show, self.held_out + self.validation))
-            raise UsageError(f"Choice without {without}: it leaves training none of {self}.")
+            raise UsageError(
+                f"Choice without {without}: nothing of {self} is left for training: hold out less."
+            )
 
     @property
     def default_value(self) -> float:
-        """Value of a task that doesn't say."""
+        """Value of tasks that don't specify one."""
         return self.members("train")[0]
 
     def members(self, split: Split) -> tuple[float, ...]:
-        """The values of a split's tasks."""
+        """Values of a split."""
         if split == "extrapolate" and self.extrapolation:
             return self.extrapolation
         if split == "test" and self.held_out:
@@ -209,7 +213,7 @@ class Choice:
         """Map `u`, uniform in [0, 1), to values of the same shape."""
         values = self.members(split)
         index = (u * len(values)).long().clamp(max=len(values) - 1)
-        # Sums of masked constants, since a table made here would be a copy from the host.
+        # A sum of masked constants, since indexing a new tensor would copy it from the host.
         return sum(
             (value * (index == i).to(u.dtype) for i, value in enumerate(values)),
             torch.zeros_like(u),
@@ -222,7 +226,7 @@ class Choice:
         return any(math.isclose(value, v, rel_tol=1e-6, abs_tol=1e-9) for v in known)
 
     def show(self, value: float) -> str:
-        """The value as a person reads it."""
+        """The label of the value, or the formatted number."""
         return str(self.labels[round(value)]) if self.labels else f"{value:g}"
 
     def __str__(self) -> str:
@@ -235,7 +239,7 @@ class Choice:
 def _check_float32(shown: str, x: float) -> None:
     if not fits_float32(x):
         raise UsageError(
-            f"{shown}: {x:g} is infinite or 0 in float32, in which tasks are computed: give other "
+            f"{shown}: {x:g} is infinite or 0 in float32, which tasks are computed in: give other "
             "numbers, or another unit."
         )
 

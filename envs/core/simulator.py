@@ -1,4 +1,4 @@
-"""N tasks x B episodes in progress, whatever computes them."""
+"""The simulator protocol: N tasks x B episodes in progress, whatever computes them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from metarl.envs.core.family import Family, sample_tasks
 
 
 class Simulator(Protocol):
-    """All episodes of a rollout, advanced together; none restarts by itself.
+    """Advances all episodes of a rollout together; episodes don't restart by themselves.
 
-    One that is told each step what has ended has `over`, true once all episodes have. One that
-    knows more has `diverged`, (N, B) bool, episodes that ended as a number wasn't finite;
-    `success`, (N, B) 0 or 1; `frame()`, an (H, W, 3) uint8 picture of the first episode.
+    Optional attributes: `over`, true once all episodes have ended, if this is known on the host;
+    `diverged`, (N, B) bool, episodes that ended because a value wasn't finite; `success`, (N, B) 0
+    or 1. Optional method: `frame()`, an (H, W, 3) uint8 image of the first episode.
     """
 
     def reset(self) -> Tensor:
@@ -26,12 +26,12 @@ class Simulator(Protocol):
         ...
 
     def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Next obs (N, B, *obs), rew, terminated, truncated (N, B), Gymnasium's meanings."""
+        """Next obs (N, B, *obs), rew, terminated, truncated (N, B), as defined by Gymnasium."""
         ...
 
 
 class TensorSimulator:
-    """Drives a tensor family; the noise of the whole rollout is drawn in one call."""
+    """Simulates a tensor family; the noise of the whole rollout is drawn in one call."""
 
     def __init__(
         self, family: Family, task: Any, episodes: int, gen: torch.Generator | None = None
@@ -46,9 +46,9 @@ class TensorSimulator:
         steps = noise[..., start:].unflatten(-1, (family.horizon, each)).movedim(2, 0)
         self._step_noise = steps.contiguous()  # (T, N, B, each)
         self._no_noise = noise[..., :0]
-        # On the device, so that a compiled step is the same program at every time.
+        # A device tensor, so that the same compiled graph serves all time steps.
         self._t = torch.zeros(1, dtype=torch.long, device=device)
-        # The horizon is where the collector stops, so a tensor family never truncates itself.
+        # The rollout stops at the horizon, so a tensor family never truncates itself.
         self._never = torch.zeros(n, episodes, dtype=torch.bool, device=device)
         self.state: Any = None
 
@@ -65,7 +65,7 @@ class TensorSimulator:
         return self._family.observe(self.state), rew, terminated, self._never
 
     def frame(self) -> Any:
-        """(H, W, 3) uint8 picture of the first episode."""
+        """Image (H, W, 3) uint8 of the first episode."""
         return self._family.frame(self.state, self._task)  # type: ignore[attr-defined]
 
 
@@ -76,10 +76,12 @@ def simulate(
     gen: torch.Generator | None,
     render: bool = False,
 ) -> Any:
-    """Start `episodes` episodes of each task; a family that is no tensor program brings its own.
+    """A simulator for `episodes` episodes of each task.
+
+    Families that aren't computed in tensors provide their simulator with a method `simulate`.
 
     Args:
-        render: the simulator will be asked for its `frame()`.
+        render: whether `frame()` will be called.
     """
     if hasattr(family, "simulate"):
         more = {"render": True} if render else {}
@@ -88,14 +90,14 @@ def simulate(
 
 
 def can_be_filmed(family: Family) -> bool:
-    """Whether simulators of the family have a `frame()`."""
+    """Whether simulators of the family have a `frame` method."""
     if hasattr(family, "simulate"):
         return bool(getattr(family, "can_be_filmed", lambda: False)())
     return hasattr(family, "frame")
 
 
 def probe(family: Family) -> None:
-    """Raise UsageError unless a reset and a step of 2 tasks x 3 episodes have the agreed shapes."""
+    """Raise UsageError unless a reset and a step of 2 tasks x 3 episodes give valid shapes."""
     if hasattr(family, "simulate"):
         return
     task = sample_tasks(family, 2, torch.Generator().manual_seed(0))
@@ -103,18 +105,18 @@ def probe(family: Family) -> None:
         simulator = TensorSimulator(family, task, 3, torch.Generator().manual_seed(0))
         obs = simulator.reset()
         space = family.action_space
-        kind = torch.float32 if isinstance(space, Box) else torch.int64
-        act = torch.zeros(2, 3, *(space.shape or ()), dtype=kind)
+        act_dtype = torch.float32 if isinstance(space, Box) else torch.int64
+        act = torch.zeros(2, 3, *(space.shape or ()), dtype=act_dtype)
         _, rew, terminated, _ = simulator.step(act)
     except (Exception, SystemExit) as error:  # whatever a user's family may raise
         raise UsageError(
             f"{family.name}: the first reset and step of 2 tasks x 3 episodes raised "
             f"{type(error).__name__}: {error}: see the example of a family in README."
         ) from error
-    seen = family.observation_space
-    number = torch.uint8 if seen.dtype == np.uint8 else torch.float32
+    obs_space = family.observation_space
+    obs_dtype = torch.uint8 if obs_space.dtype == np.uint8 else torch.float32
     for what, x, shape, dtype in (
-        ("observe(state)", obs, (2, 3, *(seen.shape or ())), number),
+        ("observe(state)", obs, (2, 3, *(obs_space.shape or ())), obs_dtype),
         ("the reward of step", rew, (2, 3), torch.float32),
         ("terminated of step", terminated, (2, 3), torch.bool),
     ):

@@ -1,4 +1,4 @@
-"""Which tasks: those of training, unseen ones for tuning and for the final test, out of range."""
+"""Splits of tasks: training, validation, test, and extrapolation beyond the training range."""
 
 from __future__ import annotations
 

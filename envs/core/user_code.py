@@ -1,4 +1,4 @@
-"""Code that a user names: `module:attribute`."""
+"""Importing user code given as `module:attribute`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import ModuleType
 
 
 def import_user_code(module: str) -> ModuleType:
-    """The module of that name, which may lie in the working folder.
+    """Import a module, which may be in the working directory.
 
-    The working folder joins Python's path here, and not when a command starts: a command that names
-    no code imports nothing from there, such as a `mujoco.py` in a run folder that it is started in.
+    The working directory is added to `sys.path` here rather than at startup, so that a command that
+    names no user code imports nothing from there, such as a stray `mujoco.py`.
     """
     if "" not in sys.path:
         sys.path.append("")

@@ -1,4 +1,4 @@
-"""What a number may be: the range of the type that it is computed in, and that of its meaning."""
+"""Checks that numbers fit their numeric type and are meaningful."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HORIZON = 1, 1_000_000  # steps
 def check_constants(family: Any, **limits: tuple[float, float]) -> None:
     """Raise UsageError unless each field of a family lies within its closed interval.
 
-    Of a parameter all values count, those of extrapolation too. One that chooses from a table, a
-    `Choice` by default, must have whole numbers.
+    All values of a parameter are checked, including extrapolation. Parameters that are a `Choice`
+    by default index a table and must be integers.
     """
     for name, (low, high) in limits.items():
         value = getattr(family, name)
@@ -25,7 +25,7 @@ def check_constants(family: Any, **limits: tuple[float, float]) -> None:
         whole = isinstance(_default(family, name), Choice)
         if whole and isinstance(value, Range) and not value.integer:
             raise UsageError(
-                f"{family.name}: {name} in {value}: it chooses, and nothing lies between: give "
+                f"{family.name}: {name} in {value}: it is an index and must be an integer: give "
                 f"values, such as {name}={low:g},{high:g}, or a range with :int."
             )
         for x in numbers:

@@ -1,4 +1,4 @@
-"""Breakout on a small court, whose ball, paddle, air and keys have to be found out."""
+"""Breakout on a small court with hidden ball speed, wind, paddle width and action mapping."""
 
 from __future__ import annotations
 
@@ -23,56 +23,56 @@ LAYOUTS = (  # two rows of bricks, repeated to the court's width
     ("###..###", "###..###"),  # gate
     (".######.", "..####.."),  # bowl
 )
-FIRST_ROW = 1  # of the bricks; the row above is open, so that a ball may get behind the wall
+FIRST_ROW = 1  # of the bricks; row 0 is empty, so that a ball may get behind the wall
 
 
 class Task(NamedTuple):
     """Hidden rules of N games. Every field: (N, 1)."""
 
     speed: Tensor  # rows per step
-    wind: Tensor  # columns per step, added to a falling ball's own
+    wind: Tensor  # columns per step, added to the horizontal speed of a falling ball
     width: Tensor  # columns, of the paddle
-    inverted: Tensor  # 1 where key 0 goes right and key 2 left
+    inverted: Tensor  # 1 if action 0 moves right and action 2 left
     layout: Tensor  # index into LAYOUTS
 
 
 class State(NamedTuple):
-    """B episodes of each of N tasks; the centre of the cell at the top left is (0, 0)."""
+    """B episodes of each of N tasks; (0, 0) is the center of the top left cell."""
 
     x: Tensor  # (N, B) columns, of the ball
-    y: Tensor  # (N, B) rows downwards
-    slope: Tensor  # (N, B) columns per row that the ball goes by itself
-    down: Tensor  # (N, B) 1 where it falls, -1 where it rises
-    paddle: Tensor  # (N, B) columns, its middle
-    bricks: Tensor  # (N, B, 2 * size) 1 where one stands
+    y: Tensor  # (N, B) rows, of the ball, from the top
+    slope: Tensor  # (N, B) columns per row that the ball moves without wind
+    down: Tensor  # (N, B) 1 if the ball is falling, -1 if it is rising
+    paddle: Tensor  # (N, B) columns, center of the paddle
+    bricks: Tensor  # (N, B, 2 * size) 1 for a brick
 
 
 @dataclass(frozen=True)
 class Breakout:
-    """Knock bricks out of a wall: ball speed, wind, paddle width and sense of the keys are hidden.
+    """Break bricks; ball speed, wind, paddle width and the action mapping are hidden.
 
-    Action: 0 left, 1 stay, 2 right, by `paddle_speed`; the other way round where `inverted` is 1.
+    Action: 0 left, 1 stay, 2 right, by `paddle_speed`; 0 and 2 are swapped if `inverted` is 1.
 
-    Observation: (3, size, size) planes in [0, 1]. The ball, spread over the four cells nearest to
-    it; a spot a row behind it along its own slope, so that the planes show its heading but neither
-    its speed nor the wind; bricks (their layout is no secret) and, in the last row, the middle of
-    the paddle, not its width.
+    Observation: (3, size, size) planes in [0, 1]. First, the ball, spread over the four nearest
+    cells. Second, a spot one row behind the ball along its slope, so that the planes show its
+    direction but neither its speed nor the wind. Third, the bricks (their layout is visible) and,
+    in the last row, the center of the paddle, but not its width.
 
     Reward: 1 for each brick, -1 for each ball that passes the paddle. The ball bounces off walls,
-    bricks and paddle; off the paddle at a slope that is luck but for a share of `english`, which is
-    where it hit. Wind drives a falling ball sideways in the last `draught` rows. Bricks come back
-    with the first bounce off the paddle after the last one is gone.
+    bricks and the paddle. Its slope after the paddle is random, except for a share `english` that
+    depends on where it hit. Wind pushes a falling ball sideways in the last `draught` rows. Once
+    all bricks are gone, the next bounce off the paddle restores them.
 
-    Start: a ball just below the bricks, falling at a slope in [-1, 1]; it and the paddle anywhere
-    along the court. A ball that is lost is followed by another: an episode that ended with the
-    first one would tell an agent that can't play yet next to nothing.
+    Start: a ball just below the bricks, falling with a slope in [-1, 1]; ball and paddle at uniform
+    columns. A missed ball is replaced with a new one, since episodes that ended at the first miss
+    would be uninformative for an untrained agent.
 
     End: after `horizon` steps.
 
-    Anchors: standing still gets -5.8. The oracle, told the rules, catches every ball that can be
-    caught but doesn't aim: 6.2; not told of the wind 3.3, nor of the keys -2.6. Tests compute
-    these. The best policy that doesn't adapt isn't known; the best found gets -1.5 on test tasks
-    (PPO without memory, 3 M steps; docs/bounds.csv).
+    Reference returns, computed by tests: standing still gets -5.8. The oracle, which knows the
+    rules, catches every ball that can be caught but doesn't aim: 6.2. Without knowledge of the wind
+    it gets 3.3, of the action mapping -2.6. The best policy that doesn't adapt isn't known; the
+    best found gets -1.5 on test tasks (PPO without memory, 3M steps; docs/bounds.csv).
 
     Source: MinAtar's Breakout (Young and Tian 2019, arXiv:1903.03176), made continuous.
     """
@@ -83,9 +83,9 @@ class Breakout:
     inverted: Choice = Choice((0.0, 1.0))
     layout: Choice = Choice(tuple(float(i) for i in range(len(LAYOUTS))))
     size: int = 8  # rows and columns
-    paddle_speed: float = 0.8  # columns per step, less than a steep ball goes
-    draught: float = 2.5  # rows above the paddle where the wind blows
-    english: float = 0.3  # share of where the ball hit in its new slope
+    paddle_speed: float = 0.8  # columns per step, slower than a steep ball
+    draught: float = 2.5  # rows above the paddle with wind
+    english: float = 0.3  # share of the point of impact in the new slope
     horizon: int = 60  # steps
 
     name: ClassVar[str] = "breakout"
@@ -111,7 +111,7 @@ class Breakout:
         )
         if self.speed.bounds[0] <= 0 or self.speed.bounds[1] >= 2:
             raise UsageError(
-                f"Breakout(speed={self.speed}): a ball must not jump over a brick; "
+                f"Breakout(speed={self.speed}): the ball could jump over a brick: "
                 "give bounds above 0 and below 2 rows/step."
             )
 
@@ -155,27 +155,27 @@ class Breakout:
         return state, rew + more, torch.zeros_like(rew, dtype=torch.bool)
 
     def _half(self, state: State, task: Task, noise: Tensor) -> tuple[State, Tensor]:
-        """Half a step of the ball, in which it meets at most one brick or the paddle."""
+        """Half a step of the ball, in which it hits at most one brick or the paddle."""
         far = self.size - 1
         fly, rew = self._fly(state, task)
         offset = (fly.x - state.paddle) / (task.width / 2)
         arrived = fly.y >= far
-        back, lost = arrived & (offset.abs() <= 1), arrived & (offset.abs() > 1)
-        luck = 2 * noise[..., 0] - 1
-        bounced = self.english * offset + (1 - self.english) * luck
+        hit, missed = arrived & (offset.abs() <= 1), arrived & (offset.abs() > 1)
+        random_slope = 2 * noise[..., 0] - 1
+        bounced = self.english * offset + (1 - self.english) * random_slope
         nxt = fly._replace(
-            x=torch.where(lost, far * noise[..., 1], fly.x),
-            y=torch.where(lost, FIRST_ROW + 2, torch.where(back, 2 * far - fly.y, fly.y)),
-            slope=torch.where(back, bounced, torch.where(lost, luck, fly.slope)),
-            down=torch.where(back, -1.0, fly.down),
+            x=torch.where(missed, far * noise[..., 1], fly.x),
+            y=torch.where(missed, FIRST_ROW + 2, torch.where(hit, 2 * far - fly.y, fly.y)),
+            slope=torch.where(hit, bounced, torch.where(missed, random_slope, fly.slope)),
+            down=torch.where(hit, -1.0, fly.down),
             bricks=torch.where(
-                (back & ~fly.bricks.any(-1)).unsqueeze(-1), self._layout(task), fly.bricks
+                (hit & ~fly.bricks.any(-1)).unsqueeze(-1), self._layout(task), fly.bricks
             ),
         )
-        return nxt, rew - lost.to(rew.dtype)
+        return nxt, rew - missed.to(rew.dtype)
 
     def _fly(self, state: State, task: Task) -> tuple[State, Tensor]:
-        """Half a step of the ball among walls and bricks, were there no paddle; its reward."""
+        """Half a step of the ball among walls and bricks, ignoring the paddle, and its reward."""
         far = self.size - 1
         windy = (state.down > 0) & (state.y > self.size - 1 - self.draught)
         x = state.x + 0.5 * (task.speed * state.slope + task.wind * windy)
@@ -185,7 +185,7 @@ class Breakout:
         y = state.y + 0.5 * task.speed * state.down
         down = torch.where(y < 0, 1.0, state.down)
         y = y.abs()
-        # A ball that would enter a brick's cell stays where it is and turns round.
+        # A ball that would enter the cell of a brick stays in place and reverses vertically.
         row, column = (y + 0.5).floor() - FIRST_ROW, (x + 0.5).floor()
         cell = (row.clamp(0, 1) * self.size + column).long().unsqueeze(-1)
         brick = state.bricks.gather(-1, cell).squeeze(-1)
@@ -201,24 +201,24 @@ class Breakout:
         return nxt, rew
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The key towards where the ball will come down: it catches, but doesn't aim; (N, B)."""
+        """Action toward the column where the ball lands; catches but doesn't aim; (N, B)."""
         far, ball, goal = self.size - 1, state, state.x
-        came = torch.zeros_like(state.x, dtype=torch.bool)
+        landed = torch.zeros_like(state.x, dtype=torch.bool)
         for _ in range(5 * self.size):  # half-steps; few balls stay behind the bricks for longer
             ball, _ = self._fly(ball, task)
-            goal = torch.where(came, goal, ball.x)
-            came = came | (ball.y >= far)
-        way = goal - state.paddle
-        move = way.sign() * (way.abs() > self.paddle_speed / 2)
+            goal = torch.where(landed, goal, ball.x)
+            landed = landed | (ball.y >= far)
+        distance = goal - state.paddle
+        move = distance.sign() * (distance.abs() > self.paddle_speed / 2)
         return (move * (1 - 2 * task.inverted) + 1).long()
 
     def _layout(self, task: Task) -> Tensor:
-        """Bricks of a full wall, (N, 1, 2 * size)."""
+        """All bricks of the layout, (N, 1, 2 * size)."""
         walls = _walls(self.size, task.layout.device, task.speed.dtype)
         return walls[task.layout.long()]
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The court with the paddle as wide as it is; streaks show the wind."""
+        """The court with the true paddle width; streaks show the wind."""
         from metarl.envs.core.canvas import Canvas
 
         side = 40
@@ -251,7 +251,7 @@ class Breakout:
 
 @table
 def _walls(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(layouts, 2 * size), 1 where a brick stands."""
+    """Bricks of all layouts, (layouts, 2 * size), 1 for a brick."""
     rows = [[(row * size)[:size] for row in layout] for layout in LAYOUTS]
     table = [[float(c == "#") for row in layout for c in row] for layout in rows]
     return torch.tensor(table, dtype=dtype).to(device)

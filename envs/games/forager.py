@@ -1,4 +1,4 @@
-"""The default game: gather food in a world whose items and whose keys have to be found out."""
+"""The default game: gather food; the values of items and the action mapping are hidden."""
 
 from __future__ import annotations
 
@@ -19,58 +19,59 @@ from metarl.envs.core.splits import Split
 from metarl.envs.core.value_limits import HORIZON, check_constants
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns: up, down, left, right
-KEYMAPS = tuple(permutations(range(4)))  # KEYMAPS[keys][key] is an index of MOVES
+KEYMAPS = tuple(permutations(range(4)))  # KEYMAPS[keys][action] is an index into MOVES
 VALUES = (-1.0, 0.0, 1.0)  # poison, nothing, food
 
 
 class Task(NamedTuple):
     """Hidden rules of N games. Every field: (N, 1)."""
 
-    berry: Tensor  # reward for eating one
+    berry: Tensor  # reward for eating a berry
     mushroom: Tensor
     pebble: Tensor
     keys: Tensor  # index into KEYMAPS
 
 
 class State(NamedTuple):
-    """B episodes of each of N tasks, in the agent's own frame: it is always at the centre."""
+    """B episodes of each of N tasks, in the agent's frame, with the agent at the center."""
 
     cells: Tensor  # (N, B, size * size) 0 empty, 1 berry, 2 mushroom, 3 pebble
-    pos: Tensor  # (N, B, 2) row and column in the world; pictures need it, the dynamics don't
+    pos: Tensor  # (N, B, 2) absolute row and column, used for rendering only
 
 
 @dataclass(frozen=True)
 class Forager:
-    """Walk on a torus of `size` x `size` cells and eat what is good.
+    """Walk on a torus of `size` x `size` cells and eat food; what is food is hidden.
 
-    Three kinds of item, `count` of each. In every variant one kind is food (+1), one poison (-1)
-    and one worth nothing, and the four keys are wired to the four moves in one of 24 ways: 144
-    variants. They are split in pairs, a variant and the one with the opposite worths under the same
-    wiring: 72 for training, 24 for validation, 48 for test. Each split has each of the six meanings
-    equally often, training and test have every wiring, and in each split every key makes each of
-    the four moves equally often. Extrapolation, 144 variants: no kind is worth nothing, two are
-    food or two are poison, under each wiring.
+    There are three kinds of items, `count` of each. In every variant one kind is food (+1), one
+    poison (-1) and one neutral (0), and the four actions map to the four moves by one of 24
+    permutations: 144 variants. They are split in pairs, a variant and the one with the opposite
+    values under the same permutation: 72 for training, 24 for validation, 48 for test. Each split
+    has each of the six assignments of values equally often, training and test have every
+    permutation, and in each split every action makes each of the four moves equally often. The 144
+    extrapolation variants have no neutral kind, but two kinds of food or two of poison, under each
+    permutation.
 
-    Action: one of 4 keys. Observation: (3, view, view) bits, a plane for each kind of item, the
-    agent in the middle. Reward: worth of the item on the cell that is entered; it grows again
-    on a random empty cell. End: after `horizon` steps.
+    Action: 0 to 3. Observation: (3, view, view) bits, a plane for each kind of item, with the agent
+    in the middle. Reward: the value of the item on the cell entered; the item reappears on a random
+    empty cell. End: after `horizon` steps.
 
-    Anchors: a policy that neither adapts nor remembers can't beat 0, on any split, for any wiring.
-    What is seen does not depend on the worths, so neither do the items that such a policy eats:
-    n_i of kind i, of which a variant pays the sum of n_i * worth_i, and the one with the opposite
-    worths exactly the negative. This holds also for one that is told the wiring, or remembers all
-    but its rewards. What remains is for agents that adapt: in training, a wiring goes with one or
-    two kinds as the worthless one, in test with another, so learning this by heart misleads. The
-    oracle is told the rules and searches every path of `lookahead` moves: 29.7 (extrapolation:
-    34.7). Tests compute all of it.
+    Reference returns, computed by tests: a policy that neither adapts nor observes rewards can't
+    beat 0, on any split and for any permutation. Observations do not depend on the values, so
+    neither does the number n_i of items of kind i that such a policy eats. A variant pays the sum
+    of n_i * value_i, and the variant with the opposite values exactly the negative. This also holds
+    for a policy that knows the permutation or remembers everything except its rewards. Memorizing
+    training variants misleads: a permutation occurs with one or two choices of the neutral kind in
+    training, and with another in test. The oracle knows the rules and searches every path of
+    `lookahead` moves: 29.7 (34.7 in extrapolation).
     """
 
     berry: Choice = Choice(VALUES)
     mushroom: Choice = Choice(VALUES)
     pebble: Choice = Choice(VALUES)
     keys: Choice = Choice(tuple(float(k) for k in range(len(KEYMAPS))))
-    size: int = 6  # cells along each side of the world
-    view: int = 5  # cells along each side of what the agent sees, odd
+    size: int = 6  # cells per side of the torus
+    view: int = 5  # cells per side of the observation, odd
     count: int = 5  # items of each kind
     lookahead: int = 5  # moves that the oracle plans
     horizon: int = 50  # steps
@@ -112,21 +113,21 @@ class Forager:
         return Discrete(4)
 
     def members(self, split: Split, device: torch.device | str = "cpu") -> Task:
-        """Every variant of a split, fields (M, 1)."""
+        """All variants of a split, fields (M, 1)."""
         return _members(split, torch.device(device))
 
     def reset(self, task: Task, noise: Tensor) -> State:
-        """The agent in the middle of its frame, items on distinct other cells."""
+        """Place items on distinct random cells, except the agent's."""
         middle = self._middle
         order = noise.index_fill(-1, torch.full((1,), middle, device=noise.device), 2.0).argsort(-1)
-        rank = order.argsort(-1)  # uniform permutation; the agent's own cell comes last
+        rank = order.argsort(-1)  # a uniform permutation with the agent's cell last
         cells = torch.where(rank < 3 * self.count, rank // self.count + 1, 0)
         return State(cells, cells.new_full((*noise.shape[:2], 2), self.size // 2))
 
     def observe(self, state: State) -> Tensor:
-        seen = state.cells[..., _window(self.size, self.view, state.cells.device)]
-        kinds = torch.arange(1, 4, device=seen.device).view(3, 1)
-        planes = (seen.unsqueeze(-2) == kinds).to(torch.get_default_dtype())
+        visible = state.cells[..., _window(self.size, self.view, state.cells.device)]
+        kinds = torch.arange(1, 4, device=visible.device).view(3, 1)
+        planes = (visible.unsqueeze(-2) == kinds).to(torch.get_default_dtype())
         image: Tensor = planes.unflatten(-1, (self.view, self.view))
         return image
 
@@ -134,14 +135,14 @@ class Forager:
         self, state: State, act: Tensor, task: Task, noise: Tensor
     ) -> tuple[State, Tensor, Tensor]:
         device = state.cells.device
-        wiring, moves, shifts = _tables(self.size, device)
-        move = wiring[task.keys.long(), act]
+        keymaps, moves, shifts = _tables(self.size, device)
+        move = keymaps[task.keys.long(), act]
         cells = state.cells.gather(-1, shifts[move])
         eaten = cells[..., self._middle]
         worth = torch.stack((torch.zeros_like(task.berry), *task[:3]), dim=-1)  # (N, 1, 4)
         rew = worth.expand(*eaten.shape, 4).gather(-1, eaten.unsqueeze(-1)).squeeze(-1)
 
-        # What was eaten grows again on the r-th empty cell, r uniform; never under the agent.
+        # The eaten item reappears on the r-th empty cell, r uniform, but never under the agent.
         cells = cells.index_fill(-1, torch.full((1,), self._middle, device=device), -1)
         empty = cells == 0
         rank = (noise * empty.sum(-1, keepdim=True)).long()
@@ -151,21 +152,21 @@ class Forager:
         return State(cells, pos), rew, torch.zeros_like(rew, dtype=torch.bool)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The key that starts the best path of `lookahead` moves, given the rules; (N, B)."""
+        """First action of the best path of `lookahead` moves under the true rules; (N, B)."""
         worth = torch.stack((torch.zeros_like(task.berry), *task[:3]), dim=-1)
         value = worth.expand(*state.cells.shape[:2], 4).gather(-1, state.cells)
         best = (value @ _paths(self.size, self.lookahead, value.device).to(value.dtype)).argmax(-1)
         move = best // 4 ** (self.lookahead - 1)
-        wiring = _tables(self.size, value.device)[0][task.keys.long().squeeze(-1)]
-        key: Tensor = (wiring.unsqueeze(1) == move.unsqueeze(-1)).long().argmax(-1)
-        return key
+        keymap = _tables(self.size, value.device)[0][task.keys.long().squeeze(-1)]
+        act: Tensor = (keymap.unsqueeze(1) == move.unsqueeze(-1)).long().argmax(-1)
+        return act
 
     @property
     def _middle(self) -> int:
         return (self.size // 2) * self.size + self.size // 2
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The world from above, what the agent sees in the light; signs show what is worth what."""
+        """Top view of the torus; visible cells are lit, signs show the values of items."""
         from metarl.envs.core.canvas import Canvas
 
         side, middle = 36, self.size // 2
@@ -204,35 +205,35 @@ def _draw_item(canvas: Any, x: float, y: float, kind: int, worth: float) -> None
 
 @lru_cache
 def _members(split: Split, device: torch.device) -> Task:
-    """A meaning never goes without its opposite under the same wiring, or the split would leak."""
+    """All variants of a split; variants with opposite values are always in the same split."""
     if split == "extrapolate":
-        meanings = [m for m in product((-1.0, 1.0), repeat=3) if len(set(m)) == 2]
-        chosen = [(*m, k) for m in meanings for k in range(24)]
+        values = [v for v in product((-1.0, 1.0), repeat=3) if len(set(v)) == 2]
+        chosen = [(*v, k) for v in values for k in range(24)]
     else:
         chosen = [
-            (*m, k)
-            for m, k in product(permutations(VALUES), range(24))
-            if _split_of(m.index(0.0), KEYMAPS[k]) == split
+            (*v, k)
+            for v, k in product(permutations(VALUES), range(24))
+            if _split_of(v.index(0.0), KEYMAPS[k]) == split
         ]
     return Task(*torch.tensor(chosen, dtype=torch.float32).to(device).T.unsqueeze(-1).unbind())
 
 
-def _split_of(worthless: int, wiring: tuple[int, ...]) -> Split:
-    """That of the two variants in which this kind of item is worth nothing.
+def _split_of(neutral: int, keymap: tuple[int, ...]) -> Split:
+    """The split of the two variants with this neutral kind and permutation.
 
-    The 24 wirings are six cycles of the moves, each turned four ways in which every key makes each
-    move once. A cycle has one pair in test; three of the six have another one in validation.
+    The 24 permutations form six cycles of the moves with four rotations each, in which every action
+    makes each move once. Each cycle has one pair in test; three of the six have one in validation.
     """
-    first = wiring.index(0)
-    cycle = list(permutations((1, 2, 3))).index(wiring[first + 1 :] + wiring[:first])
-    if worthless == cycle % 3:
+    first = keymap.index(0)
+    cycle = list(permutations((1, 2, 3))).index(keymap[first + 1 :] + keymap[:first])
+    if neutral == cycle % 3:
         return "test"
-    return "validation" if cycle < 3 and worthless == (cycle + 1) % 3 else "train"
+    return "validation" if cycle < 3 and neutral == (cycle + 1) % 3 else "train"
 
 
 @table
 def _tables(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Key to move (24, 4); move to step (4, 2); move to new cell order (4, size * size)."""
+    """Action to move (24, 4), move to displacement (4, 2), move to cell order (4, size * size)."""
     grid = torch.arange(size * size).view(size, size)
     shifts = torch.stack([grid.roll((-dy, -dx), (0, 1)).flatten() for dy, dx in MOVES])
     tables = torch.tensor(KEYMAPS), torch.tensor(MOVES), shifts
@@ -241,25 +242,25 @@ def _tables(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 @table
 def _window(size: int, view: int, device: torch.device) -> Tensor:
-    """Indices of the cells that the agent sees, (view * view,)."""
+    """Indices of the visible cells, (view * view,)."""
     reach = torch.arange(-(view // 2), view // 2 + 1) + size // 2
     return (reach[:, None] * size + reach).flatten().to(device)
 
 
 @lru_cache
 def _paths(size: int, length: int, device: torch.device) -> Tensor:
-    """(size * size, 4 ** length): how much a path gains for each unit of worth on a cell.
+    """Gain (size * size, 4 ** length) of each path per unit of value on each cell.
 
-    A cell pays on its first visit only, later visits of a path a little less, so that of two
-    paths with the same items the one that eats sooner wins.
+    Only the first visit of a cell counts, discounted by its time, so that of two paths with the
+    same items the faster one is better.
     """
     gain = np.zeros((size * size, 4**length), np.float32)
     for p, path in enumerate(product(MOVES, repeat=length)):
         row = column = size // 2
-        seen = {(row, column)}
+        visited = {(row, column)}
         for step, (dy, dx) in enumerate(path):
             row, column = (row + dy) % size, (column + dx) % size
-            if (row, column) not in seen:
+            if (row, column) not in visited:
                 gain[row * size + column, p] = 0.9**step
-            seen.add((row, column))
+            visited.add((row, column))
     return torch.from_numpy(gain).to(device)

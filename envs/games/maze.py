@@ -1,4 +1,4 @@
-"""A maze with a goal that is never shown, in the light or in the dark."""
+"""A maze with a hidden goal and, optionally, hidden walls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # rows, columns: stay, up, r
 class Task(NamedTuple):
     """Mazes of N tasks. Every field: (N, 1)."""
 
-    layout: Tensor  # number of the maze's walls
+    layout: Tensor  # index of the wall layout
     goal: Tensor  # cell, row * size + column
 
 
@@ -31,29 +31,31 @@ class State(NamedTuple):
     """B episodes of each of N tasks. Every field: (N, B)."""
 
     layout: Tensor
-    cell: Tensor  # where the agent is
+    cell: Tensor  # cell of the agent
 
 
 @dataclass(frozen=True)
 class Maze:
-    """Find a place in a maze that is never shown, and stay there.
+    """Find a hidden goal in a maze and stay there.
 
-    A layout is a random spanning tree of `size` x `size` cells, with a share `loops` of the walls
-    that it leaves taken out. In the light the agent sees the layout and only the goal is hidden; in
-    the `dark` both are. Of 100 layouts, each with any goal, 60 are for training, 10 for validation
-    and 30 for test; all are drawn alike.
+    A layout is a random spanning tree of `size` x `size` cells, with a share `loops` of the
+    remaining walls removed. By default the layout is visible and only the goal is hidden; with
+    `dark` both are hidden. Of 100 layouts from the same distribution, each with any goal, 60 are
+    for training, 10 for validation and 30 for test.
 
-    Action: stay, up, right, down or left; a wall stops.
-    Observation: three planes of bits, the agent in the middle: a wall right of each cell, a wall
-    below each cell, the cells of the maze (from which the agent knows where it is). In the `dark`
-    the walls of cells more than `reach` rows or columns away are not seen.
-    Reward: 1 on the goal and -`cost` elsewhere, and `hint` for each cell of way that the step saved
-    or, negative, added: warmer, colder.
-    Start: on any cell alike, or on `start`.
+    Action: stay, up, right, down or left; walls block moves.
+    Observation: three binary planes with the agent in the middle: a wall to the right of each cell,
+    a wall below each cell, and the cells of the maze (which reveal the agent's position). With
+    `dark`, walls of cells more than `reach` rows or columns away are hidden.
+    Reward: 1 on the goal and -`cost` elsewhere, plus `hint` times the decrease of the shortest-path
+    distance to the goal.
+    Start: a uniform cell, or `start`.
     End: after `horizon` steps.
-    Anchors: who never adapts can't know the goal; the best that one can then do, by dynamic
-    programming over all goals, is -1.28 on the test layouts, and as much on the others. The oracle
-    takes a shortest way, which is optimal: 21.9. Tests compute both.
+
+    Reference returns, computed by tests: the best policy that never adapts, found by dynamic
+    programming over all goals, gets -1.28 on test layouts, and the same on the others. The oracle
+    takes a shortest path, which is optimal: 21.9.
+
     Source: GridNavi of VariBAD (arXiv:1910.08348), with walls, any start and hints; `gridnavi()`
     is the original.
     """
@@ -64,13 +66,13 @@ class Maze:
         validation=tuple(float(i) for i in range(60, 70)),
     )
     goal: Choice = Choice(tuple(float(i) for i in range(25)))
-    dark: bool = False  # the agent sees the walls near to it alone
-    reach: int = 1  # rows and columns that it sees around its own in the dark
-    size: int = 5  # cells along each side
-    loops: float = 0.3  # of the walls that a tree leaves, how many are taken out; 1 leaves none
-    cost: float = 0.1  # of each step that does not end on the goal
-    hint: float = 0.1  # for each cell nearer
-    start: int = -1  # cell where every episode starts; -1 is any
+    dark: bool = False  # only nearby walls are visible
+    reach: int = 1  # rows and columns around the agent that are visible with `dark`
+    size: int = 5  # cells per side
+    loops: float = 0.3  # share of walls removed from the spanning tree's maze; 1 removes all
+    cost: float = 0.1  # per step that doesn't end on the goal
+    hint: float = 0.1  # per cell of decrease in distance
+    start: int = -1  # cell where every episode starts; -1 for random
     horizon: int = 25  # steps
 
     name: ClassVar[str] = "maze"
@@ -97,7 +99,7 @@ class Maze:
         for what, cell in (("goal", max(self.goal.values)), ("start", max(self.start, 0))):
             if not 0 <= cell < cells:
                 raise UsageError(
-                    f"Maze(size={self.size}): {what} {cell:g} is no cell: give cells in "
+                    f"Maze(size={self.size}): {what} {cell:g} is outside the maze: give cells in "
                     f"[0, {cells - 1}]."
                 )
 
@@ -116,7 +118,7 @@ class Maze:
         return State(task.layout.long().expand_as(cell), cell)
 
     def observe(self, state: State) -> Tensor:
-        """Bits from a table: nothing but the agent ever moves."""
+        """Look up the planes in a table, since only the agent moves."""
         view = self._tables(state.cell.device).view
         return view[state.layout, state.cell].to(torch.get_default_dtype())
 
@@ -131,7 +133,7 @@ class Maze:
         return State(state.layout, cell), rew, torch.zeros_like(cell, dtype=torch.bool)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The first move of a shortest way to the goal, or to stay there; optimal; (N, B)."""
+        """First move of a shortest path to the goal, or stay there; optimal; (N, B)."""
         tables = self._tables(state.cell.device)
         reached = tables.leads[state.layout, state.cell]  # (N, B, 5)
         way = tables.way[state.layout.unsqueeze(-1), reached, task.goal.long().unsqueeze(-1)]
@@ -142,7 +144,7 @@ class Maze:
         return _tables(count, self.size, self.loops, self.reach if self.dark else None, device)
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The maze from above with its flag; in the dark, what the agent doesn't see is dim."""
+        """Top view of the maze with the goal as a flag; cells hidden by `dark` are dimmed."""
         from metarl.envs.core.canvas import Canvas
 
         n, side, edge = self.size, 324 // self.size, 6
@@ -169,8 +171,8 @@ class Maze:
         canvas.box(x + side * 0.3, y + side * 0.12, x + side * 0.8, y + side * 0.45, FLAG[1])
         middle = [c + side / 2 for c in corner(at)]
         canvas.disc(middle[0], middle[1], side * 0.27, (40, 90, 200))
-        for eye in (-0.1, 0.1):
-            spot = middle[0] + eye * side, middle[1] - 0.05 * side
+        for dx in (-0.1, 0.1):
+            spot = middle[0] + dx * side, middle[1] - 0.05 * side
             canvas.disc(*spot, side * 0.06, (255, 255, 255))
         return canvas.array()
 
@@ -179,36 +181,36 @@ FLAG = ((90, 70, 60), (214, 64, 60))
 
 
 def gridnavi() -> Maze:
-    """VariBAD's own: 5 x 5 cells without walls, from a corner to one of 21 cells not near to it."""
+    """VariBAD's GridNavi: 5 x 5 cells, no walls, start in a corner, goal in one of 21 far cells."""
     far = tuple(float(c) for c in range(25) if c not in (0, 1, 5, 6))
     return Maze(Choice((0.0,)), Choice(far), size=5, loops=1.0, hint=0.0, start=0, horizon=15)
 
 
 def walls(layout: int, size: int, loops: float) -> tuple[np.ndarray[Any, Any], ...]:
-    """Whether there is a wall right of each cell, and below each cell: two (size, size) bool.
+    """Walls to the right of each cell and below each cell: two (size, size) bool arrays.
 
-    Inner walls are visited in a random order (Kruskal's algorithm); one that parts two regions is
-    taken out, and of all others a share `loops`.
+    Kruskal's algorithm visits inner walls in random order and removes those between two separate
+    regions. A share `loops` of all others is also removed.
     """
-    luck = random.Random(layout)  # its random() is the same in all versions of Python
+    rng = random.Random(layout)  # random() is reproducible across Python versions
     right, below = np.ones((size, size), bool), np.ones((size, size), bool)
     inner = [(i, j, 0, 1) for i in range(size) for j in range(size - 1)]
     inner += [(i, j, 1, 0) for i in range(size - 1) for j in range(size)]
     region = np.arange(size * size).reshape(size, size)
-    for _, _, (i, j, down, across) in sorted((luck.random(), k, w) for k, w in enumerate(inner)):
+    for _, _, (i, j, down, across) in sorted((rng.random(), k, w) for k, w in enumerate(inner)):
         here, there = region[i, j], region[i + down, j + across]
-        if here != there or luck.random() < loops:
+        if here != there or rng.random() < loops:
             (below if down else right)[i, j] = False
         region[region == there] = here
     return right, below
 
 
 class Tables(NamedTuple):
-    """Of L layouts with C cells."""
+    """Lookup tables of L layouts with C cells."""
 
-    leads: Tensor  # (L, C, 5) the cell to which each action leads
-    way: Tensor  # (L, C, C) steps of the shortest way between two cells
-    view: Tensor  # (L, C, 3, 2 * size - 1, 2 * size - 1) bits that an agent on each cell sees
+    leads: Tensor  # (L, C, 5) next cell after each action
+    way: Tensor  # (L, C, C) length of the shortest path between two cells
+    view: Tensor  # (L, C, 3, 2 * size - 1, 2 * size - 1) observation at each cell
 
 
 @table
@@ -234,20 +236,20 @@ def _tables(count: int, size: int, loops: float, reach: int | None, device: torc
 
 
 def _views(planes: np.ndarray[Any, Any], reach: int) -> np.ndarray[Any, Any]:
-    """(L, C, 3, 2n - 1, 2n - 1) bits that are seen from each cell. Args: planes (L, 2, n, n)."""
+    """Observations (L, C, 3, 2n - 1, 2n - 1) at each cell, from wall planes (L, 2, n, n)."""
     count, _, n, _ = planes.shape
     far = n - 1
-    world = np.zeros((count, 3, n + 2 * far, n + 2 * far), bool)
+    padded = np.zeros((count, 3, n + 2 * far, n + 2 * far), bool)
     inside = slice(far, far + n)
-    world[:, :2, inside, inside] = planes
-    world[:, 0, inside, far - 1] = True  # the outer wall, left of and above the first cells
-    world[:, 1, far - 1, inside] = True
-    world[:, 2, inside, inside] = True
-    windows = np.lib.stride_tricks.sliding_window_view(world, (n + far, n + far), axis=(2, 3))
+    padded[:, :2, inside, inside] = planes
+    padded[:, 0, inside, far - 1] = True  # outer walls left of the first column
+    padded[:, 1, far - 1, inside] = True  # and above the first row
+    padded[:, 2, inside, inside] = True
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (n + far, n + far), axis=(2, 3))
     away = abs(np.arange(-far, n))
     lit = np.maximum(away[:, None], away) <= reach
-    seen = np.moveaxis(windows, 1, 3) & np.stack((lit, lit, np.ones_like(lit)))
-    return np.asarray(seen.reshape(count, n * n, 3, n + far, n + far))
+    visible = np.moveaxis(windows, 1, 3) & np.stack((lit, lit, np.ones_like(lit)))
+    return np.asarray(visible.reshape(count, n * n, 3, n + far, n + far))
 
 
 def _near(size: int, reach: int) -> np.ndarray[Any, Any]:

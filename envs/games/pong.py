@@ -1,4 +1,4 @@
-"""Pong against an opponent whose speed and weak side, as the ball's spin, have to be found out."""
+"""Pong with a hidden spin against an opponent of hidden speed and weak side."""
 
 from __future__ import annotations
 
@@ -18,54 +18,55 @@ from metarl.envs.core.value_limits import HORIZON, check_constants
 class Task(NamedTuple):
     """Hidden rules of N games. Every field: (N, 1)."""
 
-    skill: Tensor  # heights per step that the opponent moves, the mean of up and down
-    weak: Tensor  # share by which it is slower upwards, and faster downwards; < 0: the reverse
-    spin: Tensor  # how much a ball hit off the middle curves: > 0 onwards, < 0 back
+    skill: Tensor  # heights per step, mean of the opponent's speeds up and down
+    weak: Tensor  # share by which it is slower up and faster down; < 0 for the reverse
+    spin: Tensor  # curvature after an off-center hit: > 0 along vy, < 0 against it
     paddle: Tensor  # heights, length of both paddles
-    inverted: Tensor  # 1 where key 0 moves down and key 2 up
+    inverted: Tensor  # 1 if action 0 moves down and action 2 up
 
 
 class State(NamedTuple):
-    """B episodes of each of N tasks. Every field: (N, B); a height is the court's, y goes down."""
+    """B episodes of each of N tasks. Every field: (N, B); in heights of the court, y down."""
 
-    left: Tensor  # steps until the ball is at a paddle
-    away: Tensor  # 1 where it flies to the opponent, -1 to the agent
+    left: Tensor  # steps until the ball reaches a paddle
+    away: Tensor  # 1 if the ball moves toward the opponent, -1 toward the agent
     y: Tensor  # heights, of the ball
     vy: Tensor  # heights per step
     curl: Tensor  # heights per step^2
-    me: Tensor  # heights, middle of the agent's paddle
-    foe: Tensor  # heights, middle of the opponent's
-    aim: Tensor  # where on its paddle, -1 to 1, the opponent tries to take the ball
+    me: Tensor  # heights, center of the agent's paddle
+    foe: Tensor  # heights, center of the opponent's paddle
+    aim: Tensor  # point on its paddle, -1 to 1, where the opponent tries to hit the ball
 
 
 @dataclass(frozen=True)
 class Pong:
-    """Win points against an opponent, of unknown speed and weak side, with an unknown spin.
+    """Win points with a hidden spin against an opponent of hidden speed and weak side.
 
-    The ball crosses the court in `cross` steps. Hit at an offset o (-1 to 1) from the middle of a
-    paddle it leaves with vy = kick * o and curves with curl = spin * curve * o; walls mirror both.
-    The opponent runs after the ball's height while it comes and to the middle while it doesn't.
+    The ball crosses the court in `cross` steps. Hit at an offset o (-1 to 1) from the center of a
+    paddle, it leaves with vy = kick * o and accelerates with curl = spin * curve * o; walls reflect
+    it. The opponent follows the height of an approaching ball and otherwise returns to the center.
 
-    Action: 0 up, 1 stay, 2 down, by `speed`; the other way round where `inverted` is 1.
+    Action: 0 up, 1 stay, 2 down, by `speed`; 0 and 2 are swapped if `inverted` is 1.
 
-    Observation: the ball's place along the court (-1 the agent's end, 1 the opponent's), 1 where it
-    goes and -1 where it comes, vy as a share of the most there is, its place across the court (-1
-    to 1), how far below the agent's paddle it is in quarter heights, and the opponent's middle (-1
-    to 1). Numbers and not planes: an aimed shot needs a twentieth of the court, and a picture that
-    fine has 400 pixels.
+    Observation: position of the ball along the court (-1 at the agent's end, 1 at the opponent's),
+    its direction (1 away from the agent, -1 toward it), vy relative to the maximum, position of the
+    ball across the court (-1 to 1), its distance below the agent's paddle in quarter heights, and
+    the center of the opponent's paddle (-1 to 1). A vector rather than planes, since an aimed shot
+    needs a precision of 1/20 of the court, and an image that fine has 400 pixels.
 
-    Reward: +1 where the opponent misses, -1 where the agent does; the opponent then serves.
+    Reward: +1 if the opponent misses, -1 if the agent does; the opponent then serves.
 
-    Start: the opponent serves from anywhere, at an offset in [-1, 1]; both paddles in the middle.
+    Start: the opponent serves from a uniform height, with an offset uniform in [-1, 1]; both
+    paddles are centered.
 
     End: after `horizon` steps.
 
-    Anchors: standing still gets -5.8. The oracle, told the rules, catches every ball that can be
-    caught, plays it where the opponent misses by most, and gets 4.5; not told of the spin 3.2, of
-    the weak side 4.0, of the keys -2.1, of none of them -2.7. Tests compute these. The best policy
-    that doesn't adapt isn't known; the best found gets -0.6 on test tasks (PPO without memory
-    that acts alike in mirrored states, 3 M steps; docs/bounds.csv), so that agents, which get 0.3
-    with their present settings, hardly show that they adapt.
+    Reference returns, computed by tests: standing still gets -5.8. The oracle, which knows the
+    rules, returns every ball it can reach to where the opponent misses by most, and gets 4.5.
+    Without knowledge of the spin it gets 3.2, of the weak side 4.0, of the action mapping -2.1, of
+    all three -2.7. The best policy that doesn't adapt isn't known; the best found gets -0.6 on test
+    tasks (PPO without memory, with equal actions in mirrored states, 3M steps; docs/bounds.csv).
+    Agents get 0.3 with the current settings, so they hardly demonstrate adaptation.
 
     Source: Pong (Atari 1972; Bellemare et al. 2013, arXiv:1207.4708), rules hidden.
     """
@@ -75,7 +76,7 @@ class Pong:
     spin: Range = Range(-1.0, 1.0, extrapolation=(-1.3, 1.3))
     paddle: Range = Range(0.2, 0.32, "heights", extrapolation=(0.16, 0.4))
     inverted: Choice = Choice((0.0, 1.0))
-    cross: int = 8  # steps from paddle to paddle
+    cross: int = 8  # steps between the paddles
     speed: float = 0.05  # heights per step, of the agent
     kick: float = 0.06  # heights per step
     curve: float = 0.03  # heights per step^2, at spin 1
@@ -104,12 +105,12 @@ class Pong:
         if self.cross < 1 or self._fastest >= 1:
             raise UsageError(
                 f"Pong(cross={self.cross}, kick={self.kick}, curve={self.curve}): the ball could "
-                "cross the court's height in one step; give cross >= 1 and smaller others."
+                "cross the court's height in one step: give cross >= 1 and smaller others."
             )
 
     @property
     def _fastest(self) -> float:
-        """Most heights per step that the ball moves up or down."""
+        """Maximum vertical speed of the ball, heights per step."""
         spin = max(abs(b) for b in self.spin.bounds)
         return self.kick + spin * self.curve * self.cross
 
@@ -129,66 +130,66 @@ class Pong:
         return State(self.cross * one, -one, y, vy, curl, middle, middle, 0 * one)
 
     def observe(self, state: State) -> Tensor:
-        # From the agent's end, -1, to the opponent's, 1.
+        # -1 at the agent's end, 1 at the opponent's.
         along = state.away * (1 - 2 * state.left / self.cross)
         ball, foe = 2 * state.y - 1, 2 * state.foe - 1
         below = 4 * (state.y - state.me)
-        seen = (along, state.away, state.vy / self._fastest, ball, below, foe)
-        return torch.stack(seen, dim=-1)
+        features = (along, state.away, state.vy / self._fastest, ball, below, foe)
+        return torch.stack(features, dim=-1)
 
     def step(
         self, state: State, act: Tensor, task: Task, noise: Tensor
     ) -> tuple[State, Tensor, Tensor]:
-        key = (act.to(state.y.dtype) - 1) * (1 - 2 * task.inverted)
-        me = (state.me + self.speed * key).clamp(0, 1)
+        move = (act.to(state.y.dtype) - 1) * (1 - 2 * task.inverted)
+        me = (state.me + self.speed * move).clamp(0, 1)
         aimed = (state.y - state.aim * task.paddle / 2).clamp(0, 1)
         goal = torch.where(state.away > 0, aimed, 0.5)
         foe = self._run(state.foe, goal, task)
         y, vy, curl = _fly(state.y, state.vy, state.curl)
 
         left = state.left - 1
-        there = left < 0.5
+        arrived = left < 0.5
         offset = (y - torch.where(state.away > 0, foe, me)) / (task.paddle / 2)
-        missed = there & (offset.abs() > 1)
-        luck = 2 * noise[..., 0] - 1
-        hit_vy, hit_curl = self._hit(torch.where(missed, luck, offset), task)
+        missed = arrived & (offset.abs() > 1)
+        random_offset = 2 * noise[..., 0] - 1
+        hit_vy, hit_curl = self._hit(torch.where(missed, random_offset, offset), task)
         nxt = State(
-            left=torch.where(there, self.cross, left),
-            away=torch.where(missed, -1.0, torch.where(there, -state.away, state.away)),
+            left=torch.where(arrived, self.cross, left),
+            away=torch.where(missed, -1.0, torch.where(arrived, -state.away, state.away)),
             y=torch.where(missed, noise[..., 1], y),
-            vy=torch.where(there, hit_vy, vy),
-            curl=torch.where(there, hit_curl, curl),
+            vy=torch.where(arrived, hit_vy, vy),
+            curl=torch.where(arrived, hit_curl, curl),
             me=me,
             foe=foe,
-            aim=torch.where(there, 0.8 * luck, state.aim),
+            aim=torch.where(arrived, 0.8 * random_offset, state.aim),
         )
         return nxt, state.away * missed, torch.zeros_like(missed)
 
     def _hit(self, offset: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-        """Speed across the court, and its change, of a ball hit so far off a paddle's middle."""
+        """Vertical speed and acceleration of a ball hit at this offset from a paddle's center."""
         return self.kick * offset, self.curve * task.spin * offset
 
     def _run(self, foe: Tensor, goal: Tensor, task: Task) -> Tensor:
-        """Where the opponent is after a step towards a goal."""
+        """Position of the opponent after one step toward `goal`."""
         up, down = task.skill * (1 - task.weak), task.skill * (1 + task.weak)
         return foe + torch.minimum(torch.maximum(goal - foe, -up), down)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The key towards where the ball comes, held so that the return is hard to reach; (N, B).
+        """Action toward the ball, with the offset whose return is hardest to reach; (N, B).
 
-        Of nine offsets that it can still take it plays the one that the opponent misses by most if
-        it aims for the middle of its paddle.
+        Of nine offsets within reach, it picks the one that the opponent misses by most when it aims
+        at the center of its paddle.
         """
         incoming = state.away < 0
         steps = torch.where(incoming, state.left, 0.0)
         y = _fold(state.y + state.vy * steps + state.curl * steps.square() / 2).unsqueeze(-1)
         wide = Task(*(t.unsqueeze(-1) for t in task))  # (N, 1, 1), for (N, B, 9)
-        sure = 1 - 1.1 * self.speed / wide.paddle  # a paddle stops within half a step of its goal
-        offsets = sure * torch.linspace(-1, 1, 9, dtype=y.dtype, device=y.device)
+        margin = 1 - 1.1 * self.speed / wide.paddle  # the paddle stops within half a step of a goal
+        offsets = margin * torch.linspace(-1, 1, 9, dtype=y.dtype, device=y.device)
         foe, ball = state.foe.unsqueeze(-1), y
         for k in range(self.cross):
-            there = torch.where(steps.unsqueeze(-1) > k, 0.5, foe)
-            foe = self._run(foe, there, wide)
+            target = torch.where(steps.unsqueeze(-1) > k, 0.5, foe)
+            foe = self._run(foe, target, wide)
         vy, curl = self._hit(offsets, wide)
         for _ in range(self.cross):
             foe = self._run(foe, ball, wide)
@@ -197,12 +198,12 @@ class Pong:
         late = (goals - state.me.unsqueeze(-1)).abs() - self.speed * (steps.unsqueeze(-1) + 0.5)
         score = torch.where(late > 0, -1 - late, (ball - foe).abs())
         best = goals.gather(-1, score.argmax(-1, keepdim=True)).squeeze(-1)
-        way = torch.where(incoming, best, 0.5) - state.me
-        move = way.sign() * (way.abs() > self.speed / 2)
+        distance = torch.where(incoming, best, 0.5) - state.me
+        move = distance.sign() * (distance.abs() > self.speed / 2)
         return (move * (1 - 2 * task.inverted) + 1).long()
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The court from above, the agent's paddle on the left."""
+        """Top view of the court, with the agent on the left."""
         from metarl.envs.core.canvas import Canvas
 
         width, height, edge = 420, 300, 30
@@ -227,12 +228,12 @@ class Pong:
 
 
 def _fly(y: Tensor, vy: Tensor, curl: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One step along a parabola between walls that mirror it."""
+    """One step along a parabola between reflecting walls."""
     y, vy = y + vy + curl / 2, vy + curl
     turn = torch.where((y < 0) | (y > 1), -1.0, 1.0)
     return _fold(y), vy * turn, curl * turn
 
 
 def _fold(y: Tensor) -> Tensor:
-    """Height in the court of a ball that flew on through mirror images of it."""
+    """Reflect a height at the walls into [0, 1]."""
     return 1 - (1 - y % 2).abs()

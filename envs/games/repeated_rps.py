@@ -1,4 +1,4 @@
-"""Rock-paper-scissors, again and again, against an opponent with habits."""
+"""Repeated rock-paper-scissors against an opponent with hidden habits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from metarl.envs.core.parameters import Choice, Range
 from metarl.envs.core.value_limits import HORIZON, check_constants
 
-HABITS = (0.0, 1.0, 2.0)  # stay; go up, to what beats its last move; go down, to what that beats
+HABITS = (0.0, 1.0, 2.0)  # repeat the last move; play what beats it; play what it beats
 START = 9  # joint move before the first round
 
 
 class Task(NamedTuple):
-    """Habits of N opponents, by how the last round ended for them. Every field: (N, 1)."""
+    """Habits of N opponents by the outcome of their last round. Every field: (N, 1)."""
 
     tie_habit: Tensor  # index into HABITS
     win_habit: Tensor
     loss_habit: Tensor
-    tie_strength: Tensor  # probability of the habit; what is left is shared by the other two
+    tie_strength: Tensor  # probability of the habit; the other two share the rest equally
     win_strength: Tensor
     loss_strength: Tensor
 
@@ -32,28 +32,29 @@ class State(NamedTuple):
     """B matches against each of N opponents. Every field: (N, B)."""
 
     joint: Tensor  # 3 * the agent's last move + the opponent's, or START; moves 0 1 2 = R P S
-    played: Tensor  # rounds; pictures need it and the score, the dynamics don't
-    score: Tensor  # rounds won less rounds lost
+    played: Tensor  # rounds played, used for rendering only
+    score: Tensor  # rounds won minus rounds lost, used for rendering only
 
 
 @dataclass(frozen=True)
 class RepeatedRPS:
-    """Play rock-paper-scissors against an opponent whose hidden habits are conditional responses.
+    """Play rock-paper-scissors against an opponent with hidden conditional responses.
 
-    It mixes: how likely it stays with its last move, goes up to the move that beats it or down to
-    the move that it beats depends on whether it has just tied, won or lost.
+    The opponent is stochastic: its probabilities to repeat its last move, to play the move that
+    beats it, or the move that it beats, depend on whether it has just tied, won or lost.
 
     Action: 0 rock, 1 paper, 2 scissors. Observation: 9 bits, one for each joint move of the last
-    round; none is set before the first. Reward: 1 for a win, 0 for a tie, -1 for a loss. Start: the
+    round; all 0 before the first. Reward: 1 for a win, 0 for a tie, -1 for a loss. Start: the
     opponent's first move is uniform. End: after `horizon` rounds.
 
-    Anchors: the best policy of the last joint move that never adapts gets about 2.6: it keeps to
-    one rule for as long as it wins and varies what it does otherwise (found by gradient ascent on
-    the exact return; one that plays a fixed shift of the opponent's last move after each ending
-    gets exactly 0 over all habits). The oracle is told the habits and beats the likeliest move.
-    Looking ahead can't do better: what an ending is worth differs by less than 1 between endings,
-    so a win is worth most. It gets 16.3 on average, (horizon - 1) (3 p - 1) / 2 where p is the
-    strength of all three habits.
+    Reference returns: the best policy that depends on the last joint move and never adapts gets
+    about 2.6. It keeps one response while it wins and varies it otherwise (found by gradient ascent
+    on the exact return). A policy that plays a fixed shift of the opponent's last move after each
+    outcome gets exactly 0 on average over all habits. The oracle knows the habits and beats the
+    likeliest move. This is optimal, since the values of outcomes for the future differ by less than
+    1, so that winning now is best. It gets 16.3 on average, (horizon - 1) (3 p - 1) / 2 if all
+    three habits have strength p.
+
     Source: win-lose-tie conditional responses, Wang, Xu and Zhou 2014 (arXiv:1404.5199).
     """
 
@@ -92,8 +93,8 @@ class RepeatedRPS:
         return Discrete(3)
 
     def reset(self, task: Task, noise: Tensor) -> State:
-        none = torch.zeros(noise.shape[:2], dtype=torch.long, device=noise.device)
-        return State(none + START, none, none.to(task.tie_strength.dtype))
+        zero = torch.zeros(noise.shape[:2], dtype=torch.long, device=noise.device)
+        return State(zero + START, zero, zero.to(task.tie_strength.dtype))
 
     def observe(self, state: State) -> Tensor:
         nine = torch.arange(START, device=state.joint.device)
@@ -116,7 +117,7 @@ class RepeatedRPS:
         return nxt, rew, torch.zeros_like(rew, dtype=torch.bool)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """What beats the move that the opponent's habit makes likeliest; (N, B)."""
+        """The move that beats the opponent's likeliest move; optimal; (N, B)."""
         mine, its = state.joint // 3, state.joint % 3
         habit = (
             _by_ending(task)[0].expand(*its.shape, 3).gather(-1, ((its - mine) % 3).unsqueeze(-1))
@@ -125,7 +126,7 @@ class RepeatedRPS:
         return move
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """Last moves, agent left and opponent right; what it may play next; score and rounds."""
+        """Last moves (agent left, opponent right), the opponent's next-move odds, and the score."""
         from metarl.envs.core.canvas import Canvas
 
         canvas = Canvas(400, 250, (38, 46, 60))
@@ -159,19 +160,19 @@ class RepeatedRPS:
 
 
 def _by_ending(task: Task) -> tuple[Tensor, Tensor]:
-    """Habit and strength, (N, 1, 3): after a tie, a win, a loss of the opponent."""
+    """Habit and strength (N, 1, 3) after a tie, a win and a loss of the opponent."""
     return torch.stack(task[:3], dim=-1), torch.stack(task[3:], dim=-1)
 
 
 def _shift_probabilities(task: Task) -> Tensor:
-    """(N, ending, 3): how likely the opponent stays, goes up, goes down."""
+    """Probability (N, outcome, 3) of each habit after each outcome."""
     habit, strength = (x.squeeze(1).unsqueeze(-1) for x in _by_ending(task))
     three = torch.arange(3, device=habit.device)
     return torch.where(habit == three, strength, (1 - strength) / 2)
 
 
 def _next_move(state: State, task: Task) -> Tensor:
-    """(N, B, 3): how likely the opponent plays each move in the coming round."""
+    """Probability (N, B, 3) of each move of the opponent in the next round."""
     mine, its = state.joint // 3, state.joint % 3
     shifts = _shift_probabilities(task)
     opponent = torch.arange(len(shifts), device=shifts.device).view(-1, 1, 1)
@@ -181,7 +182,7 @@ def _next_move(state: State, task: Task) -> Tensor:
 
 
 def _draw_move(canvas: Any, x: float, y: float, scale: float, move: int) -> None:
-    """A stone, a sheet with lines, or open scissors."""
+    """Draw a stone, a sheet of paper or scissors."""
 
     def at(dx: float, dy: float) -> tuple[float, float]:
         return x + scale * dx, y + scale * dy

@@ -1,4 +1,4 @@
-"""Snake on a board whose size, edge and foods have to be found out."""
+"""Snake on a board with hidden size, edge and food values."""
 
 from __future__ import annotations
 
@@ -17,48 +17,50 @@ from metarl.envs.core.value_limits import HORIZON, check_constants
 from metarl.envs.games.snake_board import BORN, MOVES, board_tables
 
 KINDS = 3
-EDGE = 8  # pixels around the picture of the largest board
+EDGE = 8  # pixels around the image of the largest board
 
 
 class Task(NamedTuple):
     """Hidden rules of N games. Every field: (N, 1)."""
 
-    apple: Tensor  # reward for eating one
+    apple: Tensor  # reward for eating an apple
     berry: Tensor
     plum: Tensor
-    size: Tensor  # cells along each side of the board
-    wrap: Tensor  # 1 where the snake leaves at one side and comes in at the other
+    size: Tensor  # cells per side of the board
+    wrap: Tensor  # 1 if the board wraps around, 0 if its edge is a wall
 
 
 class State(NamedTuple):
     """B episodes of each of N tasks, on a plane of `plane` x `plane` cells around the board."""
 
-    cells: Tensor  # (N, B, plane^2) steps until the snake has left it; -1, -2, -3 food; 0 empty
-    head: Tensor  # (N, B) its cell
+    cells: Tensor  # (N, B, plane^2) steps until the snake leaves it; -1, -2, -3 food; 0 empty
+    head: Tensor  # (N, B) cell of the head
     heading: Tensor  # (N, B) index into MOVES
     length: Tensor  # (N, B) cells
 
 
 @dataclass(frozen=True)
 class Snake:
-    """Eat what is good, grow, and bump into nothing, on a board whose rules are hidden.
+    """Eat food, grow and avoid collisions; food values, board size and edge are hidden.
 
-    Three kinds of food, three of each; in every game each is worth something else, and is poison
-    below 0. All make the snake a cell longer, up to `longest`. The board is a square in the middle
-    of the plane; its edge kills, or leads to the opposite side.
+    There are three kinds of food, three items of each. Their values differ between tasks; a
+    negative value is poison. Each item eaten makes the snake one cell longer, up to `longest`. The
+    board is a square in the middle of the plane; its edge kills or leads to the opposite side.
 
-    Action: up, right, down, left; to turn back is to go straight on.
-    Observation: five planes. As seen from the head, which is in the middle: apples, berries, plums,
-    and the snake (steps that it still stays on a cell, as a share of `longest`); then, as seen from
-    above, where the head is. Nothing marks the edge, and nothing is seen across it.
-    Reward: worth of what is eaten; it grows again on a random empty cell. -1 for death.
+    Action: up, right, down, left; reversing moves straight on.
+    Observation: five planes. The first four are centered on the head: apples, berries, plums, and
+    the snake (steps until it leaves a cell, relative to `longest`). The fifth is the position of
+    the head on the plane. The edge is not marked, and nothing beyond it is visible.
+    Reward: the value of the item eaten, which reappears on a random empty cell; -1 for death.
     Start: in the middle, heading right; food on random other cells of the smallest board, so that
-    nothing tells the size. What grows again may lie on any cell of the board.
+    the size isn't revealed. Items reappear anywhere on the board.
     End: when the snake hits itself or a wall, or after `horizon` steps.
-    Anchors: who never adapts can't beat 0, since its path does not depend on what the foods are
-    worth, and for each game there is one with the opposite worths. The oracle is greedy, for
-    worth by distance, and avoids cells without a way out: 9.5, which isn't the best possible.
-    Source: the arcade game, Blockade (Gremlin, 1976) and its heirs.
+
+    Reference returns: a policy that never adapts can't beat 0, since its path doesn't depend on the
+    values, and each task has one with the opposite values. The oracle greedily maximizes value by
+    distance and avoids dead ends: 9.5, which isn't optimal.
+
+    Source: the arcade game Blockade (Gremlin, 1976) and its successors.
     """
 
     apple: Range = Range(-1.0, 1.0, extrapolation=(-2.0, 2.0))
@@ -66,9 +68,9 @@ class Snake:
     plum: Range = Range(-1.0, 1.0, extrapolation=(-2.0, 2.0))
     size: Choice = Choice((5.0, 6.0, 7.0), "cells")
     wrap: Choice = Choice((0.0, 1.0))
-    plane: int = 7  # cells along each side of what the agent sees, odd
+    plane: int = 7  # cells per side of the observation, odd
     count: int = 3  # items of each kind of food
-    longest: int = 7  # cells of the snake
+    longest: int = 7  # cells, maximum length of the snake
     horizon: int = 40  # steps
 
     name: ClassVar[str] = "snake"
@@ -97,9 +99,9 @@ class Snake:
             )
         if self.longest < BORN or self.longest + KINDS * self.count >= small**2:
             raise UsageError(
-                f"Snake(longest={self.longest}, count={self.count}): give a snake of {BORN} cells "
-                f"or more which, with {KINDS} * count items, leaves a cell of {small:g} x "
-                f"{small:g} empty."
+                f"Snake(longest={self.longest}, count={self.count}): give a longest of at least "
+                f"{BORN} that, with {KINDS} * count items, leaves a cell of {small:g} x {small:g} "
+                "empty."
             )
 
     @property
@@ -119,9 +121,9 @@ class Snake:
         return Discrete(4)
 
     def reset(self, task: Task, noise: Tensor) -> State:
-        """The snake in the middle, items on distinct other cells of the smallest board.
+        """Place the snake in the middle and items on distinct other cells of the smallest board.
 
-        These belong to every board, so the first observation does not depend on the task.
+        All boards contain these cells, so the first observation does not depend on the task.
         """
         tables = board_tables(self.plane, noise.device)
         born = tables.born.to(noise.dtype)
@@ -134,12 +136,12 @@ class Snake:
 
     def observe(self, state: State) -> Tensor:
         tables, dtype = board_tables(self.plane, state.head.device), state.cells.dtype
-        # One empty cell more stands for all that lie outside of the plane.
-        around = torch.nn.functional.pad(state.cells, (0, 1))
-        seen = around.gather(-1, tables.window[state.head])
-        food = [(seen == -1 - kind).to(dtype) for kind in range(KINDS)]
+        # An extra empty cell stands for all cells outside the plane.
+        padded = torch.nn.functional.pad(state.cells, (0, 1))
+        visible = padded.gather(-1, tables.window[state.head])
+        food = [(visible == -1 - kind).to(dtype) for kind in range(KINDS)]
         here = tables.here[state.head].to(dtype)
-        planes = torch.stack((*food, seen.clamp(min=0) / self.longest, here), dim=-2)
+        planes = torch.stack((*food, visible.clamp(min=0) / self.longest, here), dim=-2)
         image: Tensor = planes.unflatten(-1, (self.plane, self.plane))
         return image
 
@@ -156,14 +158,14 @@ class Snake:
         item = state.cells.gather(-1, at).clamp(max=0)  # (N, B, 1)
         grows = (item.squeeze(-1) < 0) & (state.length < self.longest)
 
-        # The tail leaves its cell before the head arrives, so the head may follow it closely.
+        # The tail leaves its cell before the head arrives, so the head may follow it directly.
         ages = (state.cells > 0) & ~grows.unsqueeze(-1)
         cells = state.cells - ages.to(item.dtype)
         dies = wall | (cells.gather(-1, at).squeeze(-1) > 0)
         length = state.length + grows.to(item.dtype)
         cells = cells.scatter(-1, at, length.unsqueeze(-1))
 
-        # What was eaten grows again on the r-th empty cell of the board, r uniform.
+        # The eaten item reappears on the r-th empty cell of the board, r uniform.
         empty = (cells == 0) & tables.board[size]
         count = empty.cumsum(-1)
         spot = empty & (count == (noise * count[..., -1:]).long() + 1)
@@ -174,10 +176,10 @@ class Snake:
         return State(cells, head, heading, length), eaten - dies.to(item.dtype), dies
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """Greedy, given the rules: to the food with most worth for its distance, not into death.
+        """Greedy action under the true rules, toward the food with the highest discounted value.
 
-        A move is worth what it eats, plus the best food's worth times `0.8 ** distance` from the
-        cell that it enters, plus a little for each way out of that cell; death is worth -10.
+        The score of a move is the value of what it eats, plus the best value * `0.8 ** distance`
+        over food from the new cell, plus 0.02 for each exit of that cell, minus 10 for death.
         """
         tables, size, wrap = (
             board_tables(self.plane, state.head.device),
@@ -198,7 +200,7 @@ class Snake:
         ways = ((then >= 0) & (onward <= 2)).to(worth.dtype).sum(-1)
         food = worth_of(state.cells).clamp(min=0).unsqueeze(-2)  # (N, B, 1, C)
         near = tables.near[size.unsqueeze(-1), wrap.unsqueeze(-1), at].to(worth.dtype)
-        # The item that is eaten now can't be gone for once more.
+        # Don't count the item that this move eats a second time.
         left = torch.arange(self.plane**2, device=at.device) != at.unsqueeze(-1)
         value = worth_of(here) + (food * near * left).amax(-1) + 0.02 * ways
         turn = torch.arange(4, device=at.device) - state.heading.unsqueeze(-1)
@@ -206,11 +208,11 @@ class Snake:
         return (value - 10.0 * dies - 100.0 * back).argmax(-1)
 
     def _worth(self, task: Task) -> Tensor:
-        """Of nothing, an apple, a berry and a plum: (N, 1, 4)."""
+        """Values (N, 1, 4) of nothing, an apple, a berry and a plum."""
         return torch.stack((torch.zeros_like(task.apple), *task[:KINDS]), dim=-1)
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """The board from above; signs tell food from poison, bricks an edge that kills."""
+        """Top view of the board; signs mark food and poison, bricks a deadly edge."""
         from metarl.envs.core.canvas import Canvas
 
         side, n = 44, self.plane
@@ -238,7 +240,7 @@ def _draw_edge(canvas: Any, low: int, high: int, wraps: bool) -> None:
     if not wraps:
         canvas.box(low - 6, low - 6, high + 6, high + 6, (178, 84, 60), radius=3)
         return
-    for a in range(low + 6, high - 6, 18):  # a dashed line: one may cross it
+    for a in range(low + 6, high - 6, 18):  # dashed, since the snake may cross it
         for b in (low - 3, high + 3):
             canvas.line((a, b), (a + 8, b), 3, (150, 190, 230))
             canvas.line((b, a), (b, a + 8), 3, (150, 190, 230))
@@ -262,7 +264,7 @@ def _draw_snake(canvas: Any, state: State, n: int, side: int) -> None:
     order = sorted((cell for cell in range(n * n) if body[cell] > 0), key=lambda c: body[c])
     points = [(EDGE + (c % n + 0.5) * side, EDGE + (c // n + 0.5) * side) for c in order]
     for (x, y), (u, v) in pairwise(points):
-        if abs(x - u) + abs(y - v) == side:  # not where it leaves at one side of the board
+        if abs(x - u) + abs(y - v) == side:  # not where the snake wraps around
             canvas.line((x, y), (u, v), 26, (58, 128, 72))
     for x, y in points:
         canvas.disc(x, y, 13, (58, 128, 72))

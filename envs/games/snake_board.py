@@ -1,4 +1,4 @@
-"""Where a snake's moves lead, on boards of every size, with walls and without."""
+"""Lookup tables of a snake's moves, for boards of every size with and without walls."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BORN = 3  # cells of a new snake
 
 
 class Tables(NamedTuple):
-    """For planes of C cells, boards of 0 to `plane` cells a side, without and with wrap."""
+    """Tables for planes of C cells, by board size from 0 to `plane` and without or with wrap."""
 
     board: Tensor  # (plane + 1, C) whether a cell belongs to the board
-    leads: Tensor  # (plane + 1, 2, C, 4) the cell to which a move leads, -1 for a wall
+    leads: Tensor  # (plane + 1, 2, C, 4) next cell after a move, -1 for a wall
     near: Tensor  # (plane + 1, 2, C, C) 0.8 ** distance
-    window: Tensor  # (C, C) the plane as seen from each cell; index C is outside
-    here: Tensor  # (C, C) bit of each cell
-    born: Tensor  # (C,) a new snake
+    window: Tensor  # (C, C) cells of the plane centered on each cell; index C is outside
+    here: Tensor  # (C, C) one-hot encoding of each cell
+    born: Tensor  # (C,) initial snake
 
 
 @table
 def board_tables(plane: int, device: torch.device) -> Tables:
-    """All that moves and looks of a snake need to know, once for each device."""
+    """Tables for the moves and observations of a snake, cached per device."""
     cells, middle = plane * plane, plane // 2
     row, column = np.divmod(np.arange(cells), plane)
     board = np.zeros((plane + 1, cells), bool)
@@ -46,9 +46,9 @@ def board_tables(plane: int, device: torch.device) -> Tables:
         apart = [abs(x[:, None] - x) for x in (row, column)]
         near[size, wrap] = 0.8 ** sum(np.minimum(d, abs(size - d)) if wrap else d for d in apart)
     reach = range(-middle, middle + 1)
-    seen = [(row + i, column + j) for i, j in product(reach, repeat=2)]
+    shifted = [(row + i, column + j) for i, j in product(reach, repeat=2)]
     window = np.stack(
-        [np.where(_inside(y, x, plane), y * plane + x, cells) for y, x in seen], axis=-1
+        [np.where(_inside(y, x, plane), y * plane + x, cells) for y, x in shifted], axis=-1
     )
     born = np.zeros(cells, int)
     born[cells // 2 - np.arange(BORN)] = BORN - np.arange(BORN)

@@ -1,4 +1,4 @@
-"""Hangman with a hidden lexicon: which words are likely, and so which letters, has to be found."""
+"""Hangman with a hidden lexicon, which determines the likely words and letters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from metarl.envs.core.splits import Split
 from metarl.envs.core.value_limits import check_constants
 from metarl.envs.games.word_list import CONSONANTS, LETTERS, VOWELS, WORDS
 
-LENGTH = 4  # letters of a word
-# By the sum of the two indices: each split has every pair of vowels equally often.
+LENGTH = 4  # letters per word
+# By the sum of both indices, modulo 10. Each split has every pair of vowels equally often.
 SPLIT_OF: tuple[Split, ...] = (
     "train", "train", "validation", "test", "extrapolate",
     "train", "train", "train", "test", "extrapolate",
@@ -44,31 +44,31 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class WordGuess:
-    """Guess a word letter by letter; the words that it may be are hidden.
+    """Guess a word letter by letter; the lexicon it is drawn from is hidden.
 
-    A lexicon is the `size` words that keep most to two favourite vowels and five favourite
-    consonants: 100 lexicons, 50 for training, 10 for validation, 20 held out for test, and 20 for
-    extrapolation whose words are in no other.
+    A lexicon has the `size` words that best match two favorite vowels and five favorite consonants.
+    There are 100 lexicons: 50 for training, 10 for validation, 20 for test, and 20 for
+    extrapolation, which share no words with the others.
 
-    Action: one of 20 letters, in the alphabet's order. Observation: (5, 20) bits: a row for each
-    place of the word with the letter that stands there, once it is found, and a row with the
-    letters tried. Reward: 1 for each place that the letter is found in, -1 if it is found in none
-    or was tried before. Start: a word of the lexicon, each as likely. End: the word is found, or
-    `misses` misses.
+    Action: one of 20 letters in alphabetical order. Observation: (5, 20) bits, a row for each
+    position of the word with its letter once it is found, and a row of the letters tried. Reward: 1
+    for each position with the letter; -1 if there is none or the letter was tried before. Start: a
+    uniformly drawn word of the lexicon. End: the word is found, or after `misses` misses.
 
-    Anchors: one who knows every lexicon but not which it is, and guesses the letter that is
-    likeliest given what is seen, gets 0.9 on the held-out lexicons (greedy, so perhaps not the
-    best that never adapts), 1.2 on those of training, 1.1 on those of validation. One who knows
-    the training lexicons only gets 1.4 on these, 0.75 on validation and 0.3 on the test: they can
-    be learned by heart. The oracle is told the lexicon and does the same: 3.46, greedy too, within
-    0.2 of the best possible on each of the five lexicons for which a test computes it.
-    Source: the game of hangman; words and lexicons are this project's own.
+    Reference returns: a policy that knows all lexicons, but not which one is used, and guesses the
+    likeliest letter given the observation gets 0.9 on test lexicons (it is greedy, so perhaps not
+    the best policy that never adapts), 1.2 on training and 1.1 on validation lexicons. One that
+    knows only the training lexicons gets 1.4 on these, 0.75 on validation and 0.3 on test: they can
+    be memorized. The oracle knows the lexicon and does the same: 3.46. It is greedy too, and within
+    0.2 of the optimum on each of the five lexicons for which a test computes it.
+
+    Source: the game of hangman; words and lexicons were made for this project.
     """
 
     vowels: Choice = Choice(tuple(float(i) for i in range(len(VOWELS))))
     consonants: Choice = Choice(tuple(float(i) for i in range(len(CONSONANTS))))
-    size: int = 8  # words of a lexicon
-    misses: int = 6  # the last of which ends the game
+    size: int = 8  # words per lexicon
+    misses: int = 6  # wrong guesses that end the game
 
     name: ClassVar[str] = "word-guess"
     source: ClassVar[str] = "the game of hangman, with words and lexicons of this project's own"
@@ -87,7 +87,7 @@ class WordGuess:
 
     @property
     def horizon(self) -> int:
-        """Guesses in the longest game: all places but one found singly, and all the misses."""
+        """Guesses in the longest game: all but one position found one by one, plus all misses."""
         return LENGTH - 1 + self.misses
 
     @property
@@ -99,7 +99,7 @@ class WordGuess:
         return Discrete(len(LETTERS))
 
     def members(self, split: Split, device: torch.device | str = "cpu") -> Task:
-        """Every lexicon of a split, fields (M, 1)."""
+        """All lexicons of a split, fields (M, 1)."""
         return _members(split, torch.device(device))
 
     def reset(self, task: Task, noise: Tensor) -> State:
@@ -129,7 +129,7 @@ class WordGuess:
         return nxt, rew, solved | (nxt.misses >= self.misses)
 
     def oracle(self, state: State, task: Task) -> Tensor:
-        """The untried letter in most words that fit what is seen; greedy; (N, B)."""
+        """The untried letter in most of the words that match the observation; greedy; (N, B)."""
         lexicon = self._lexicon(task)
         tried = state.tried.gather(-1, lexicon.flatten(1).unsqueeze(1).expand(*_lead(state), -1))
         tried = tried.unflatten(-1, (self.size, LENGTH))
@@ -143,12 +143,12 @@ class WordGuess:
         return guess
 
     def _lexicon(self, task: Task) -> Tensor:
-        """(N, size, LENGTH)."""
+        """Words of the tasks' lexicons as letter indices, (N, size, LENGTH)."""
         table = _lexicons(self.size, task.vowels.device)
         return table[task.vowels.long().squeeze(-1), task.consonants.long().squeeze(-1)]
 
     def frame(self, state: State, task: Task) -> np.ndarray[Any, Any]:
-        """Gallows and word above; the alphabet with what was found and what was missed below."""
+        """Gallows and word at the top; below, the alphabet with found and missed letters."""
         from metarl.envs.core.canvas import Canvas
 
         canvas = Canvas(420, 260, (247, 243, 232))
@@ -173,7 +173,7 @@ class WordGuess:
         return canvas.array()
 
 
-# What each miss adds: head (None), body, arms, legs.
+# Lines added by each miss: head (None), body, arms, legs.
 GALLOWS = (None, ((90, 78), (90, 112)), ((90, 86), (74, 100)), ((90, 86), (106, 100)),
            ((90, 112), (76, 134)), ((90, 112), (104, 134)))  # fmt: skip
 
@@ -197,29 +197,29 @@ def _lead(state: State) -> torch.Size:
 
 
 def words_of(vowels: int, consonants: int, size: int) -> list[str]:
-    """The lexicon: the words with most places, then most letters, that are favourites.
+    """A lexicon: the words with the most positions, then distinct letters, that are favorites.
 
-    One word in three is kept for the lexicons of extrapolation.
+    One word in three is reserved for extrapolation lexicons.
     """
-    favourites = {*VOWELS[vowels], *CONSONANTS[consonants]}
+    favorites = {*VOWELS[vowels], *CONSONANTS[consonants]}
     reserved = SPLIT_OF[(vowels + consonants) % len(SPLIT_OF)] == "extrapolate"
     pool = [word for word in WORDS if (_lot(word) % 3 == 0) == reserved]
 
     def rank(word: str) -> tuple[int, int, int]:
-        places = sum(letter in favourites for letter in word)
-        return -places, -len(set(word) & favourites), _lot(word + CONSONANTS[consonants])
+        positions = sum(letter in favorites for letter in word)
+        return -positions, -len(set(word) & favorites), _lot(word + CONSONANTS[consonants])
 
     return sorted(pool, key=rank)[:size]
 
 
 def _lot(text: str) -> int:
-    """A number that is the same on every machine, by which ties are broken."""
+    """A hash for breaking ties that is equal on every machine."""
     return zlib.crc32(text.encode())
 
 
 @table
 def _lexicons(size: int, device: torch.device) -> Tensor:
-    """(pairs of vowels, sets of consonants, size, LENGTH)."""
+    """All lexicons as letter indices, (pairs of vowels, sets of consonants, size, LENGTH)."""
     table = [
         [
             [[LETTERS.index(letter) for letter in word] for word in words_of(v, k, size)]

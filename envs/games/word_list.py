@@ -1,4 +1,4 @@
-"""The letters, words and favourites of word-guess."""
+"""The letters, words and favorite letters of word-guess."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Any Gymnasium environment: setting parameters, spaces, worker processes."""
+"""Any Gymnasium environment as a family: parameters, spaces, worker processes."""

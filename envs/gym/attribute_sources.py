@@ -1,4 +1,4 @@
-"""Does nothing but an attribute hold its value? Read in the source of its assignment."""
+"""Checks in the source code that the value of an attribute is a constant without other uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from functools import lru_cache
 
 MATHEMATICS = ("np", "numpy", "math", "float", "int")
-ELSEWHERE = "takes it from other values, which may count elsewhere too"
+ELSEWHERE = "computes it from other values, which may be used elsewhere too"
 CONSTANT = (
     ast.Constant | ast.UnaryOp | ast.BinOp | ast.Call | ast.Attribute | ast.Name
     | ast.operator | ast.unaryop | ast.expr_context
@@ -17,7 +17,7 @@ CONSTANT = (
 
 @lru_cache
 def trouble_at(file: str, line: int, name: str) -> str:
-    """What is wrong with the statement that sets an attribute there; empty if nothing is."""
+    """The problem with the statement that sets an attribute there; empty if there is none."""
     tree = _parsed(file)
     if tree is None:
         return f"the source of {file} can't be read"
@@ -39,7 +39,7 @@ def trouble_at(file: str, line: int, name: str) -> str:
 
 
 def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
-    """The expression that `self.name = ...`, alone or in a tuple, gives it."""
+    """The expression assigned to `self.name`, alone or in a tuple."""
     target, value = _sides(statement)
     if target is None:
         return None
@@ -52,12 +52,12 @@ def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
 
 
 def _elements(target: ast.expr) -> list[ast.expr]:
-    """The targets of an assignment to one or to several."""
+    """The targets of an assignment."""
     return list(target.elts) if isinstance(target, ast.Tuple | ast.List) else [target]
 
 
 def _is_constant(value: ast.expr) -> bool:
-    """Whether an expression is of numbers, words, and members of modules of mathematics alone."""
+    """Whether an expression has only literals and members of mathematical modules."""
     for node in ast.walk(value):
         if isinstance(node, ast.Name) and node.id not in MATHEMATICS:
             return False
@@ -68,7 +68,7 @@ def _is_constant(value: ast.expr) -> bool:
 
 @lru_cache
 def trouble_in_classes(cls: type, name: str) -> str:
-    """What else may hold a constant of a class, or be computed from it; empty if nothing does."""
+    """The first code that may use a class constant of this name; empty if there is none."""
     bases = [c for c in cls.__mro__ if c.__module__.partition(".")[0] not in ("builtins", "typing")]
     for base in bases:
         if base.__module__ == "gymnasium.core":
@@ -83,13 +83,13 @@ def trouble_in_classes(cls: type, name: str) -> str:
 
 
 def _uses(tree: ast.Module, name: str, classes: set[str]) -> str:
-    """The first use of a class's constant, in a module, that isn't `self.name` in a method."""
+    """The first use of a class constant in a module other than `self.name` in a method."""
     for node in ast.walk(tree):
         elsewhere = isinstance(node, ast.Attribute) and node.attr == name
         if elsewhere and not (isinstance(node.value, ast.Name) and node.value.id == "self"):  # type: ignore[attr-defined]
             return f"{ast.unparse(node)!r} reads it"
         if isinstance(node, ast.Constant) and node.value == name:
-            return f"{name!r} is spelled out, as for getattr"
+            return f"the source has the string {name!r}, as for getattr"
         mine = isinstance(node, ast.ClassDef) and node.name in classes
         if mine and (trouble := _uses_in_body(node, name)):  # type: ignore[arg-type]
             return trouble
@@ -121,7 +121,7 @@ def _sets_constant(statement: ast.stmt, name: str) -> bool:
 
 
 def _sides(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr | None]:
-    """The one target of an assignment, and its value; None for anything else."""
+    """The target and value of an assignment with one target; (None, None) otherwise."""
     if isinstance(statement, ast.AnnAssign):
         return statement.target, statement.value
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
@@ -130,7 +130,7 @@ def _sides(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr | None]:
 
 
 def _looks_into_classes(node: ast.AST) -> bool:
-    """`type(self)`, `self.__class__`, `vars(...)` and `__dict__`: past the environment's own."""
+    """Whether a node bypasses instance attributes, as `type(self)`, `__class__` or `vars` do."""
     if isinstance(node, ast.Attribute):
         return node.attr in ("__class__", "__dict__")
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

@@ -1,4 +1,4 @@
-"""One environment of a family: how it is made, set and read."""
+"""One environment of a family: making it, setting its parameters, reading its spaces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metarl.envs.gym.env_contract import STEP_GIVES, Malformed, read_reset, read
 from metarl.envs.gym.parameter_setters import ParameterSetter, SetValue, find, keywords
 from metarl.envs.gym.spaces import Image, encode
 
-Settings = dict[str, Any]  # name of a parameter -> what the environment gets
+Settings = dict[str, Any]  # name of a parameter -> value passed to the environment
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class EnvConfig:
     """How to make one environment of a family."""
 
     spec: EnvSpec
-    fixed: Settings = field(default_factory=dict)  # parameters that don't vary, set like the rest
+    fixed: Settings = field(default_factory=dict)  # constant parameters, set like the others
     functions: dict[str, SetValue] = field(default_factory=dict)
     image: Image = "auto"
 
 
 class Step(NamedTuple):
-    """What a step gave, as plain numbers."""
+    """Result of a step, with Python scalars."""
 
     obs: Any
     rew: float
@@ -46,12 +46,12 @@ class Step(NamedTuple):
 
 
 class BoundEnv:
-    """One environment, what sets its parameters, and how its own spaces are read.
+    """One environment with the setters of its parameters and the encoding of its spaces.
 
     Attributes:
-        encoding: of its spaces as they are in this episode, which a parameter may change.
-        limit: steps in its longest episode, None if it has no limit.
-        has_mask: whether it says which actions are legal.
+        encoding: of the spaces in the current episode, which parameters may change.
+        limit: maximum number of steps per episode, None if there is no limit.
+        has_mask: whether it provides a mask of legal actions.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class BoundEnv:
         every = {**env_config.fixed, **setting}
         self.made = {k: every[k] for k, setter in setters.items() if setter.made}
         self.env = build(env_config, setters, self.made, render=key[0])
-        self._relied_on = {
+        self._expected = {
             setter.plain: getattr(self.env.unwrapped, setter.plain)
             for setter in setters.values()
             if setter.kind == "attribute"
@@ -80,22 +80,22 @@ class BoundEnv:
         self._read_spaces()
 
     def begin(self, setting: Settings, seed: int) -> Any:
-        """Set the parameters and start an episode; the first observation.
+        """Set the parameters, start an episode and return the first observation.
 
         Raises:
-            Malformed: reset gave something else, or undid a parameter.
+            Malformed: the result of reset is invalid, or reset changed a parameter.
         """
-        # For environments that draw from the process's own streams: one seed, one episode.
+        # Makes episodes reproducible in environments that use global random generators.
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
         self.apply(setting)
         obs, info = read_reset(self.env.reset(seed=seed))
-        for name, wanted in self._relied_on.items():
-            if (now := getattr(self.env.unwrapped, name)) != wanted:
+        for name, expected in self._expected.items():
+            if (value := getattr(self.env.unwrapped, name)) != expected:
                 raise Malformed(
-                    f"'{name}' is {now!r} after reset, where {wanted!r} was set: the environment "
-                    "sets it itself: vary what it is set from"
+                    f"'{name}' is {value!r} after reset, but {expected!r} was set: the "
+                    "environment sets it itself: vary what it is set from"
                 )
         self._read_spaces()
         self._note(info)
@@ -103,15 +103,15 @@ class BoundEnv:
         return self.encoding.observe(obs)
 
     def step(self, act: Any) -> Step:
-        """One step; an episode is truncated where the limit of this variant is.
+        """Take one step; the episode is truncated at the time limit of this variant.
 
         Raises:
-            Malformed: step gave something else.
+            Malformed: the result of step is invalid.
         """
         try:
             result = self.env.step(self.encoding.act(act))
         except (TypeError, ValueError) as error:
-            if "unpack" in str(error):  # of a wrapper of Gymnasium's, which is first to see it
+            if "unpack" in str(error):  # probably raised by a Gymnasium wrapper
                 raise Malformed(f"{STEP_GIVES}, if that is what failed: {error}") from error
             raise
         obs, rew, terminated, truncated, info = read_step(result)
@@ -121,13 +121,13 @@ class BoundEnv:
         return Step(self.encoding.observe(obs), rew, terminated, truncated, success_of(info))
 
     def apply(self, setting: Settings) -> None:
-        """Set the parameters that no environment has to be made for."""
+        """Set the parameters that can change without making a new environment."""
         every = {**self.fixed, **setting}
         for name, assign in self._bound.items():
             assign(every[name])
 
     def _read_spaces(self) -> None:
-        """Spaces and time limit, which are of this variant alone."""
+        """Update the spaces and the time limit, which may depend on the variant."""
         spaces = Tuple((self.env.observation_space, self.env.action_space))
         if self._spaces is None or not _same(spaces, self._spaces):
             self.encoding = encode(spaces[0], spaces[1], self.image)
@@ -139,14 +139,14 @@ class BoundEnv:
 
 
 def step_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """Steps in the longest episode: the least limit of `make` and wrappers, else `max_steps`."""
+    """Time limit in steps: the smallest of TimeLimit wrappers, else `max_steps`, else the spec."""
     limits: list[Any] = []
     own: list[Any] = []
     layer: Any = env
     while True:
         if isinstance(layer, TimeLimit):
             limits.append(layer._max_episode_steps)
-        own.append(getattr(layer, "max_steps", None))  # MiniGrid has one of its own
+        own.append(getattr(layer, "max_steps", None))  # used by MiniGrid
         if not isinstance(layer, gymnasium.Wrapper):
             break
         layer = layer.env
@@ -163,7 +163,10 @@ def _is_whole(x: Any) -> bool:
 
 
 def _has_mask(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether a layer has sb3-contrib's `action_masks()`, or RLlib's part of the observation."""
+    """Whether a layer has `action_masks()`, or the observation `action_mask`.
+
+    These are the conventions of sb3-contrib and RLlib.
+    """
     layer: Any = env
     while True:
         if callable(getattr(layer, "action_masks", None)):
@@ -171,14 +174,14 @@ def _has_mask(env: gymnasium.Env[Any, Any]) -> bool:
         if not isinstance(layer, gymnasium.Wrapper):
             break
         layer = layer.env
-    seen = env.observation_space
-    return isinstance(seen, Dict) and "action_mask" in seen.spaces
+    space = env.observation_space
+    return isinstance(space, Dict) and "action_mask" in space.spaces
 
 
 def build(
     env_config: EnvConfig, setters: dict[str, ParameterSetter], made: Settings, render: bool = False
 ) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, with what varies or is fixed by keyword or attribute."""
+    """Call `gymnasium.make` with the parameters that are keywords or attributes."""
     more: Settings = {"render_mode": "rgb_array"} if render else {}
     keywords = {k: v for k, v in made.items() if setters[k].kind == "keyword"}
     attributes = [
@@ -194,27 +197,27 @@ def build(
 
 
 def close(env: gymnasium.Env[Any, Any]) -> None:
-    """Close an environment that nobody uses any more."""
-    # Many fail in it, such as on a window that never opened; no episode depends on that.
+    """Close an environment and ignore errors."""
+    # Many environments fail to close, for example a window that never opened. It has no effect.
     with suppress(Exception):
         env.close()
 
 
 def check_limit(steps: Any) -> None:
-    """Raise UsageError unless gymnasium takes this as `max_episode_steps`; -1 is no limit."""
+    """Raise UsageError unless `gymnasium.make` accepts this `max_episode_steps`; -1 is no limit."""
     whole = isinstance(steps, int) and not isinstance(steps, bool)
     if steps is not None and not (whole and (steps >= 1 or steps == -1)):
         raise UsageError(
-            f"max_episode_steps={steps}: give the steps after which an episode ends, a whole "
-            "number of 1 or more."
+            f"max_episode_steps={steps}: give the maximum number of steps per episode, an integer "
+            "of at least 1."
         )
 
 
 def find_setters(env_config: EnvConfig, setting: Settings) -> dict[str, ParameterSetter]:
-    """How each parameter is set.
+    """Find the setter of each parameter.
 
     Raises:
-        UsageError: one that can't be, or not safely.
+        UsageError: a parameter can't be set, or not safely.
     """
     every = {**env_config.fixed, **setting}
     known = keywords(env_config.spec)[0] | {"max_episode_steps"}
@@ -232,7 +235,7 @@ def find_setters(env_config: EnvConfig, setting: Settings) -> dict[str, Paramete
 
 
 def _same(one: Space[Any], other: Space[Any]) -> bool:
-    """Whether two spaces are equal to the last digit; Gymnasium's own comparison is approximate."""
+    """Whether two spaces are exactly equal; Gymnasium's comparison is approximate."""
     if isinstance(one, Box) and isinstance(other, Box):
         ends = (one.low, other.low), (one.high, other.high)
         return one.dtype == other.dtype and all(np.array_equal(a, b) for a, b in ends)

@@ -1,10 +1,11 @@
-"""An attribute is set while its environment is constructed, so that all that is computed follows.
+"""Setting attributes during the construction of an environment, so that derived values follow.
 
-`CartPole.__init__` computes `total_mass` from `masspole`: who changes the one must change the
-other. Here the statement `self.masspole = 0.1` stores the value of the variant, and everything
-after it, in the constructor, in helpers, in reset, reads that. What can't follow is a value that
-was never read from the attribute: its constant has another name, or belongs to the class. So the
-source of the assignment must show that it is a constant that nothing else has.
+`CartPole.__init__` computes `total_mass` from `masspole`, so a later change of `masspole` alone
+would be inconsistent. Instead, while the environment is constructed, the statement
+`self.masspole = 0.1` stores the value of the variant, and all code that runs later reads it.
+Values that weren't computed from the attribute can't follow, for example if the constant has
+another name or belongs to the class. Therefore the source of the assignment must show that its
+value is a constant without other uses.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ Owner = tuple[str, str]  # module and qualified name of a class
 
 
 class Forced:
-    """Stands in a class for one attribute while an environment of it is made.
+    """A descriptor that replaces an attribute while an environment is constructed.
 
-    Whatever the constructor assigns, `value` is stored, or the product of both if it is `relative`.
+    Whatever the constructor assigns, it stores `value`, or with `relative` the product of both.
     """
 
     def __init__(self, name: str, value: Any, relative: bool, owner: Owner) -> None:
@@ -39,7 +40,7 @@ class Forced:
         self._was_read = False
 
     def install(self, cls: type) -> None:
-        """Take the place of the class's own attribute of this name, if it has one."""
+        """Replace the attribute of this name in the class."""
         self.cls, self._hidden = cls, vars(cls).get(self.name, ABSENT)
         self._default = inspect.getattr_static(cls, self.name, ABSENT)
         setattr(cls, self.name, self)
@@ -63,7 +64,7 @@ class Forced:
 
     def __set__(self, env: Any, value: Any) -> None:
         if self._was_read and self._places and self._places[-1][2] != value:
-            self._trouble = "it is set, read, and set anew"
+            self._trouble = "it is set, read, and set again"
         frame = sys._getframe(1)
         self._places.append((frame.f_code.co_filename, frame.f_lineno, value))
         vars(env)[self.name] = self._wanted(value)
@@ -72,14 +73,14 @@ class Forced:
         return value * self.value if self.relative else self.value
 
     def conclude(self, env: Any) -> None:
-        """Leave the value in the environment that was made.
+        """Check the assignments, and set the value if the constructor didn't.
 
         Raises:
-            UsageError: something might have been computed from another value.
+            UsageError: other values may have been computed from a different value.
         """
         trouble = self._trouble
         if not isinstance(env, self.cls):
-            trouble = f"some variants are of {type(env).__name__}, others of {self.cls.__name__}"
+            trouble = f"variants are of {type(env).__name__} or {self.cls.__name__}"
         elif self._default is not ABSENT:
             trouble = trouble or trouble_in_classes(type(env), self.name)  # type: ignore[arg-type]
             if not self._places:
@@ -90,20 +91,20 @@ class Forced:
             file, line, value = self._places[-1]
             trouble = trouble or trouble_at(file, line, self.name)
             if vars(env).get(self.name, ABSENT) != self._wanted(value):
-                trouble = trouble or "the constructor sets it past self.NAME = CONSTANT"
+                trouble = trouble or "the constructor sets it other than by self.NAME = CONSTANT"
         if trouble:
             raise UsageError(
-                f"'{self.name}' (attribute of {self.cls.__name__}): {trouble}, so that what is "
-                f"computed from it may not follow: {ADVICE}."
+                f"'{self.name}' (attribute of {self.cls.__name__}): {trouble}, so values computed "
+                f"from it may not follow: {ADVICE}."
             )
 
 
 @contextmanager
 def forced(attributes: Sequence[Forced]) -> Iterator[None]:
-    """Make environments with these attributes.
+    """Force these attributes in environments made inside this context.
 
     Raises:
-        UsageError: the class isn't there, or nothing can be set in it.
+        UsageError: a class doesn't exist, or its attributes can't be set.
     """
     installed: list[Forced] = []
     try:
@@ -120,10 +121,10 @@ def forced(attributes: Sequence[Forced]) -> Iterator[None]:
 
 
 def refused(cls: type, name: str) -> str:
-    """Why an attribute of a class can't be set while it is constructed; empty if it can."""
+    """Why an attribute can't be set during construction; empty if it can."""
     for method in ("__setattr__", "__getattribute__"):
         if getattr(cls, method) is not getattr(object, method):
-            return f"{cls.__name__} has a {method} of its own"
+            return f"{cls.__name__} overrides {method}"
     member = inspect.getattr_static(cls, name, None)
     if hasattr(type(member), "__get__") or hasattr(type(member), "__set__"):
         return f"it is a {type(member).__name__}, which may compute anything"
@@ -132,7 +133,7 @@ def refused(cls: type, name: str) -> str:
 
 @lru_cache
 def _class(owner: Owner) -> type:
-    """The class of this name, among those that there are, or in its module."""
+    """The class of this name; imports its module if needed."""
     found = _loaded(owner)
     if found is None:
         __import__(owner[0])

@@ -1,4 +1,4 @@
-"""What reset and step must give, checked at each of them: nothing is cast, spread or guessed."""
+"""Strict checks of the results of reset and step: no casting, broadcasting or guessing."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ STEP_GIVES = "step must return (observation, reward, terminated, truncated, info
 
 
 class Malformed(Exception):
-    """An environment gave what Gymnasium's interface doesn't allow; one line that names it."""
+    """An environment violated Gymnasium's interface; the message is one line."""
 
 
 def read_reset(result: Any) -> tuple[Any, Info]:
     """Observation and info of `reset`.
 
     Raises:
-        Malformed: it is something else.
+        Malformed: the result has another form.
     """
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
         raise Malformed(
-            f"reset must return (observation, info), info a dict; it gave {_show(result)}"
+            f"reset must return (observation, info) with a dict info; it returned {_show(result)}"
         )
     return result
 
 
 def read_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
-    """Observation, reward, terminated, truncated and info of `step`, as plain numbers.
+    """Observation, reward, terminated, truncated and info of `step`, with Python scalars.
 
-    Rewards and flags may be arrays of one element, 0-d arrays, integers or booleans.
+    Rewards and flags may be arrays with one element, 0-d arrays, integers or booleans.
 
     Raises:
-        Malformed: one of them is something else.
+        Malformed: the result has another form.
     """
     if not (isinstance(result, tuple | list) and len(result) == 5):
-        raise Malformed(f"{STEP_GIVES}; it gave {_show(result)}")
+        raise Malformed(f"{STEP_GIVES}; it returned {_show(result)}")
     obs, rew, terminated, truncated, info = result
     if not isinstance(info, dict):
-        raise Malformed(f"step gave {_show(info)} as info: give a dict")
+        raise Malformed(f"step returned {_show(info)} as info: return a dict")
     return (
         obs,
         _number(rew, "reward"),
@@ -53,25 +53,27 @@ def read_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
 
 
 def success_of(info: Info) -> float | None:
-    """What `info` says of success, 0 to 1, under `success` or `is_success`; None if nothing.
+    """`success` or `is_success` in `info`, from 0 to 1; None if there is neither.
 
     Raises:
-        Malformed: it is no number from 0 to 1.
+        Malformed: it is not a number from 0 to 1.
     """
     for key in ("success", "is_success"):
         if key in info:
-            told = _number(info[key], f"info['{key}']")
-            if not 0 <= told <= 1:
-                raise Malformed(f"step gave {told:g} as info['{key}']: give a number from 0 to 1")
-            return told
+            value = _number(info[key], f"info['{key}']")
+            if not 0 <= value <= 1:
+                raise Malformed(
+                    f"step returned {value:g} as info['{key}']: return a number from 0 to 1"
+                )
+            return value
     return None
 
 
 def check_observation(space: Space[Any], obs: Any, name: str = "observation") -> None:
-    """Raise Malformed unless an observation has the form of its space.
+    """Raise Malformed unless an observation matches its space.
 
-    Bounds of a Box aren't checked: many environments step over them a little, and no policy reads
-    them. What doesn't fit the type of the space is: it would be cut off.
+    Bounds of float Boxes aren't checked, since many environments exceed them slightly and policies
+    don't use them. Values that don't fit an integer dtype are rejected, since they would overflow.
     """
     if isinstance(space, Dict):
         _check_keys(space, obs, name)
@@ -79,7 +81,7 @@ def check_observation(space: Space[Any], obs: Any, name: str = "observation") ->
             check_observation(part, obs[key], f"{name}['{key}']")
     elif isinstance(space, Tuple):
         if not (isinstance(obs, tuple | list) and len(obs) == len(space)):
-            raise Malformed(f"{name} is {_show(obs)}: its space is a tuple of {len(space)}")
+            raise Malformed(f"{name} is {_show(obs)}, but its space is a Tuple of {len(space)}")
         for i, part in enumerate(space):
             check_observation(part, obs[i], f"{name}[{i}]")
     else:
@@ -88,34 +90,34 @@ def check_observation(space: Space[Any], obs: Any, name: str = "observation") ->
 
 def _check_keys(space: Dict, obs: Any, name: str) -> None:
     if not isinstance(obs, Mapping):
-        raise Malformed(f"{name} is {_show(obs)}: its space is a Dict of {', '.join(space)}")
+        raise Malformed(f"{name} is {_show(obs)}, but its space is a Dict of {', '.join(space)}")
     for what, keys in (
         ("lacks", [k for k in space if k not in obs]),
         ("has", [k for k in obs if k not in space.spaces]),
     ):
         if keys:
             raise Malformed(
-                f"{name} {what} {', '.join(map(repr, keys))}: its space is a Dict of "
+                f"{name} {what} {', '.join(map(repr, keys))}, but its space is a Dict of "
                 + ", ".join(map(repr, space))
             )
 
 
 def _check_numbers(space: Any, obs: Any, name: str) -> None:
-    """An array, or a number, of a Box, Discrete, MultiDiscrete or MultiBinary."""
+    """Check an observation of a Box, Discrete, MultiDiscrete or MultiBinary."""
     x = np.asarray(obs)
     if x.shape != space.shape and not (isinstance(space, Discrete) and x.size == 1):
-        raise Malformed(f"{name} has shape {x.shape}, its space {space.shape}")
+        raise Malformed(f"{name} has shape {x.shape}, but its space {space.shape}")
     if x.dtype.kind not in "biuf":
         raise Malformed(f"{name} is {_show(obs)}, not numbers")
     low, high = _limits(space)
     if low is None or (isinstance(space, Box) and x.dtype == space.dtype):
         return
     if (x < low).any() or (x > high).any() or (x != np.round(x)).any():
-        raise Malformed(f"{name} has values that aren't in its space {_name(space)}: {_show(obs)}")
+        raise Malformed(f"{name} has values outside its space {_name(space)}: {_show(obs)}")
 
 
 def _limits(space: Any) -> tuple[Any, Any]:
-    """Lowest and highest whole number that a space can hold; None where it holds floats."""
+    """Lowest and highest integers of a space; (None, None) for floats."""
     if isinstance(space, Discrete):
         return space.start, space.start + space.n - 1
     if isinstance(space, MultiDiscrete):
@@ -139,7 +141,7 @@ def _number(value: Any, what: str) -> float:
     x = np.asarray(value)
     if x.size == 1 and x.dtype.kind in "biuf":
         return float(x.item())
-    raise Malformed(f"step gave {_show(value)} as {what}: give one number")
+    raise Malformed(f"step returned {_show(value)} as {what}: return one number")
 
 
 def _flag(value: Any, what: str) -> bool:
@@ -148,11 +150,11 @@ def _flag(value: Any, what: str) -> bool:
     x = np.asarray(value)
     if x.size == 1 and x.dtype.kind in "biu" and x.item() in (0, 1):
         return bool(x.item())
-    raise Malformed(f"step gave {_show(value)} as {what}: give True or False")
+    raise Malformed(f"step returned {_show(value)} as {what}: return True or False")
 
 
 def _show(value: Any) -> str:
-    """A value in a few words."""
+    """A short description of a value."""
     if isinstance(value, np.ndarray):
         small = " ".join(np.array2string(value, precision=4).split())
         return small if value.size <= 8 else f"an array of shape {value.shape}, {value.dtype}"

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment as a family: its parameters vary, worker processes step it."""
+"""Any Gymnasium environment as a family, simulated in worker processes."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ class GymnasiumFamily:
 
     Args:
         environment: an id, `module:id`, or a spec.
-        vary: what is hidden. A name is looked for among the keywords of `make`, then the attributes
-            of the unwrapped environment, then the fields of its MuJoCo model (`gravity[2]`,
-            `body_mass[torso]`); with a `*` at its end the value is relative to the environment's.
-            An attribute is set while the environment is constructed, so that what is computed from
-            it follows; it is refused where its value may have been taken from elsewhere.
-        fixed: settings of the same kinds that don't vary.
-        functions: by name, called with (env, value) before each reset; they win over all else.
-        live: parameters known to change something, which random play might not find out.
-        image: where pictures have their channels, or that observations are none.
-        workers: processes; 0 is one for each thread of torch.
-        step_timeout: seconds after which a step that isn't done is taken for hung.
-        exact_replay: False for an environment that doesn't repeat itself, such as hardware. Then a
-            resumed run isn't the uninterrupted one, the episodes of a worker that is lost can't be
-            played again, and nobody can check whether a parameter changes anything.
-        name, source, about: for people: what it is called, where it comes from, one sentence.
+        vary: the hidden parameters. Names are looked up among the keywords of `make`, then the
+            attributes of the unwrapped environment, then the fields of its MuJoCo model
+            (`gravity[2]`, `body_mass[torso]`). With a trailing `*`, values are relative to the
+            environment's. Attributes are set while the environment is constructed, so that values
+            computed from them follow; they are refused if other code may hold the same value.
+        fixed: constant parameters of the same kinds.
+        functions: custom setters by name, called with (env, value) before each reset; they take
+            precedence.
+        live: parameters known to have an effect that random actions might not show.
+        image: the channel order of images, or "vector" to disable images.
+        workers: number of worker processes; 0 for one per torch thread.
+        step_timeout: seconds after which a step counts as hung.
+        exact_replay: False for environments that aren't reproducible, such as hardware. Then
+            resumed runs differ from uninterrupted ones, episodes of dead workers can't be replayed,
+            and parameters can't be checked for an effect.
+        name, source, about: the displayed name, origin and one-sentence description.
+
     Raises:
-        UsageError: unknown environment or parameter, one that changes nothing, unsupported spaces,
-            no time limit, or a variant that can't be made. Found when first used.
+        UsageError: unknown environment or parameter, a parameter without effect, unsupported
+            spaces, no time limit, or a variant that can't be made. Most checks run at first use.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class GymnasiumFamily:
         self.vary, self.live = dict(vary), tuple(live)
         if unknown := [k for k in self.live if k not in vary]:
             raise UsageError(
-                f"{self.name}: --live {unknown[0]}: not a parameter that varies: give one of "
+                f"{self.name}: --live {unknown[0]}: it does not vary: give one of "
                 f"{', '.join(vary)}."
             )
         self.source, self.about = source, about or f"Variants of {spec.id}."
@@ -95,64 +97,64 @@ class GymnasiumFamily:
 
     @property
     def observation_space(self) -> Box:
-        """What the agent sees, (D,) or (C, H, W)."""
+        """Space of encoded observations, (D,) or (C, H, W)."""
         space: Box = self._explored["observation_space"]
         return space
 
     @property
     def action_space(self) -> Box | Discrete | MultiDiscrete:
-        """What it does; boxes are scaled to [-1, 1]."""
+        """Space of encoded actions; bounded Boxes are scaled to [-1, 1]."""
         space: Box | Discrete | MultiDiscrete = self._explored["action_space"]
         return space
 
     @property
     def horizon(self) -> int:
-        """Steps in the longest episode of any variant; each ends at its own limit."""
+        """Maximum time limit of all variants, in steps; each variant uses its limit."""
         limit: int = self._explored["limit"]
         return limit
 
     @property
     def success(self) -> bool:
-        """Whether the environment says in `info` if an episode succeeded."""
+        """Whether the environment reports success in `info`."""
         return bool(self._explored["success"])
 
     @property
     def notes(self) -> list[str]:
-        """How the spaces were understood, in lines for a person."""
-        seen, done = self._explored["about"]
-        return [f"{self.name}: observation: {seen}; action: {done}"]
+        """Messages on how the spaces are interpreted."""
+        obs, act = self._explored["about"]
+        return [f"{self.name}: observation: {obs}; action: {act}"]
 
     @property
     def warnings(self) -> list[str]:
-        """What is not as one might expect of this environment, in lines for a person."""
+        """Messages on unexpected properties of the environment."""
         lines = []
         if self._explored["has_mask"]:
             lines.append(
-                f"{self.name} says which actions are legal (action_mask): that is ignored, illegal "
-                "ones are tried too."
+                f"{self.name} provides a mask of legal actions (action_mask), which is ignored: "
+                "illegal actions are tried too."
             )
         for name, (count, tried) in self._explored["alike"].items():
             if count:
                 lines.append(
-                    f"{self.name}: {count} of {tried} held-out values of {name} play exactly as a "
-                    "training value does, as far as random play tells: they are not unseen."
+                    f"{self.name}: {count} of {tried} held-out values of {name} behave exactly "
+                    "like a training value under random actions: they are not unseen."
                 )
         return lines
 
     @property
     def alike(self) -> dict[str, tuple[int, int]]:
-        """By parameter, how many held-out values play as a training value, and how many of them
-        were tried; empty until the environment was first used."""
+        """By parameter, the number of held-out values that behave like a training value, and the
+        number tried; empty before the first use of the environment."""
         return {k: v for k, v in self._found.get("alike", {}).items() if v[0]}
 
     @property
     def agreed(self) -> Agreed:
-        """What the workers go by."""
+        """Facts about the family that workers need."""
         found = self._explored
         return Agreed(found["setters"], found["form"], found["limit"])
 
     def changed(self, vary: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> GymnasiumFamily:
-        """The same environment with these parameters, and more constants."""
+        """The same environment with other parameters and additional constants."""
         constants = {**self.env_config.fixed, **fixed}
         return GymnasiumFamily(
             self.env_config.spec,
@@ -170,11 +172,11 @@ class GymnasiumFamily:
         )
 
     def settings(self, values: Mapping[str, float]) -> Settings:
-        """What the environment gets for the values of a task."""
+        """Settings of the environment for the values of a task."""
         return {self._raw[k]: setting(self.parameters[k], v) for k, v in values.items()}
 
     def make_env(self, render: bool = False, **values: float) -> gymnasium.Env[Any, Any]:
-        """One variant as a plain Gymnasium environment in this process, to look at or replay."""
+        """One variant as a plain Gymnasium environment in this process."""
         from metarl.envs.gym.bound_env import find_setters
         from metarl.envs.gym.worker_envs import WorkerEnvs
 
@@ -182,19 +184,19 @@ class GymnasiumFamily:
         setting = self.settings({**defaults, **values})
         worker_envs = WorkerEnvs(self.env_config, 0)
         worker_envs.setters = find_setters(self.env_config, setting)
-        made = worker_envs.take(setting, render=render)
-        made.apply(setting)
-        return made.env
+        bound = worker_envs.take(setting, render=render)
+        bound.apply(setting)
+        return bound.env
 
     def simulate(
         self, task: Any, episodes: int, gen: torch.Generator | None, render: bool = False
     ) -> MultiprocessSimulator:
-        """Start `episodes` episodes of each task in the workers."""
-        self._explored  # noqa: B018  before the first episode: raises what is wrong
+        """A simulator for `episodes` episodes of each task in the workers."""
+        self._explored  # noqa: B018  raises if the environment is invalid
         return MultiprocessSimulator(self, self._workers(), task, episodes, gen, render)
 
     def can_be_filmed(self) -> bool:
-        """Whether the environment draws pictures, here and now."""
+        """Whether the environment can render images on this machine."""
         defaults = self.settings({k: p.default_value for k, p in self.parameters.items()})
         try:
             pool = self._workers()
@@ -205,7 +207,7 @@ class GymnasiumFamily:
             return False
 
     def close(self) -> None:
-        """End the worker processes; the next use starts new ones."""
+        """Terminate the worker processes; the next use starts new ones."""
         if self._pool:
             self._pool.close()
         self._pool = None
@@ -216,12 +218,12 @@ class GymnasiumFamily:
                 count = self.workers or torch.get_num_threads()
                 self._pool = Pool(self.env_config, count, self.step_timeout)
             except (Failure, WorkerDied) as error:
-                raise RunError(f"{self.name}: {error}: mend the environment.") from error
+                raise RunError(f"{self.name}: {error}: fix the environment.") from error
         return self._pool
 
     @property
     def _explored(self) -> dict[str, Any]:
-        """What a worker found out: every parameter live, the spaces, the time limit."""
+        """Results of checking the environment in a worker, such as spaces and time limit."""
         if not self._found:
             defaults = {k: p.default_value for k, p in self.parameters.items()}
             probes = {
@@ -237,19 +239,19 @@ class GymnasiumFamily:
                 found = pool.ask({0: question})[0]
             except (UsageError, Failure, WorkerDied) as error:
                 self.close()
-                hint = "" if isinstance(error, UsageError) else ": mend it, or narrow the ranges."
+                hint = "" if isinstance(error, UsageError) else ": fix it, or narrow the ranges."
                 raise UsageError(f"{self.name}: {error}{hint}") from error
             if found["limit"] is None:
                 self.close()
                 raise UsageError(
-                    f"{self.name} has no time limit that can be read: give one, in steps, with "
-                    "--set max_episode_steps=500; an end of the environment's own still counts."
+                    f"{self.name} has no known time limit: give one in steps, such as --set "
+                    "max_episode_steps=500; episodes that end before it still do."
                 )
             self._found = found
         return self._found
 
     def _variant(self, defaults: Mapping[str, float], name: str, value: float) -> Settings:
-        """The usual variant, but for one parameter."""
+        """The default variant with another value of one parameter."""
         return self.settings({**defaults, name: value})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -257,7 +259,7 @@ class GymnasiumFamily:
 
 
 def setting(parameter: Parameter, value: float) -> Any:
-    """What the environment gets for a value: its label, a whole number, or a float."""
+    """The value passed to the environment: a label, an int or a float."""
     if isinstance(parameter, Choice):
         if parameter.labels:
             return parameter.labels[round(value)]

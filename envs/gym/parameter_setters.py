@@ -1,4 +1,4 @@
-"""How a parameter of any Gymnasium environment is found and set."""
+"""Finds and sets parameters of Gymnasium environments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SetValue = Callable[[Any, Any], None]  # environment, value
 
 @dataclass(frozen=True)
 class ParameterSetter:
-    """Where a parameter lives, and how it is set."""
+    """The kind of a parameter, which determines how it is set."""
 
     kind: Literal["keyword", "attribute", "MuJoCo field", "function"]
     name: str
@@ -27,38 +27,38 @@ class ParameterSetter:
 
     @property
     def plain(self) -> str:
-        """The name without the star."""
+        """The name without the trailing `*`."""
         return self.name.rstrip("*")
 
     @property
     def relative(self) -> bool:
-        """Whether values are multiples of the environment's own."""
+        """Whether values are relative to the environment's."""
         return self.name.endswith("*")
 
     @property
     def made(self) -> bool:
-        """Whether an environment has to be made for each value."""
+        """Whether each value needs a new environment."""
         return self.kind in ("keyword", "attribute")
 
     def bind(self, env: Any, function: SetValue | None) -> Callable[[Any], None]:
-        """What sets the parameter in an environment that exists; it remembers the first value."""
+        """A function that sets the parameter in an existing environment."""
         if self.kind == "MuJoCo field":
             return model_field(env.unwrapped.model, self.plain, self.relative)
-        assert function is not None  # of the other kinds this alone is bound
+        assert function is not None  # other kinds aren't bound
         return lambda value: function(env, value)
 
 
 def keywords(spec: EnvSpec) -> tuple[set[str], bool]:
-    """The keywords that `make` takes for an environment, and whether it takes any other."""
-    taken = _signature(spec)
-    kinds = {k: p.kind for k, p in taken.items()}
+    """The keywords that `make` accepts for an environment, and whether it accepts any others."""
+    signature = _signature(spec)
+    kinds = {k: p.kind for k, p in signature.items()}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = {k for k, kind in kinds.items() if kind in by_name} | set(spec.kwargs)
     return named - {"render_mode", "self"}, inspect.Parameter.VAR_KEYWORD in kinds.values()
 
 
 def keyword_defaults(spec: EnvSpec) -> dict[str, Any]:
-    """What the keywords of `make` are if nothing is said."""
+    """Defaults of the keywords of `make`."""
     return {k: p.default for k, p in _signature(spec).items()} | spec.kwargs
 
 
@@ -69,13 +69,13 @@ def _signature(spec: EnvSpec) -> Mapping[str, inspect.Parameter]:
 
 
 def find(env: Any, name: str, function: SetValue | None = None) -> ParameterSetter:
-    """Keyword of `make`, attribute, MuJoCo model field, or the user's function, in this order.
+    """Find a parameter: a user function, keyword of `make`, attribute, or MuJoCo model field.
 
-    A function given for a name is what the user wants, so it wins over the rest. `name*` means
-    relative to the environment's own value; `field[index]` a part of a MuJoCo model's field.
+    The first match in this order is used. `name*` is relative to the environment's value;
+    `field[index]` is a part of a field of a MuJoCo model.
 
     Raises:
-        UsageError: nothing of that name, or one that can't be changed safely.
+        UsageError: there is no such parameter, or it can't be changed safely.
     """
     if function is not None:
         return ParameterSetter("function", name)

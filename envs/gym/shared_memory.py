@@ -1,4 +1,4 @@
-"""Memory that a parent process and its workers have in common, reserved before it is used."""
+"""Memory shared between a parent process and its workers, reserved in advance."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from metarl.envs.core.free_memory import free_memory, in_bytes
 
 
 class SharedMemory:
-    """A block without a name: the system frees it with the last process that has it.
+    """An anonymous block, freed by the system when the last process releases it.
 
-    Not one of /dev/shm, which is 64 MB small in a container: who writes past the end of such a file
-    system is killed by SIGBUS, without a word.
+    It isn't allocated in /dev/shm, which often has only 64 MB in containers; writing past the end
+    of a full file system kills the process with SIGBUS, without a message.
 
     Raises:
-        RunError: there isn't that much memory.
+        RunError: there isn't enough memory.
     """
 
     def __init__(self, size: int) -> None:
@@ -45,17 +45,17 @@ class SharedMemory:
             ) from error
 
     def send(self, connection: Connection, pid: int) -> None:
-        """Give it to a worker, which calls `receive`."""
+        """Send the block to a worker, which calls `receive`."""
         reduction.send_handle(connection, self._file, pid)
 
     def close(self) -> None:
-        """Have no more to do with it."""
+        """Release the block in this process."""
         os.close(self._file)
         release(self.buf)
 
 
 def receive(connection: Connection) -> mmap.mmap:
-    """The block that the other side sends."""
+    """Receive and map a block sent by the other process."""
     file = reduction.recv_handle(connection)
     try:
         return mmap.mmap(file, 0)
@@ -64,7 +64,7 @@ def receive(connection: Connection) -> mmap.mmap:
 
 
 def release(buf: mmap.mmap) -> None:
-    """Unmap a block; where a view of it is still held, it goes with that."""
+    """Unmap a block; if views of it exist, it is unmapped with the last of them."""
     with suppress(BufferError):
         buf.close()
 

@@ -1,4 +1,4 @@
-"""N tasks x B episodes of a Gymnasium environment in worker processes."""
+"""Simulates N tasks x B episodes of a Gymnasium environment in worker processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metarl.envs.gym.worker_pool import Pool, Question, WorkerDied
 
 
 class MultiprocessFamily(Protocol):
-    """What a simulation takes from its family."""
+    """The interface of families that `MultiprocessSimulator` uses."""
 
     name: str
     exact_replay: bool
@@ -40,15 +40,15 @@ class MultiprocessFamily(Protocol):
 
 
 class MultiprocessSimulator:
-    """Episode i plays in worker i mod W, so that the episodes that last are spread over all.
+    """Runs episodes in W workers; episode i runs in worker i mod W, which balances long episodes.
 
-    A worker that dies or hangs is replaced, once in a rollout, and its episodes are played again
-    from their seeds with the actions so far. Without exact replay it is replaced only before the
-    first step: episodes that can't be repeated must not be mixed.
+    A worker that dies or hangs is replaced once per rollout, and its episodes are replayed from
+    their seeds with the recorded actions. Without exact replay it is replaced only before the first
+    step, since its episodes can't be reproduced.
 
     Attributes:
-        diverged: (N, B) episodes that ended as an observation or reward wasn't finite.
-        success: (N, B) 1 where the environment said so in any step; absent where it never does.
+        diverged: (N, B) episodes that ended because an observation or reward wasn't finite.
+        success: (N, B) 1 if any step reported success; absent if the environment never does.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MultiprocessSimulator:
         if family.success:
             self.success = torch.zeros(self._shape, device=self._device)
         if "obs" not in pool.shared or len(pool.shared["obs"]) < len(self._seeds):
-            with self._told():
+            with self._reporting_errors():
                 pool.share(_fields(family, len(self._seeds)))
 
     @property
@@ -84,11 +84,11 @@ class MultiprocessSimulator:
     def reset(self) -> Tensor:
         """First observations, (N, B, *obs)."""
         self._ask(self._start, range(len(self._seeds)))
-        self._seen = self._pool.shared["obs"][: len(self._seeds)].copy()
-        return self._tensor(self._seen)
+        self._last_obs = self._pool.shared["obs"][: len(self._seeds)].copy()
+        return self._tensor(self._last_obs)
 
     def step(self, act: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Next obs, rew, terminated, truncated; episodes that are over are left alone."""
+        """Next obs, rew, terminated, truncated; ended episodes aren't stepped."""
         size = len(self._seeds)
         active = np.flatnonzero(self._active).tolist()
         acts = act.flatten(0, 1).cpu().numpy()
@@ -105,15 +105,14 @@ class MultiprocessSimulator:
         if self._family.success:
             self.success = self._tensor(self._pool.shared["success"][:size].copy())
         self._active &= ~(terminated | truncated)
-        self._seen = obs
+        self._last_obs = obs
         rew = rew.astype(np.float32)
         return tuple(self._tensor(x) for x in (obs, rew, terminated, truncated))  # type: ignore[return-value]
 
     def restart(self, rows: Tensor) -> Tensor:
-        """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs).
+        """Restart k of the N * B episodes and return their observations, (k, 1, *obs).
 
-        From now on a worker that is lost can't be replaced: nobody keeps what an endless
-        simulation did.
+        From then on dead workers can't be replaced, since actions aren't recorded with autoreset.
         """
         self._autoreset, self._history = True, []
         for i, seed in zip(rows.tolist(), self._draw(len(rows)), strict=True):
@@ -124,7 +123,7 @@ class MultiprocessSimulator:
         return torch.from_numpy(self._pool.shared["obs"][rows.numpy()]).unsqueeze(1)
 
     def _draw(self, *lead: int) -> list[int]:
-        """Seeds of episodes."""
+        """Draw seeds of episodes."""
         high = torch.iinfo(torch.int32).max
         seeds = torch.randint(high, lead, generator=self._gen, device=self._device)
         numbers: list[int] = seeds.flatten().tolist()
@@ -135,49 +134,49 @@ class MultiprocessSimulator:
         return flat.view(*self._shape, *flat.shape[1:])
 
     def frame(self) -> Any:
-        """(H, W, 3) uint8 picture of the first episode."""
-        with self._told():
+        """Image (H, W, 3) uint8 of the first episode."""
+        with self._reporting_errors():
             return self._pool.ask({0: ("frame", (0,))})[0]
 
     def _start(self, slots: list[int]) -> Question:
         return "reset", (*self._starts(slots), self._family.agreed, self._render)
 
     def _starts(self, slots: list[int]) -> tuple[Any, ...]:
-        """Slots, and the settings and seeds of their episodes."""
+        """Slots with the settings and seeds of their episodes."""
         settings = [self._settings[i // self._shape[1]] for i in slots]
         return slots, settings, [self._seeds[i] for i in slots]
 
     def _ask(self, question: Any, slots: Any) -> None:
-        """Put the question for these slots to the workers that have them."""
+        """Send the question for these slots to the workers that run them."""
         count = self._pool.count
-        mine = {w: [i for i in slots if i % count == w] for w in range(count)}
-        with self._told():
-            _, lost = self._pool.try_to_ask({w: question(s) for w, s in mine.items() if s})
-            for w, first in lost.items():
-                self._play_again(w, first)
-                self._pool.ask({w: question(mine[w])})
+        slots_of = {w: [i for i in slots if i % count == w] for w in range(count)}
+        with self._reporting_errors():
+            _, died = self._pool.try_to_ask({w: question(s) for w, s in slots_of.items() if s})
+            for w, error in died.items():
+                self._replay(w, error)
+                self._pool.ask({w: question(slots_of[w])})
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong in workers, or with them, is told in one line, and ends them all."""
+    def _reporting_errors(self) -> Iterator[None]:
+        """Report failures of workers as a one-line RunError, after closing the pool."""
         try:
             yield
         except Failure as failure:
             self._raise_failure(failure.slot, str(failure))
-        except WorkerDied as again:
-            twice = ", and again when it was replaced" if self._replaced else ""
-            self._raise_failure(again.slot, f"{again}{twice}")
-        except BaseException:  # Ctrl-C in the middle of an answer: no worker can be used again
+        except WorkerDied as error:
+            twice = ", and again after it was replaced" if self._replaced else ""
+            self._raise_failure(error.slot, f"{error}{twice}")
+        except BaseException:  # after Ctrl-C during an answer the pipes are out of step
             self._pool.close()
             raise
 
-    def _play_again(self, w: int, lost: WorkerDied) -> None:
-        """A new worker, with the episodes of the lost one where they were."""
+    def _replay(self, w: int, error: WorkerDied) -> None:
+        """Replace worker w and replay its episodes up to the current step."""
         if w in self._replaced or self._autoreset:
-            raise lost
+            raise error
         if self._history and not self._family.exact_replay:
             self._raise_failure(
-                lost.slot, f"{lost}, and with --no-exact-replay nothing is played again"
+                error.slot, f"{error}, and with --no-exact-replay episodes aren't replayed"
             )
         self._replaced.add(w)
         shared = self._pool.shared
@@ -185,14 +184,14 @@ class MultiprocessSimulator:
         acts = shared["act"][mine].copy()
         self._pool.restart(w)
         self._pool.ask({w: self._start(mine)})
-        for active, then in self._history:
-            then_active = set(active)
-            if slots := [i for i in mine if i in then_active]:
-                shared["act"][slots] = then[slots]
+        for active, past_acts in self._history:
+            stepped = set(active)
+            if slots := [i for i in mine if i in stepped]:
+                shared["act"][slots] = past_acts[slots]
                 self._pool.ask({w: ("step", (slots,))})
         still = [i for i in mine if self._active[i]]
-        if self._history and not np.array_equal(shared["obs"][still], self._seen[still]):
-            self._raise_failure(lost.slot, f"{lost}, and its episodes can't be repeated")
+        if self._history and not np.array_equal(shared["obs"][still], self._last_obs[still]):
+            self._raise_failure(error.slot, f"{error}, and its episodes can't be reproduced")
         shared["act"][mine] = acts
 
     def _raise_failure(self, slot: int, what: str) -> NoReturn:
@@ -206,16 +205,16 @@ class MultiprocessSimulator:
             )
         raise RunError(
             f"{self._family.name}: {where}{what}: replay it in the environment that "
-            "family.make_env(...) gives, and mend it or narrow the ranges."
+            "family.make_env(...) returns, and fix it or narrow the ranges."
         )
 
 
 def _fields(family: MultiprocessFamily, size: int) -> dict[str, Field]:
-    """What workers and simulator share for `size` episodes."""
-    seen, done = family.observation_space, family.action_space
-    act = Field((size, *(done.shape or ())), "float32" if isinstance(done, Box) else "int64")
+    """Arrays that the workers and the simulator share for `size` episodes."""
+    obs, acts = family.observation_space, family.action_space
+    act = Field((size, *(acts.shape or ())), "float32" if isinstance(acts, Box) else "int64")
     return {
-        "obs": Field((size, *seen.shape), str(seen.dtype)),
+        "obs": Field((size, *obs.shape), str(obs.dtype)),
         "act": act,
         "rew": Field((size,), "float64"),
         "terminated": Field((size,), "bool"),

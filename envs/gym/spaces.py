@@ -1,4 +1,4 @@
-"""Gymnasium's spaces in the few forms that policies know, and back."""
+"""Converts Gymnasium spaces to and from the few forms that policies support."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gymnasium.spaces.utils import flatten, flatten_space
 from metarl.envs.core.errors import UsageError
 from metarl.envs.gym.env_contract import check_observation
 
-MAX_FLAT = 4096  # numbers in a flattened observation; more is a picture inside a Dict
+MAX_FLAT = 4096  # size of a flattened observation; larger ones contain an image
 Convert = Callable[[Any], Any]
 Image = Literal["auto", "channels-first", "channels-last", "vector"]
 
 
 class Encoding(NamedTuple):
-    """What an agent sees and does, and how that becomes what the environment knows.
+    """The agent's spaces, and conversions between them and the environment's.
 
     Attributes:
-        observe: the environment's observation to an array of `observation_space`; raises Malformed
-            for one that isn't of the environment's space.
-        act: array of `action_space` to the environment's action.
-        about: how the two spaces were understood, for people.
-        form: what variants must have in common, of observations and of actions: all but bounds.
+        observe: converts an observation of the environment to an array of `observation_space`;
+            raises Malformed if it isn't in the environment's space.
+        act: converts an array of `action_space` to an action of the environment.
+        about: readable descriptions of how the two spaces are interpreted.
+        form: what all variants must share of observations and actions: everything except bounds.
     """
 
     observation_space: Box
@@ -40,18 +40,19 @@ class Encoding(NamedTuple):
 def encode(
     observation_space: Space[Any], action_space: Space[Any], image: Image = "auto"
 ) -> Encoding:
-    """Pictures become (C, H, W), other observations one flat Box; boxes of actions [-1, 1]^A.
+    """Encode images as (C, H, W), other observations as one flat Box, Box actions as [-1, 1]^A.
 
     Box, Discrete, MultiDiscrete, MultiBinary, Tuple and Dict observations are flattened, discrete
-    ones to one-hot vectors. An unbounded action is taken in the environment's own unit.
+    ones to one-hot vectors. Unbounded actions are not scaled.
 
     Args:
-        image: where a picture has its channels, or that it is none.
+        image: the channel order of images, or "vector" to disable images.
+
     Raises:
-        UsageError: a space that no policy here can take.
+        UsageError: no policy supports the space.
     """
-    seen, convert, read = _observation(observation_space, image)
-    done, act, acted = _action(action_space)
+    encoded_obs, convert, read = _observation(observation_space, image)
+    encoded_act, act, acted = _action(action_space)
     form = _form(observation_space)
 
     def observe(obs: Any) -> Any:
@@ -59,8 +60,8 @@ def encode(
         return convert(obs)
 
     return Encoding(
-        seen,
-        done,
+        encoded_obs,
+        encoded_act,
         observe,
         act,
         (f"{form} read as {read}", acted),
@@ -74,19 +75,19 @@ def _observation(space: Space[Any], image: Image) -> tuple[Box, Convert, str]:
         shape = low.shape if low.ndim == 3 else (-1, *low.shape[-2:])
         dtype: Any = np.uint8 if space.dtype == np.uint8 else np.float32
         low, high = (x.reshape(shape).astype(dtype) for x in (low, high))
-        seen = Box(low, high, dtype=dtype)
-        size = seen.shape
+        encoded = Box(low, high, dtype=dtype)
+        size = encoded.shape
         where = "last" if axes[-1] != len(axes) - 1 else "first"
         read = f"an image of {size[0]} channels, {size[1]} x {size[2]}"
         read += f", channels {where}" if len(axes) > 2 else ""
-        return seen, lambda x: np.transpose(x, axes).reshape(size), read
+        return encoded, lambda x: np.transpose(x, axes).reshape(size), read
     flat = flatten_space(space) if _is_known(space) else None
     most = np.inf if image == "vector" else MAX_FLAT
     if not isinstance(flat, Box | MultiBinary) or not 0 < flat.shape[0] <= most:
         raise UsageError(
             f"observation space {space}: give Box, Discrete, MultiDiscrete, MultiBinary or a Dict "
-            f"or Tuple of them, at most {MAX_FLAT} numbers unless it is a picture: choose what the "
-            "agent sees with gymnasium.wrappers.TransformObservation or FilterObservation."
+            f"or Tuple of them, at most {MAX_FLAT} numbers unless it is an image: reduce it with "
+            "gymnasium.wrappers.TransformObservation or FilterObservation."
         )
     if isinstance(flat, MultiBinary):
         flat = Box(0.0, 1.0, flat.shape)
@@ -102,7 +103,7 @@ def _is_known(space: Space[Any]) -> bool:
 
 
 def _form(space: Any) -> str:
-    """A space in words, without its bounds and first values."""
+    """Description of a space without bounds and start values."""
     if isinstance(space, Dict):
         return f"Dict({', '.join(f'{k}: {_form(part)}' for k, part in space.items())})"
     if isinstance(space, Tuple):
@@ -117,14 +118,14 @@ def _form(space: Any) -> str:
 
 
 def _picture_axes(space: Box, image: Image) -> tuple[int, ...] | None:
-    """The order of axes that puts rows and columns last; None if it is no picture."""
+    """The order of axes that puts rows and columns last; None if the space is not an image."""
     shape = space.shape
     if image == "vector":
         return None
     if image != "auto" and len(shape) not in (2, 3, 4):
         raise UsageError(
-            f"--image {image}: the observation is {_form(space)}, which has no rows, columns and "
-            "channels: give --image auto, or wrap the environment."
+            f"--image {image}: the observation is {_form(space)}, which is not an image: give "
+            "--image auto, or wrap the environment."
         )
     if len(shape) == 2:
         is_picture = image != "auto" or (space.dtype == np.uint8 and min(shape) >= 8)
@@ -135,16 +136,16 @@ def _picture_axes(space: Box, image: Image) -> tuple[int, ...] | None:
     rows_and_columns = shape[-3:-1] if last else shape[-2:]
     if image == "auto" and min(rows_and_columns) < (5 if len(shape) == 3 else 8):
         return None
-    frames = len(shape) - 3  # before all else
+    frames = len(shape) - 3  # leading axis of stacked frames
     axes = (2, 0, 1) if last else (0, 1, 2)
     return (*range(frames), *(frames + axis for axis in axes))
 
 
 def _channels_last(a: int, b: int, c: int) -> bool:
-    """Whether (a, b, c) are rows, columns and channels, or channels, rows and columns.
+    """Whether (a, b, c) are more likely (rows, columns, channels) than (channels, rows, columns).
 
-    Pictures are square, or nearly, and have few channels; where that decides nothing, channels are
-    last, as Gymnasium has them.
+    Images are square or nearly so and have few channels. If this is inconclusive, channels are
+    last, as is common in Gymnasium.
     """
     if (a == b) != (b == c):
         return a == b
@@ -176,8 +177,8 @@ def _action(space: Space[Any]) -> tuple[Box | Discrete | MultiDiscrete, Convert,
         act, scaled = _box_action(space)
         return Box(-1.0, 1.0, (int(np.prod(space.shape)),)), act, f"{_form(space)} {scaled}"
     raise UsageError(
-        f"action space {space}: give Box of floats, Discrete, MultiDiscrete or MultiBinary: change "
-        "it with gymnasium.wrappers.TransformAction, such as one Box that holds all parts."
+        f"action space {space}: give a Box of floats, Discrete, MultiDiscrete or MultiBinary: "
+        "convert it with gymnasium.wrappers.TransformAction, for example to one Box for all parts."
     )
 
 
@@ -193,5 +194,5 @@ def _box_action(space: Box) -> tuple[Convert, str]:
         return np.clip(scaled.reshape(shape), outer_low, outer_high).astype(kind)
 
     box = f"[{low.min():g}, {high.max():g}]" if bounded.any() else ""
-    part = "" if bounded.all() else ", unbounded numbers in their own unit"
-    return act, f"scaled from [-1, 1] to {box}{part}" if box else "in its own unit"
+    part = "" if bounded.all() else ", unbounded components unscaled"
+    return act, f"scaled from [-1, 1] to {box}{part}" if box else "unscaled"

@@ -1,4 +1,4 @@
-"""Gymnasium ids, where their suites come from, and what some of their parameters need beside."""
+"""Specs of Gymnasium ids, the packages of their suites, and settings that parameters require."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Suite(NamedTuple):
     """A package of environments."""
 
     packages: tuple[str, ...]  # the first registers the ids
-    extra: str  # what installs them
-    spec: Callable[[str], EnvSpec]  # how an environment is shown to an agent
+    extra: str  # the extra that installs them
+    spec: Callable[[str], EnvSpec]  # makes the spec, with preprocessing
 
 
-# By the beginning of an id.
+# By the prefix of an id.
 SUITES = {
     "ALE/": Suite(("ale_py", "cv2"), "atari", atari_spec),
     "MiniGrid-": Suite(("minigrid",), "minigrid", grid_spec),
@@ -32,29 +32,29 @@ SUITES = {
     "Meta-World/": Suite(("metaworld",), "metaworld", gymnasium.spec),
 }
 
-# Beginning of an entry point -> module that it needs, extra that installs it.
+# Prefix of an entry point -> module that it needs, extra that installs it.
 PACKAGES = {
     "gymnasium.envs.box2d": ("Box2D", "box2d"),
     "gymnasium.envs.mujoco": ("mujoco", "mujoco"),
 }
 
-# Parameters that do nothing until another setting switches them on.
+# Settings that parameters need to have an effect.
 COMPANIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("LunarLander", "wind_power"): {"enable_wind": True},
     ("LunarLander", "turbulence_power"): {"enable_wind": True},
 }
 
 ONLY_VECTOR = (
-    "is a vector environment only, of which no single one can be made: write a family with "
+    "is a vector environment, which can't be made as a single one: write a family with "
     "simulate(), see docs/extending.md."
 )
 
 
 def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec, dict[str, Any]]:
-    """The registered environment, and the settings that its parameters need beside.
+    """The spec of an environment, and the settings that its parameters require.
 
     Raises:
-        UsageError: unknown, or its package isn't installed.
+        UsageError: unknown environment, or its package isn't installed.
     """
     spec = environment if isinstance(environment, EnvSpec) else _registered(environment)
     if spec.entry_point is None:
@@ -64,13 +64,13 @@ def find_spec(environment: str | EnvSpec, vary: Iterable[str]) -> tuple[EnvSpec,
 
 
 def environment_class(name: str) -> EnvSpec | None:
-    """A spec for `module:Class` if that is an environment, which needs no registration."""
+    """A spec for `module:Class` if it is an environment, which need not be registered."""
     module, _, attribute = name.partition(":")
-    if not attribute:  # the name of a family, which no module has to do with
+    if not attribute:  # the name of a built-in family
         return None
     try:
         cls = getattr(import_user_code(module), attribute)
-    except (Exception, SystemExit):  # told where the family is made
+    except (Exception, SystemExit):  # reported when the family is made
         return None
     if isinstance(cls, type) and issubclass(cls, gymnasium.vector.VectorEnv):
         raise UsageError(f"{name} {ONLY_VECTOR}")
@@ -89,9 +89,9 @@ def _registered(name: str) -> EnvSpec:
             importlib.import_module(suite.packages[0])
         elif module:
             import_user_code(module)
-        spec = gymnasium.spec(plain)  # complains where there is none
+        spec = gymnasium.spec(plain)  # raises if the id is unknown
         spec = suite.spec(plain) if suite else spec
-    except (Exception, SystemExit) as error:  # gymnasium's own, and whatever a user's module raises
+    except (Exception, SystemExit) as error:  # importing user code may raise anything
         raise UsageError(f"unknown environment '{name}': {error}") from error
     for start, (package, extra) in PACKAGES.items():
         if str(spec.entry_point).startswith(start):

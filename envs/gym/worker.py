@@ -1,4 +1,4 @@
-"""What a worker process does: answers what its parent asks of its environments."""
+"""Main function of worker processes, which run environments at the request of their parent."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 
 
 def main(connection: Connection, env_config: bytes, worker: int) -> None:
-    """Answer the parent's questions until it asks for the end, or is gone."""
-    _set_apart(connection)
-    warnings.simplefilter("ignore")  # would be printed into the progress bar, once a worker
+    """Answer requests of the parent until it sends None or exits."""
+    _isolate(connection)
+    warnings.simplefilter("ignore")  # each worker would print them into the progress bar
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     torch.set_num_threads(1)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has exited
         try:
             worker_envs = WorkerEnvs(cloudpickle.loads(env_config), worker)
-        except BaseException as error:  # whatever a user's module raises when it is imported
+        except BaseException as error:  # importing user code may raise anything
             connection.send(("failed", -1, raised("starting", error)))
             return
         connection.send(("done", -1, "ready"))
@@ -57,7 +57,7 @@ def main(connection: Connection, env_config: bytes, worker: int) -> None:
 def _answer(
     worker_envs: WorkerEnvs, connection: Connection, question: str, arguments: tuple[Any, ...]
 ) -> tuple[str, int, Any]:
-    """Kind, slot and content of the answer."""
+    """Answer one request with its kind, slot and content."""
     try:
         if question == "attach":
             arguments = (receive(connection), *arguments)
@@ -66,42 +66,43 @@ def _answer(
         return "failed", failure.slot, str(failure)
     except UsageError as error:
         return "refused", -1, str(error)
-    except BaseException as error:  # an environment may call sys.exit, too
+    except BaseException as error:  # environments may also call sys.exit
         return "failed", -1, raised(question, error)
 
 
-def _set_apart(connection: Connection) -> None:
-    """Have a process group of one's own, which ends with the parent, and print to stderr.
+def _isolate(connection: Connection) -> None:
+    """Create a new process group that ends with the parent, and redirect stdout to stderr.
 
-    Environments may start processes, which belong to the group and end with it. What they print,
-    in Python or in C, must not get into the output of a command.
+    Processes started by environments belong to the group and end with it. Output of environments,
+    from Python or C, must not mix with the output of a command.
     """
     os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # the parent's to handle
-        signal.signal(number, signal.SIG_IGN)  # forgets one that came before now
-        signal.signal(number, lambda *_: None)  # programs that are started have the default again
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # handled by the parent
+        signal.signal(number, signal.SIG_IGN)  # discards a pending signal
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, not inherited by new programs
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with suppress(OSError):  # no stderr either
+    with suppress(OSError):  # stderr is closed
         os.dup2(2, 1)
     sys.stdout = sys.stderr
-    # A process that was spawned spawns, too; environments expect the system's own way.
+    # Spawned processes inherit "spawn"; environments expect the default start method.
     multiprocessing.set_start_method(None, force=True)
-    # Else the parent would not see the end of a worker whose forked children live on.
+    # Otherwise a forked child that outlives its worker keeps the pipe open, and the parent would
+    # not notice that the worker died.
     os.register_at_fork(after_in_child=connection.close)
     _end_with_parent()
 
 
 def _end_with_parent() -> None:
-    """End the process group with the parent, even in the middle of a step."""
+    """Kill the process group when the parent exits, even during a step."""
     parent = parent_process()
     if parent is None:
         return
-    if hasattr(fcntl, "F_SETSIG"):  # by Linux itself: the interpreter of a hung worker may not run
+    if hasattr(fcntl, "F_SETSIG"):  # Linux sends the signal even if the interpreter is blocked
         pipe: Any = parent.sentinel
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-        if not wait([pipe], 0):  # it is there still
+        if not wait([pipe], 0):  # the parent is still running
             return
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""The environments of one worker process: made once, set anew for each episode."""
+"""The environments of one worker process, which are reused between episodes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from metarl.envs.gym.shared_memory import release
 
 
 class Agreed(NamedTuple):
-    """What was found out of a family once, for the workers to go by."""
+    """Facts about a family that are determined once and sent to the workers."""
 
     setters: dict[str, ParameterSetter]
-    form: tuple[str, str]  # of observations and actions, which all variants share
-    horizon: int  # steps in the longest episode of any variant
+    form: tuple[str, str]  # of observations and actions, shared by all variants
+    horizon: int  # maximum time limit of all variants, in steps
 
 
 class Field(NamedTuple):
-    """An array in the memory that parent and workers share."""
+    """An array in shared memory."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 def arrays(memory: mmap, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, Any]]:
-    """Views of the shared memory, one after the other."""
+    """Consecutive views of the shared memory."""
     out, offset = {}, 0
     for name, (shape, dtype) in fields.items():
         out[name] = np.ndarray(shape, dtype, memory, offset)
@@ -42,12 +42,12 @@ def arrays(memory: mmap, fields: dict[str, Field]) -> dict[str, np.ndarray[Any, 
 
 
 def size_of(one: Field) -> int:
-    """Bytes of an array, up to a cache line, so that two workers don't write to the same."""
+    """Bytes of an array, rounded up to cache lines to avoid false sharing between workers."""
     return -(-int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize // 64) * 64
 
 
 class Failure(Exception):
-    """An environment raised in this slot, -1 in none."""
+    """An environment raised an exception; `slot` is -1 if it belongs to no slot."""
 
     def __init__(self, slot: int, what: str) -> None:
         super().__init__(what)
@@ -55,12 +55,12 @@ class Failure(Exception):
 
 
 def raised(what: str, error: BaseException) -> str:
-    """`step raised ValueError: ...`, on one line."""
+    """A one-line description such as `step raised ValueError: ...`."""
     return f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class WorkerEnvs:
-    """The environments of one worker; those not in use are kept, as making one may take long."""
+    """The environments of one worker; idle ones are kept, since making one may be slow."""
 
     def __init__(self, env_config: EnvConfig, worker: int) -> None:
         self.env_config, self.worker = env_config, worker
@@ -72,7 +72,7 @@ class WorkerEnvs:
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
 
     def attach(self, memory: mmap, fields: dict[str, Field]) -> None:
-        """Use this shared memory from now on."""
+        """Switch to new shared memory."""
         self.shared = {}
         if self.memory:
             release(self.memory)
@@ -80,9 +80,9 @@ class WorkerEnvs:
         self.shared = arrays(memory, fields)
 
     def close(self) -> None:
-        """Close all environments, with whatever they have started."""
-        for made in self.playing.values():
-            close(made.env)
+        """Close all environments."""
+        for env in self.playing.values():
+            close(env.env)
         self.drop_idle()
 
     def reset(
@@ -93,9 +93,9 @@ class WorkerEnvs:
         agreed: Agreed,
         render: bool,
     ) -> None:
-        """Start an episode in each slot; what played before is put by."""
-        for made in self.playing.values():
-            self.release(made)
+        """Start an episode in each slot, and release the environments of earlier episodes."""
+        for env in self.playing.values():
+            self.release(env)
         self.playing = {}
         self.agreed, self.setters = agreed, agreed.setters
         for slot, setting in zip(slots, settings, strict=True):
@@ -112,33 +112,37 @@ class WorkerEnvs:
         """Start another episode of the same variant in each slot."""
         for slot, setting, seed in zip(slots, settings, seeds, strict=True):
             self.show_progress(slot)
-            made = self.playing[slot]
+            env = self.playing[slot]
             try:
-                obs = made.begin(setting, seed)
+                obs = env.begin(setting, seed)
             except UsageError:
                 raise
             except Malformed as error:
                 raise Failure(slot, str(error)) from error
             except BaseException as error:
                 raise Failure(slot, raised("reset", error)) from error
-            check_form(made.encoding.form, self.agreed.form)
-            check_limit(made, self.agreed)
+            check_form(env.encoding.form, self.agreed.form)
+            check_limit(env, self.agreed)
             self.shared["obs"][slot] = obs
             self.shared["success"][slot] = 0
 
-    def release(self, made: BoundEnv) -> None:
-        """Keep an environment for another episode."""
-        self.idle.setdefault(made.key, []).append(made)
-        self.idle.move_to_end(made.key)
+    def release(self, env: BoundEnv) -> None:
+        """Keep an environment for later episodes."""
+        self.idle.setdefault(env.key, []).append(env)
+        self.idle.move_to_end(env.key)
 
     def drop_idle(self) -> None:
-        """Close the environments that are kept."""
-        for made in (m for all_of_them in self.idle.values() for m in all_of_them):
-            close(made.env)
+        """Close the idle environments."""
+        for env in (e for same_key in self.idle.values() for e in same_key):
+            close(env.env)
         self.idle.clear()
 
     def take(self, setting: Settings, most: int = 1, render: bool = False) -> BoundEnv:
-        """An environment made for these settings, an idle one where there is one."""
+        """An idle environment for these settings, or a new one.
+
+        Args:
+            most: maximum number of idle environments; the oldest are closed.
+        """
         every = {**self.env_config.fixed, **setting}
         made_by = {k: every[k] for k, setter in self.setters.items() if setter.made}
         key = render, pickle.dumps(made_by)  # values may be lists
@@ -146,12 +150,12 @@ class WorkerEnvs:
             return self.idle[key].pop()
         while sum(map(len, self.idle.values())) >= most:
             _, oldest = self.idle.popitem(last=False)
-            for made in oldest:
-                close(made.env)
+            for env in oldest:
+                close(env.env)
         return BoundEnv(self.env_config, self.setters, setting, key)
 
     def step(self, slots: Sequence[int]) -> None:
-        """One step in each slot, from shared actions to shared observations."""
+        """Take one step in each slot with the shared actions, and write the results."""
         shared = self.shared
         for slot in slots:
             self.show_progress(slot)
@@ -169,31 +173,31 @@ class WorkerEnvs:
                 shared["success"][slot] = max(shared["success"][slot], step.success)
 
     def frame(self, slot: int) -> Any:
-        """Picture of the episode in a slot."""
+        """Image of the episode in a slot."""
         return self.playing[slot].env.render()
 
     def show_progress(self, slot: int) -> None:
-        """Tell the parent that something moves, and where."""
-        shown = self.shared["progress"][self.worker]
-        shown[0] = slot
-        shown[1] += 1
+        """Report progress and the current slot to the parent."""
+        progress = self.shared["progress"][self.worker]
+        progress[0] = slot
+        progress[1] += 1
 
 
 def check_form(form: tuple[str, str], agreed: tuple[str, str]) -> None:
-    """Raise UsageError if a variant looks or acts unlike the others."""
+    """Raise UsageError if the spaces of a variant differ from the others."""
     for kind, one, other in zip(("observations", "actions"), agreed, form, strict=True):
         if one != other:
             raise UsageError(
-                f"some variants have {kind} of {one}, others of {other}: give variants that are "
-                "alike in this, or pad them to the largest in a wrapper."
+                f"some variants have {kind} of {one}, others of {other}: give variants with equal "
+                "spaces, or pad them to the largest in a wrapper."
             )
 
 
-def check_limit(made: BoundEnv, agreed: Agreed) -> None:
-    """Raise UsageError if a variant's episodes are longer than was found for all."""
-    if made.limit is None or made.limit > agreed.horizon:
-        longest = "no time limit" if made.limit is None else f"episodes of {made.limit} steps"
+def check_limit(env: BoundEnv, agreed: Agreed) -> None:
+    """Raise UsageError if the time limit of a variant exceeds the agreed one."""
+    if env.limit is None or env.limit > agreed.horizon:
+        longest = "no time limit" if env.limit is None else f"episodes of {env.limit} steps"
         raise UsageError(
-            f"a variant has {longest}, where the longest that was found has {agreed.horizon}: give "
-            f"one limit for all with --set max_episode_steps={agreed.horizon}."
+            f"a variant has {longest}, but the longest one checked has {agreed.horizon}: give one "
+            f"limit for all with --set max_episode_steps={agreed.horizon}."
         )

@@ -1,7 +1,7 @@
-"""Worker processes that hold environments: started by spawn, watched, replaced, never left behind.
+"""Worker processes with environments: spawned, monitored, replaced and reliably terminated.
 
-One process for each core holds many environments, where Gymnasium's own vector environments have a
-process for each environment.
+Each process, one per core, runs many environments, while Gymnasium's vector environments use one
+process per environment.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from metarl.envs.gym.bound_env import EnvConfig
 from metarl.envs.gym.shared_memory import SharedMemory
 from metarl.envs.gym.worker_envs import Failure, Field, arrays, size_of
 
-START_TIMEOUT = 120.0  # s; a process that imports torch on a busy machine
-CLOSE_TIMEOUT = 5.0  # s, for all environments of all workers to be closed
-LOOK = 1.0  # s between looks whether a worker that says nothing has died
+START_TIMEOUT = 120.0  # s, since importing torch is slow on a busy machine
+CLOSE_TIMEOUT = 5.0  # s, for closing all environments of all workers
+LOOK = 1.0  # s between checks whether a silent worker has died
 Question = tuple[str, tuple[Any, ...]]
 
 
 class WorkerDied(Exception):
-    """A worker is no more; it was busy with this slot, -1 for none."""
+    """A worker died or hung; `slot` is the one it was processing, -1 for none."""
 
     def __init__(self, slot: int, how: str) -> None:
         super().__init__(f"a worker {how}")
@@ -41,18 +41,18 @@ class WorkerDied(Exception):
 
 
 class Pool:
-    """`count` workers with environments of one recipe."""
+    """`count` workers with environments of one configuration."""
 
     def __init__(self, env_config: EnvConfig, count: int, timeout: float) -> None:
         self.count, self.timeout = count, timeout
-        self._recipe = cloudpickle.dumps(env_config)
+        self._env_config = cloudpickle.dumps(env_config)
         self._context = multiprocessing.get_context("spawn")
-        self._live: dict[int, tuple[Any, Connection]] = {}
+        self._workers: dict[int, tuple[Any, Connection]] = {}
         self._memory: list[SharedMemory] = []
         self._fields: dict[str, Field] = {}
         self.shared: dict[str, np.ndarray[Any, Any]] = {}
-        # By multiprocessing's own means: before it waits, at the end of the program, for processes.
-        self._finalizer = Finalize(self, _shut, (self._live, self._memory), exitpriority=10)
+        # multiprocessing's Finalize runs before multiprocessing joins processes at exit.
+        self._finalizer = Finalize(self, _shut_down, (self._workers, self._memory), exitpriority=10)
         try:
             self._start(set(range(count)))
         except BaseException:
@@ -60,7 +60,7 @@ class Pool:
             raise
 
     def close(self) -> None:
-        """End all workers and give the shared memory back."""
+        """Terminate all workers and free the shared memory."""
         self.shared = {}
         self._finalizer()
 
@@ -69,12 +69,12 @@ class Pool:
         return not self._finalizer.still_active()
 
     def share(self, fields: dict[str, Field]) -> None:
-        """Have arrays in common with all workers, `progress` among them, as `self.shared`.
+        """Allocate arrays shared with all workers, including `progress`, as `self.shared`.
 
-        A worker that has died since it was last asked is replaced.
+        Workers that have died are replaced.
 
         Raises:
-            RunError: there isn't that much memory.
+            RunError: there isn't enough memory.
         """
         self.shared = {}
         _free(self._memory)
@@ -82,103 +82,103 @@ class Pool:
         memory = SharedMemory(sum(map(size_of, self._fields.values())))
         self._memory.append(memory)
         self.shared = arrays(memory.buf, self._fields)
-        self.shared["progress"][:] = -1  # in no slot
+        self.shared["progress"][:] = -1  # no slot
         for i in self._attach(range(self.count)):
             self.restart(i)
 
     def restart(self, i: int) -> None:
-        """A new process in place of one that was lost."""
+        """Start a new process in place of one that died."""
         self._start({i})
         if self._memory:
-            for one in self._attach([i]).values():
-                raise one
+            for error in self._attach([i]).values():
+                raise error
 
     def ask(self, questions: dict[int, Question]) -> dict[int, Any]:
-        """Answers of all that were asked.
+        """Send questions to workers and return their answers.
 
         Raises:
-            UsageError: something asked for can't be done.
-            Failure: an environment raised.
-            Lost: a worker died or took too long.
+            UsageError: a request is invalid.
+            Failure: an environment raised an exception.
+            WorkerDied: a worker died or timed out.
         """
-        answers, lost = self.try_to_ask(questions)
-        for one in lost.values():
-            raise one
+        answers, died = self.try_to_ask(questions)
+        for error in died.values():
+            raise error
         return answers
 
     def try_to_ask(
         self, questions: dict[int, Question]
     ) -> tuple[dict[int, Any], dict[int, WorkerDied]]:
-        """Answers, and the workers that were lost before they could give one.
+        """Answers, and errors of the workers that died before answering.
 
         Raises:
-            UsageError, Failure: as in `ask`, once every worker has answered.
+            UsageError, Failure: as in `ask`, after all workers have answered.
         """
         for i, question in questions.items():
-            with suppress(BrokenPipeError, ConnectionResetError):  # found out when it should answer
-                self._live[i][1].send(question)
+            with suppress(BrokenPipeError, ConnectionResetError):  # detected by _answers
+                self._workers[i][1].send(question)
         return self._answers(set(questions), self.timeout)
 
     def _answers(
         self, waiting: set[int], timeout: float
     ) -> tuple[dict[int, Any], dict[int, WorkerDied]]:
-        """What all these workers say; one that does nothing for `timeout` seconds is lost."""
+        """Wait for answers; workers without progress for `timeout` seconds are terminated."""
         answers: dict[int, Any] = {}
-        lost: dict[int, WorkerDied] = {}
-        seen = {i: (self._progress(i), time.monotonic()) for i in waiting}
+        died: dict[int, WorkerDied] = {}
+        last = {i: (self._progress(i), time.monotonic()) for i in waiting}
         while waiting:
-            ready = wait([self._live[i][1] for i in waiting], min(timeout, LOOK))
+            ready = wait([self._workers[i][1] for i in waiting], min(timeout, LOOK))
             now = time.monotonic()
             for i in sorted(waiting):
-                process, connection = self._live[i]
-                (progress, since), moved = seen[i], self._progress(i)
+                process, connection = self._workers[i]
+                (before, since), progress = last[i], self._progress(i)
                 if connection in ready:
                     try:
                         answers[i] = connection.recv()
                     except (EOFError, ConnectionResetError):
-                        lost[i] = self._terminate(i)
-                # What its environments have forked may hold its end of the connection open.
+                        died[i] = self._terminate(i)
+                # Processes forked by its environments may keep its end of the pipe open.
                 elif not process.is_alive() and not connection.poll():
-                    lost[i] = self._terminate(i)
-                elif moved != progress:
-                    seen[i] = moved, now
+                    died[i] = self._terminate(i)
+                elif progress != before:
+                    last[i] = progress, now
                 elif now - since >= timeout:
-                    lost[i] = self._terminate(i, f"took longer than {timeout:g} s")
-            waiting -= {*answers, *lost}
-        return {i: _content(answer) for i, answer in answers.items()}, lost
+                    died[i] = self._terminate(i, f"took longer than {timeout:g} s")
+            waiting -= {*answers, *died}
+        return {i: _content(answer) for i, answer in answers.items()}, died
 
     def _progress(self, i: int) -> tuple[int, ...]:
         return tuple(self.shared["progress"][i].tolist()) if self.shared else (-1,)
 
-    def _attach(self, these: Iterable[int]) -> dict[int, WorkerDied]:
-        """Give these workers the shared memory; those that were lost before they had it."""
-        for i in these:
-            process, connection = self._live[i]
+    def _attach(self, workers: Iterable[int]) -> dict[int, WorkerDied]:
+        """Send the shared memory to these workers; errors of those that died before."""
+        for i in workers:
+            process, connection = self._workers[i]
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.send(("attach", (self._fields,)))
                 self._memory[0].send(connection, process.pid)
-        return self._answers(set(these), self.timeout)[1]
+        return self._answers(set(workers), self.timeout)[1]
 
-    def _start(self, these: set[int]) -> None:
-        for i in these:
-            ours, theirs = self._context.Pipe()
-            # Not a daemon, which could have no children: environments may have processes.
-            process = self._context.Process(target=worker.main, args=(theirs, self._recipe, i))
-            with _main_module_hidden(), _ctrl_c_later():
+    def _start(self, workers: set[int]) -> None:
+        for i in workers:
+            connection, remote = self._context.Pipe()
+            # Not a daemon, since daemons can't have children and environments may start processes.
+            process = self._context.Process(target=worker.main, args=(remote, self._env_config, i))
+            with _main_module_hidden(), _delay_ctrl_c():
                 process.start()
-                theirs.close()  # so that its end is seen as the end of the pipe
-                self._live[i] = process, ours
-        _, lost = self._answers(set(these), max(self.timeout, START_TIMEOUT))
-        for one in lost.values():
-            raise one
+                remote.close()  # so that the pipe closes when the worker exits
+                self._workers[i] = process, connection
+        _, died = self._answers(set(workers), max(self.timeout, START_TIMEOUT))
+        for error in died.values():
+            raise error
 
     def _terminate(self, i: int, how: str = "") -> WorkerDied:
-        process, connection = self._live.pop(i)
+        process, connection = self._workers.pop(i)
         slot = self._progress(i)[0]
         if not how:
             process.join(LOOK)
         code = process.exitcode
-        _end(process)
+        _kill(process)
         connection.close()
         return WorkerDied(
             slot, how or f"died (exit code {process.exitcode if code is None else code})"
@@ -194,31 +194,31 @@ def _content(answer: tuple[str, int, Any]) -> Any:
     return content
 
 
-def _shut(live: dict[int, tuple[Any, Connection]], memory: list[SharedMemory]) -> None:
-    """End all workers; first they close their environments, some of which end servers in it."""
-    for _, connection in live.values():
+def _shut_down(workers: dict[int, tuple[Any, Connection]], memory: list[SharedMemory]) -> None:
+    """Terminate all workers after they have closed their environments, which may own servers."""
+    for _, connection in workers.values():
         with suppress(OSError):
             connection.send(None)
     until = time.monotonic() + CLOSE_TIMEOUT
-    for process, connection in live.values():
-        _await_end(connection, until)
+    for process, connection in workers.values():
+        _wait_for_close(connection, until)
         connection.close()
-        _end(process)
-    live.clear()
+        _kill(process)
+    workers.clear()
     _free(memory)
 
 
-def _await_end(connection: Connection, until: float) -> None:
-    """Wait until a worker says that it has closed its environments, or is no more."""
+def _wait_for_close(connection: Connection, until: float) -> None:
+    """Wait until a worker reports that it has closed its environments, or exits."""
     with suppress(EOFError, OSError):
         while connection.poll(max(until - time.monotonic(), 0)):
             if connection.recv() is None:
                 return
 
 
-def _end(process: Any) -> None:
-    """Kill a worker with all that its environments have started."""
-    with suppress(ProcessLookupError, PermissionError):  # it had not come that far, or is gone
+def _kill(process: Any) -> None:
+    """Kill a worker and all processes that its environments have started."""
+    with suppress(ProcessLookupError, PermissionError):  # it has no process group yet, or exited
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
@@ -230,8 +230,8 @@ def _free(memory: list[SharedMemory]) -> None:
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """A process that starts meanwhile doesn't see a Ctrl-C before it has its own process group."""
+def _delay_ctrl_c() -> Iterator[None]:
+    """Block Ctrl-C in a process started here until it has its own process group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -241,7 +241,7 @@ def _ctrl_c_later() -> Iterator[None]:
 
 @contextmanager
 def _main_module_hidden() -> Iterator[None]:
-    """Keep spawn from running the user's script again, which may have no `__main__` guard."""
+    """Keep spawn from importing the user's script, which may lack a `__main__` guard."""
     main = importlib.import_module("__main__")
     hidden: dict[str, Any] = {
         k: vars(main).pop(k) for k in ("__file__", "__spec__") if k in vars(main)

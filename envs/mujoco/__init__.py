@@ -1,1 +1,1 @@
-"""MuJoCo, stepped in C threads; one file per robot."""
+"""MuJoCo families, simulated in C threads; one file per robot."""

@@ -1,4 +1,4 @@
-"""An ant that must find out which way, how fast, or where it is to go."""
+"""MuJoCo's ant with a hidden direction, speed or goal."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Goal(NamedTuple):
 
 
 class Ant(Locomotion):
-    """Four legs, eight torques; it falls, or jumps too high, and the episode is over.
+    """A robot with four legs and eight torques; falling or jumping too high ends the episode.
 
-    Contact forces are computed, as in Gymnasium, though they were zero in many published runs
-    (MuJoCo 2): their cost is small, at most about 0.04 a step.
+    Contact forces are computed as in Gymnasium, although they were zero in many published runs
+    with MuJoCo 2. Their cost is small, at most about 0.04 per step.
     """
 
     body: ClassVar[Body] = ANT
     settings: ClassVar[dict[str, Any]] = {"include_cfrc_ext_in_observation": False}
 
     def velocity_of_torso(self, before: Physics, after: Physics) -> Tensor:
-        """Along x and y, m/s, (N, B, 2); the torso is a sphere about its centre of mass."""
-        moved = after.centres[..., 1, :2] - before.centres[..., 1, :2]
+        """Velocity (N, B, 2) along x and y, m/s; the torso is a sphere about its center of mass."""
+        moved = after.centers[..., 1, :2] - before.centers[..., 1, :2]
         return moved / self.body.dt
 
     def contact_cost(self, after: Physics) -> Tensor:
@@ -49,7 +49,7 @@ class Ant(Locomotion):
         return (height >= 0.2) & (height <= 1.0)
 
     def run(self, before: Physics, after: Physics, act: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Speed along the unit vector (x, y), survival and costs, (N, B)."""
+        """Reward (N, B): speed along the unit vector (x, y), survival reward and costs."""
         speed = self.velocity_of_torso(before, after)
         forward = speed[..., 0] * x + speed[..., 1] * y
         return forward + 1.0 - 0.5 * squares(act) - self.contact_cost(after)
@@ -57,16 +57,16 @@ class Ant(Locomotion):
 
 @dataclass(frozen=True)
 class AntDir(Ant):
-    """Walk forwards or backwards on four legs: which of the two, the reward tells.
+    """Walk forward or backward on four legs; the direction is hidden.
 
-    Action: torques of eight joints, in [-1, 1] and clipped to it. Observation: height m,
-    orientation (a quaternion), eight joint angles rad, and the speeds of all and of x and y, m/s
-    and rad/s. Reward: speed m/s in the direction asked for + 1 - 0.5 |action|^2 - 0.0005 |contact
-    forces, each clipped to 1|^2. Start: Gymnasium's, noise of 0.1. End: a height outside
+    Action: torques of eight joints, clipped to [-1, 1]. Observation: height in m, orientation as a
+    quaternion, eight joint angles in rad, and the velocities of all of these and of x and y, in m/s
+    and rad/s. Reward: speed in the target direction in m/s + 1 - 0.5 |action|^2 - 0.0005 |contact
+    forces, each clipped to 1|^2. Start: as in Gymnasium, noise 0.1. End: a height outside
     [0.2, 1] m, or after `horizon` steps of 0.05 s.
 
-    Anchors: standing still gets about 200 for surviving, and so does, on average, whoever walks one
-    way for ever. Training sees both tasks, so there are no unseen ones. No oracle is known.
+    Reference returns: standing still gets about 200 for surviving, and so does, on average, always
+    walking in one direction. Training uses both tasks, so none are unseen. No oracle is known.
     Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), with the lower limit of 0.2 m and the
     observation without contact forces of Rakelly et al. 2019, PEARL (arXiv:1903.08254); on
     Gymnasium's Ant-v5.
@@ -85,13 +85,13 @@ class AntDir(Ant):
 
 @dataclass(frozen=True)
 class AntDir2D(Ant):
-    """Walk in any direction of the plane, which the reward alone tells.
+    """Walk in a hidden direction of the plane on four legs.
 
-    Action, observation, reward, start and end: as ant-dir.
+    Action, observation, reward, start and end: as in ant-dir.
 
-    Anchors: standing still gets about 200 for surviving, and so does, on average, whoever walks one
-    way for ever. No oracle is known. Source: Rakelly et al. 2019, PEARL (arXiv:1903.08254); on
-    Gymnasium's Ant-v5.
+    Reference returns: standing still gets about 200 for surviving, and so does, on average, always
+    walking in one direction. No oracle is known. Source: Rakelly et al. 2019, PEARL
+    (arXiv:1903.08254); on Gymnasium's Ant-v5.
     """
 
     angle: Range = Range(-math.pi, math.pi, "rad")
@@ -107,15 +107,15 @@ class AntDir2D(Ant):
 
 @dataclass(frozen=True)
 class AntVel(Ant):
-    """Walk along x at a speed that is not told, between standing and 3 m/s.
+    """Walk along x at a hidden speed between 0 and 3 m/s.
 
-    Action, observation, start and end: as ant-dir. Reward: 1.05 - the difference from the speed
-    asked for, m/s, - 0.005 |action|^2 - contact forces as in ant-dir.
+    Action, observation, start and end: as in ant-dir. Reward: 1.05 - |speed - target speed| in m/s
+    - 0.005 |action|^2 - contact forces as in ant-dir.
 
-    Anchors: with 200 steps, standing still gets -90 on average; the best single speed, 1.5 m/s, at
-    most 60. No oracle is known. Source: Finn et al. 2017, MAML (arXiv:1703.03400); on Gymnasium's
-    Ant-v5, with steps of 0.05 s for rllab's 0.02 s, and neither contact forces nor rotation matrix
-    in the observation.
+    Reference returns: with 200 steps, standing still gets -90 on average; the best constant speed,
+    1.5 m/s, at most 60. No oracle is known. Source: Finn et al. 2017, MAML (arXiv:1703.03400), on
+    Gymnasium's Ant-v5, with steps of 0.05 s instead of rllab's 0.02 s, and without contact forces
+    and rotation matrix in the observation.
     """
 
     velocity: Range = Range(0.0, 3.0, "m/s", extrapolation=(0.0, 4.0))
@@ -132,16 +132,16 @@ class AntVel(Ant):
 
 @dataclass(frozen=True)
 class AntGoal(Ant):
-    """Walk to a place that is not shown; how far it is, the reward tells.
+    """Walk to a hidden goal.
 
-    Action and start: as ant-dir. Observation: that of ant-dir, and where the ant is, x and y m.
+    Action and start: as in ant-dir. Observation: as in ant-dir, plus the position x and y in m.
     Reward: -(|x - goal_x| + |y - goal_y|) - 0.1 |action|^2 - contact forces as in ant-dir. End:
-    after `horizon` steps of 0.05 s, whatever happens.
+    after `horizon` steps of 0.05 s only.
 
-    Anchors: with 200 steps, standing still gets -600 on average, and no fixed place to walk to is
-    better than where it starts. No oracle is known. Source: Rothfuss et al. 2019, ProMP
-    (arXiv:1810.06784), with the square of goals of Finn et al. 2017, MAML (arXiv:1703.03400), for
-    its disc; on Gymnasium's Ant-v5, without contact forces in the observation.
+    Reference returns: with 200 steps, standing still gets -600 on average, and no fixed target is
+    better than the start. No oracle is known. Source: Rothfuss et al. 2019, ProMP
+    (arXiv:1810.06784), with the square of goals of Finn et al. 2017, MAML (arXiv:1703.03400),
+    instead of a disc; on Gymnasium's Ant-v5, without contact forces in the observation.
     """
 
     goal_x: Range = Range(-3.0, 3.0, "m", extrapolation=(-4.0, 4.0))
@@ -166,6 +166,6 @@ class AntGoal(Ant):
         return Locomotion.healthy(self, physics)
 
     def reward(self, before: Physics, after: Physics, act: Tensor, task: Goal) -> Tensor:
-        place = after.centres[..., 1, :2]
-        far = (place[..., 0] - task.goal_x).abs() + (place[..., 1] - task.goal_y).abs()
-        return -far - 0.1 * squares(act) - self.contact_cost(after)
+        pos = after.centers[..., 1, :2]
+        distance = (pos[..., 0] - task.goal_x).abs() + (pos[..., 1] - task.goal_y).abs()
+        return -distance - 0.1 * squares(act) - self.contact_cost(after)

@@ -1,4 +1,4 @@
-"""Half a cheetah that must find out which way, or how fast, it is to run."""
+"""MuJoCo's half-cheetah with a hidden direction or speed."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ CHEETAH = Body("HalfCheetah-v5", "half_cheetah.xml", 5, 0.05, 17, 6, 1.0, 0.1, T
 
 
 class HalfCheetah(Locomotion):
-    """Half a cheetah in a plane: six torques, and no way to fall over for good."""
+    """A planar robot with six torques; falling over doesn't end the episode."""
 
     body: ClassVar[Body] = CHEETAH
     settings: ClassVar[dict[str, Any]] = {"ctrl_cost_weight": 0.05}
 
     def speed(self, before: Physics, after: Physics) -> Tensor:
-        """Forwards, m/s, (N, B)."""
+        """Forward speed (N, B), m/s."""
         return (after.qpos[..., 0] - before.qpos[..., 0]) / self.body.dt
 
 
 @dataclass(frozen=True)
 class HalfCheetahDir(HalfCheetah):
-    """Run forwards or backwards: half a cheetah finds out which by what it is paid.
+    """Run forward or backward; the direction is hidden.
 
-    Action: torques of six joints, in [-1, 1] and clipped to it. Observation: height m, pitch and
-    six joint angles rad, and the speeds of all and of x, m/s and rad/s. Reward: speed m/s in the
-    direction asked for, less 0.05 |action|^2. Start: Gymnasium's, noise of 0.1. End: after
-    `horizon` steps of 0.05 s, never before.
+    Action: torques of six joints, clipped to [-1, 1]. Observation: height in m, pitch and six joint
+    angles in rad, and the velocities of all of these and of x, in m/s and rad/s. Reward: speed in
+    the target direction in m/s - 0.05 |action|^2. Start: as in Gymnasium, noise 0.1. End: after
+    `horizon` steps of 0.05 s only.
 
-    Anchors: standing still gets 0, and so does, on average, running one way for ever. Training sees
-    both tasks, so there are no unseen ones, and the gain shows adaptation, not generalisation. No
-    oracle is known. Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), which clips actions to
-    the box like this; on Gymnasium's HalfCheetah-v5.
+    Reference returns: standing still gets 0, and so does, on average, always running in one
+    direction. Training uses both tasks, so none are unseen, and the gain shows adaptation rather
+    than generalization. No oracle is known. Source: Rothfuss et al. 2019, ProMP
+    (arXiv:1810.06784), which also clips actions to the box; on Gymnasium's HalfCheetah-v5.
     """
 
     direction: Choice = Choice((1.0, -1.0))
@@ -57,16 +57,16 @@ class HalfCheetahDir(HalfCheetah):
 
 @dataclass(frozen=True)
 class HalfCheetahVel(HalfCheetah):
-    """Run at a speed that is not told, between standing and 3 m/s.
+    """Run at a hidden speed between 0 and 3 m/s.
 
-    Action, observation, start and end: as half-cheetah-dir. Reward: less the difference from the
-    speed asked for, m/s, less 0.05 |action|^2.
+    Action, observation, start and end: as in half-cheetah-dir. Reward: -|speed - target speed| in
+    m/s - 0.05 |action|^2.
 
-    Anchors: standing still gets about -150 on average; the best single speed, 1.5 m/s, at most -75.
-    No oracle is known. Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), on Gymnasium's
-    HalfCheetah-v5. Rakelly et al. 2019, PEARL (arXiv:1903.08254) have the same for 200 steps, so
-    returns twice as far below 0; Finn et al. 2017 (arXiv:1703.03400) speeds in [0, 2], 200 steps
-    of 0.01 s.
+    Reference returns: standing still gets about -150 on average; the best constant speed, 1.5 m/s,
+    at most -75. No oracle is known. Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), on
+    Gymnasium's HalfCheetah-v5. Rakelly et al. 2019, PEARL (arXiv:1903.08254), use 200 steps, so
+    their returns are twice as low; Finn et al. 2017 (arXiv:1703.03400) use speeds in [0, 2] and 200
+    steps of 0.01 s.
     """
 
     velocity: Range = Range(0.0, 3.0, "m/s", extrapolation=(0.0, 4.0))

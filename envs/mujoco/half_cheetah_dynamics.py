@@ -1,4 +1,4 @@
-"""Half a cheetah that must find out what body it has, and in what world."""
+"""MuJoCo's half-cheetah with hidden masses, friction, damping or gravity."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from metarl.envs.mujoco.simulator import (
 class Scale(NamedTuple):
     """N tasks. Every field: (N, 1)."""
 
-    scale: Tensor  # of the model's own
+    scale: Tensor  # factor relative to Gymnasium's model
 
 
 class Gravity(NamedTuple):
     """N tasks. Every field: (N, 1)."""
 
-    gravity: Tensor  # m/s^2, downwards
+    gravity: Tensor  # m/s^2, downward
 
 
 class HalfCheetahBody(HalfCheetah):
-    """Run forwards with a body, or in a world, that varies."""
+    """Base class: run forward with hidden dynamics."""
 
     settings: ClassVar[dict[str, Any]] = {"ctrl_cost_weight": 0.1}
 
@@ -38,15 +38,15 @@ class HalfCheetahBody(HalfCheetah):
 
 @dataclass(frozen=True)
 class HalfCheetahMass(HalfCheetahBody):
-    """Run forwards with a body that is up to twice, or half, as heavy as Gymnasium's.
+    """Run forward with masses between 0.5 and 2 times Gymnasium's.
 
-    Action, observation, start and end: as half-cheetah-dir, 200 steps. Reward: Gymnasium's, forward
-    speed m/s less 0.1 |action|^2.
+    Action, observation, start and end: as in half-cheetah-dir, with 200 steps. Reward: Gymnasium's,
+    forward speed in m/s - 0.1 |action|^2. Inertias are scaled together with masses.
 
-    Anchors: standing still gets 0. No oracle is known. All tasks want the same, and the agent feels
-    its own speeds: one sturdy gait does fairly well in all, so this measures robustness as much as
-    adaptation. Source: Lee et al. 2020 (arXiv:2005.06800) train on masses of 0.75 to 1.25; on
-    Gymnasium's HalfCheetah-v5. Inertias are scaled as masses are.
+    Reference returns: standing still gets 0. No oracle is known. All tasks have the same goal, and
+    the observation contains the velocities, so one robust gait works fairly well in all tasks: this
+    family measures robustness as much as adaptation. Source: after Lee et al. 2020
+    (arXiv:2005.06800), who train on mass factors of 0.75 to 1.25; on Gymnasium's HalfCheetah-v5.
     """
 
     scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
@@ -63,13 +63,14 @@ class HalfCheetahMass(HalfCheetahBody):
 
 @dataclass(frozen=True)
 class HalfCheetahFriction(HalfCheetahBody):
-    """Run forwards on a ground that is up to twice, or half, as rough as Gymnasium's.
+    """Run forward with friction between 0.5 and 2 times Gymnasium's.
 
-    Action, observation, reward, start and end: as half-cheetah-mass.
+    Action, observation, reward, start and end: as in half-cheetah-mass.
 
-    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
-    (see half-cheetah-mass). Source: Packer et al. 2018 (arXiv:1810.12282) vary friction among
-    others, over other ranges; on Gymnasium's HalfCheetah-v5, whose friction is 0.4 everywhere.
+    Reference returns: standing still gets 0. No oracle is known; it measures robustness as much as
+    adaptation (see half-cheetah-mass). Source: after Packer et al. 2018 (arXiv:1810.12282), who
+    vary friction and other parameters over other ranges; on Gymnasium's HalfCheetah-v5, whose
+    friction is 0.4 everywhere.
     """
 
     scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
@@ -85,13 +86,13 @@ class HalfCheetahFriction(HalfCheetahBody):
 
 @dataclass(frozen=True)
 class HalfCheetahDamping(HalfCheetahBody):
-    """Run forwards with joints that are up to twice, or half, as stiff to turn as Gymnasium's.
+    """Run forward with joint damping between 0.5 and 2 times Gymnasium's.
 
-    Action, observation, reward, start and end: as half-cheetah-mass.
+    Action, observation, reward, start and end: as in half-cheetah-mass.
 
-    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
-    (see half-cheetah-mass). Source: Lee et al. 2020 (arXiv:2005.06800) train on dampings of 0.75 to
-    1.25; on Gymnasium's HalfCheetah-v5.
+    Reference returns: standing still gets 0. No oracle is known; it measures robustness as much as
+    adaptation (see half-cheetah-mass). Source: after Lee et al. 2020 (arXiv:2005.06800), who train
+    on damping factors of 0.75 to 1.25; on Gymnasium's HalfCheetah-v5.
     """
 
     scale: Range = Range(0.5, 2.0, extrapolation=(0.25, 4.0), log=True)
@@ -107,13 +108,13 @@ class HalfCheetahDamping(HalfCheetahBody):
 
 @dataclass(frozen=True)
 class HalfCheetahGravity(HalfCheetahBody):
-    """Run forwards under half to one and a half times the Earth's gravity.
+    """Run forward under gravity between 0.5 and 1.5 times the Earth's.
 
-    Action, observation, reward, start and end: as half-cheetah-mass.
+    Action, observation, reward, start and end: as in half-cheetah-mass.
 
-    Anchors: standing still gets 0. No oracle is known; it measures robustness as much as adaptation
-    (see half-cheetah-mass). Source: Henderson et al. 2017 (arXiv:1708.04352), whose five values
-    are the range here; on Gymnasium's HalfCheetah-v5.
+    Reference returns: standing still gets 0. No oracle is known; it measures robustness as much as
+    adaptation (see half-cheetah-mass). Source: after Henderson et al. 2017 (arXiv:1708.04352),
+    whose five values span the range here; on Gymnasium's HalfCheetah-v5.
     """
 
     gravity: Range = Range(4.905, 14.715, "m/s^2", extrapolation=(2.0, 20.0))

@@ -1,4 +1,4 @@
-"""A person of MuJoCo's that must find out which way to walk."""
+"""MuJoCo's humanoid with a hidden walking direction."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ HUMANOID = Body(
 
 @dataclass(frozen=True)
 class HumanoidDir(Locomotion):
-    """A humanoid walks in any direction of the plane, which the reward alone tells.
+    """Walk in a hidden direction of the plane.
 
-    Action: torques of 17 joints, in [-0.4, 0.4] and clipped to it. Observation: height m,
-    orientation (a quaternion), 17 joint angles rad, and the speeds of all and of x and y, m/s and
-    rad/s. Reward: 1.25 x speed m/s of the centre of mass in the direction asked for + 5 - 0.1
-    |action|^2 - 5e-7 |contact forces|^2, at most 10. Start: Gymnasium's, noise of 0.01. End: a
+    Action: torques of 17 joints, clipped to [-0.4, 0.4]. Observation: height in m, orientation as a
+    quaternion, 17 joint angles in rad, and the velocities of all of these and of x and y, in m/s
+    and rad/s. Reward: 1.25 * speed of the center of mass along the target direction in m/s + 5 -
+    0.1 |action|^2 - min(5e-7 |contact forces|^2, 10). Start: as in Gymnasium, noise 0.01. End: a
     height outside (1, 2) m, or after `horizon` steps of 0.015 s.
 
-    Anchors: going limp gets about 197, nearly all of it for the 40 steps until the fall; walking
-    one way for ever gets no more than that for surviving, on average. No oracle is known. Source:
-    Rothfuss et al. 2019, ProMP (arXiv:1810.06784); on Gymnasium's Humanoid-v5, without the
-    inertias, forces and torques in the observation.
+    Reference returns: zero torque gets about 197, almost all of it for surviving the 40 steps until
+    the fall. Always walking in one direction gets only the survival reward on average. No oracle is
+    known. Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), on Gymnasium's Humanoid-v5
+    without inertias, forces and torques in the observation.
     """
 
     angle: Range = Range(-math.pi, math.pi, "rad")
@@ -58,7 +58,7 @@ class HumanoidDir(Locomotion):
 
     def reward(self, before: Physics, after: Physics, act: Tensor, task: Angle) -> Tensor:
         mass = torch.from_numpy(load(self.body.xml).body_mass)[:, None]
-        moved = ((after.centres - before.centres) * mass / mass.sum()).sum(-2)[..., :2]
+        moved = ((after.centers - before.centers) * mass / mass.sum()).sum(-2)[..., :2]
         along = moved[..., 0] * task.angle.cos() + moved[..., 1] * task.angle.sin()
         contact = (5e-7 * squares(after.contact).sum(-1)).clamp(max=10)
         return 1.25 * along / self.body.dt + 5.0 - 0.1 * squares(act) - contact

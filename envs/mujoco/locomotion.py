@@ -1,4 +1,4 @@
-"""What families of MuJoCo bodies share: a simulator, and Gymnasium's models."""
+"""The base class of MuJoCo locomotion families, with Gymnasium's models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from metarl.envs.mujoco.simulator import (
 class Direction(NamedTuple):
     """N tasks. Every field: (N, 1)."""
 
-    direction: Tensor  # 1 forwards, -1 backwards
+    direction: Tensor  # 1 forward, -1 backward
 
 
 class Angle(NamedTuple):
@@ -44,10 +44,11 @@ class Velocity(NamedTuple):
 
 @dataclass(frozen=True)
 class Locomotion:
-    """What the families of MuJoCo bodies share; each says what it rewards and what varies.
+    """Base class of MuJoCo families; subclasses define the reward and the parameters.
 
     Attributes:
-        threads: that step the bodies; 0 is as many as torch uses. Results don't depend on it.
+        threads: number of simulation threads; 0 for as many as torch uses. Results don't depend on
+            it.
     """
 
     horizon: int = 200  # steps
@@ -57,8 +58,8 @@ class Locomotion:
     source: ClassVar[str]
     task_type: ClassVar[type]
     body: ClassVar[Body]
-    limits: ClassVar[dict[str, tuple[float, float]]] = {}  # of what varies, see check_constants
-    settings: ClassVar[dict[str, Any]] = {}  # of Gymnasium's environment, for the same world
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}  # of the parameters, see check_constants
+    settings: ClassVar[dict[str, Any]] = {}  # arguments of the equivalent Gymnasium environment
 
     def __post_init__(self) -> None:
         check_constants(self, horizon=HORIZON, threads=(0, 1024), **self.limits)
@@ -75,34 +76,38 @@ class Locomotion:
     def simulate(
         self, task: Any, episodes: int, gen: torch.Generator | None, render: bool = False
     ) -> MujocoSimulator:
-        """Start `episodes` episodes of each task."""
+        """A simulator for `episodes` episodes of each task."""
         return MujocoSimulator(self, task, episodes, gen)
 
     def observe(self, physics: Physics) -> Tensor:
-        """Positions and speeds, (N, B, observes)."""
+        """Observations (N, B, observes): positions and velocities."""
         limit = self.body.speed_limit
-        seen = physics.qpos[..., self.body.hides :]
-        return torch.cat((seen, physics.qvel.clamp(-limit, limit)), -1)
+        qpos = physics.qpos[..., self.body.hides :]
+        return torch.cat((qpos, physics.qvel.clamp(-limit, limit)), -1)
 
     def healthy(self, physics: Physics) -> Tensor:
-        """Whether an episode goes on, (N, B)."""
+        """Whether episodes continue, (N, B) bool."""
         return torch.ones_like(physics.qpos[..., 0], dtype=torch.bool)
 
     def reward(self, before: Physics, after: Physics, act: Tensor, task: Any) -> Tensor:
-        """Of one step, (N, B). Args: act (N, B, acts), clipped."""
+        """Reward (N, B) of one step.
+
+        Args:
+            act: (N, B, acts) clipped actions.
+        """
         raise NotImplementedError
 
     def models(self, task: Any) -> list[Any]:
-        """MuJoCo's model of each task; all the same, where bodies don't vary."""
+        """MuJoCo model of each task; one shared model if bodies don't vary."""
         if type(self).shape is Locomotion.shape:
             return [load(self.body.xml)] * len(task[0])
         return variants(self.body.xml, task_values(task), self.shape)
 
     def shape(self, model: Any, values: dict[str, float]) -> None:
-        """Make this model of Gymnasium's that of the task."""
+        """Modify a copy of Gymnasium's model for a task with these parameters."""
 
     def make_env(self, render: bool = False, **values: float) -> Any:
-        """Gymnasium's own environment with the body of one task, to look at or to compare with.
+        """Gymnasium's environment with the body of one task, for viewing or comparison.
 
         Its reward is Gymnasium's, not the family's.
         """
@@ -121,7 +126,7 @@ class Locomotion:
         return env
 
     def can_be_filmed(self) -> bool:
-        """Whether MuJoCo can draw here: it needs OpenGL, or MUJOCO_GL=egl or osmesa."""
+        """Whether MuJoCo can render: it needs OpenGL, or MUJOCO_GL=egl or osmesa."""
         return can_draw()
 
 

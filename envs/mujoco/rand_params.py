@@ -1,4 +1,4 @@
-"""Walkers and hoppers whose every mass, inertia, friction and joint is drawn anew."""
+"""Walker2d and Hopper with random masses, inertias, frictions and joint dampings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEFT = ("thigh_left", "leg_left", "foot_left")
 
 
 def record(name: str, limbs: tuple[str, ...], touching: tuple[str, ...]) -> type:
-    """Task of a body of a torso and limbs, each of which turns in the joint of its name."""
+    """Task type of a body with a torso and limbs, each with a joint of its name."""
     bodies = ("torso", *limbs)
     fields = [
         *(f"body_mass_{b}" for b in bodies),
@@ -32,7 +32,7 @@ def record(name: str, limbs: tuple[str, ...], touching: tuple[str, ...]) -> type
 
 @dataclass(frozen=True)
 class RandParams(Locomotion):
-    """What the two families share; their docstrings say all."""
+    """Base class of the two families, whose docstrings describe it."""
 
     mass: Range = Range(1.5**-3, 1.5**3, log=True)
     inertia: Range = Range(1.5**-3, 1.5**3, log=True)
@@ -45,7 +45,7 @@ class RandParams(Locomotion):
 
     @property
     def parameters(self) -> dict[str, Range]:
-        """A multiplier for each element."""
+        """A multiplier for each element of the model."""
         kinds = {
             "body_mass": self.mass,
             "body_inertia": self.inertia,
@@ -74,21 +74,21 @@ class RandParams(Locomotion):
 
 @dataclass(frozen=True)
 class Walker2dRandParams(RandParams):
-    """Walk forwards on two legs whose masses, inertias, frictions and joints are not known.
+    """Walk forward on two legs with hidden masses, inertias, frictions and joint dampings.
 
-    Action: torques of six joints, in [-1, 1] and clipped to it. Observation: height m, pitch and
-    six joint angles rad, and the speeds of all and of x, clipped to 10 m/s and rad/s. Reward:
-    forward speed m/s + 1 - 0.001 |action|^2. Start: Gymnasium's, noise of 0.005. End: a height
+    Action: torques of six joints, clipped to [-1, 1]. Observation: height in m, pitch and six joint
+    angles in rad, and the velocities of all of these and of x, clipped to 10 m/s or rad/s. Reward:
+    forward speed in m/s + 1 - 0.001 |action|^2. Start: as in Gymnasium, noise 0.005. End: a height
     outside (0.8, 2) m, a pitch outside (-1, 1) rad, or after `horizon` steps of 0.008 s.
 
-    Hidden: independent multipliers, uniform in the logarithm, of each body's mass and inertia and
-    of the friction of what touches the ground (1.5^-3 to 1.5^3), and of each joint's damping
-    (1.3^-3 to 1.3^3). Frictions of parts that can't touch it alive, and inertias about axes that a
-    plane doesn't have, do nothing and are left out.
+    Hidden: independent log-uniform multipliers of the mass and inertia of each body and of the
+    friction of parts that touch the ground (1.5^-3 to 1.5^3), and of the damping of each joint
+    (1.3^-3 to 1.3^3). Frictions of parts that touch the ground only after the episode has ended,
+    and inertias about axes outside the plane of motion, have no effect and are left out.
 
-    Anchors: going limp gets about 86, and falls after 100 steps. A sturdy gait does well in many
-    variants, so this measures robustness as much as adaptation. No oracle is known. Source:
-    Rothfuss et al. 2019, ProMP (arXiv:1810.06784), and Rakelly et al. 2019, PEARL
+    Reference returns: zero torque gets about 86 and falls after 100 steps. A robust gait does well
+    in many variants, so this family measures robustness as much as adaptation. No oracle is known.
+    Source: Rothfuss et al. 2019, ProMP (arXiv:1810.06784), and Rakelly et al. 2019, PEARL
     (arXiv:1903.08254), with rand_param_envs; on Gymnasium's Walker2d-v5.
     """
 
@@ -106,19 +106,19 @@ class Walker2dRandParams(RandParams):
 
 @dataclass(frozen=True)
 class HopperRandParams(RandParams):
-    """Hop forwards on one leg whose masses, inertias, frictions and joints are not known.
+    """Hop forward on one leg with hidden masses, inertias, frictions and joint dampings.
 
-    Action: torques of three joints, in [-1, 1] and clipped to it. Observation: height m, pitch and
-    three joint angles rad, and the speeds of all and of x, clipped to 10 m/s and rad/s. Reward:
-    forward speed m/s + 1 - 0.001 |action|^2. Start: Gymnasium's, noise of 0.005. End: a height of
-    0.7 m or less, a pitch outside (-0.2, 0.2) rad, any number of the state from 100, or after
-    `horizon` steps of 0.008 s.
+    Action: torques of three joints, clipped to [-1, 1]. Observation: height in m, pitch and three
+    joint angles in rad, and the velocities of all of these and of x, clipped to 10 m/s or rad/s.
+    Reward: forward speed in m/s + 1 - 0.001 |action|^2. Start: as in Gymnasium, noise 0.005. End: a
+    height of at most 0.7 m, a pitch outside (-0.2, 0.2) rad, an absolute state value of 100 or
+    more (positions from the pitch on, and velocities), or after `horizon` steps of 0.008 s.
 
     Hidden: as in walker2d-rand-params.
 
-    Anchors: going limp gets about 148, and falls after 150 steps. A sturdy gait does well in many
-    variants, so this measures robustness as much as adaptation. No oracle is known. Source: as
-    walker2d-rand-params; on Gymnasium's Hopper-v5.
+    Reference returns: zero torque gets about 148 and falls after 150 steps. A robust gait does well
+    in many variants, so this family measures robustness as much as adaptation. No oracle is known.
+    Source: as in walker2d-rand-params; on Gymnasium's Hopper-v5.
     """
 
     name: ClassVar[str] = "hopper-rand-params"
@@ -128,5 +128,5 @@ class HopperRandParams(RandParams):
 
     def healthy(self, physics: Physics) -> Tensor:
         height, pitch = physics.qpos[..., 1], physics.qpos[..., 2]
-        small = (physics.qpos[..., 2:].abs() < 100).all(-1) & (physics.qvel.abs() < 100).all(-1)
-        return small & (height > 0.7) & (pitch.abs() < 0.2)
+        bounded = (physics.qpos[..., 2:].abs() < 100).all(-1) & (physics.qvel.abs() < 100).all(-1)
+        return bounded & (height > 0.7) & (pitch.abs() < 0.2)

@@ -1,4 +1,4 @@
-"""MuJoCo bodies of N tasks x B episodes, stepped together in C threads."""
+"""Simulates MuJoCo bodies of N tasks x B episodes in C threads."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ PICTURE = (240, 320)  # pixels, rows and columns
 
 
 class Body(NamedTuple):
-    """One of Gymnasium's MuJoCo bodies, and how its episodes begin."""
+    """A MuJoCo body of Gymnasium and the distribution of its initial states."""
 
-    environment: str  # Gymnasium's id
+    environment: str  # Gymnasium id
     xml: str
-    frame_skip: int  # MuJoCo's steps in one of the agent's
-    dt: float  # s, of one of the agent's
-    observes: int  # numbers
-    acts: int  # torques
-    reach: float  # greatest command of a torque
-    noise: float  # of the first positions (uniform) and speeds
-    normal_speeds: bool  # else uniform
-    hides: int  # leading positions that the agent doesn't see
-    eye: float  # m, how far away the camera is
-    speed_limit: float = float("inf")  # that observed speeds are clipped to, rad/s or m/s
-    forces: bool = False  # whether rewards ask for contact forces
+    frame_skip: int  # MuJoCo steps per environment step
+    dt: float  # s per environment step
+    observes: int  # size of the observation
+    acts: int  # number of torques
+    reach: float  # bound of the torque commands
+    noise: float  # scale of the initial noise of positions (uniform) and speeds
+    normal_speeds: bool  # normal instead of uniform noise of speeds
+    hides: int  # leading positions that are not observed
+    eye: float  # m, distance of the camera
+    speed_limit: float = float("inf")  # bound that observed speeds are clipped to, rad/s or m/s
+    forces: bool = False  # whether rewards need contact forces
 
 
 class Physics(NamedTuple):
@@ -46,26 +46,26 @@ class Physics(NamedTuple):
 
     qpos: Tensor  # (N, B, nq) m and rad
     qvel: Tensor  # (N, B, nv) m/s and rad/s
-    centres: Tensor  # (N, B, bodies, 3) m, centres of mass; no bodies unless rewards need forces
-    contact: Tensor  # (N, B, bodies, 6) N m and N, from outside on each body; likewise
+    centers: Tensor  # (N, B, bodies, 3) m, centers of mass; no bodies unless rewards need forces
+    contact: Tensor  # (N, B, bodies, 6) N m and N, external wrench on each body; likewise
 
 
 @lru_cache
 def load(xml: str) -> Any:
-    """Gymnasium's model, to be copied before anything in it is changed."""
+    """Gymnasium's model, cached; copy it before modifying it."""
     import mujoco
 
-    place = importlib.resources.files("gymnasium.envs").joinpath("mujoco", "assets", xml)
-    return mujoco.MjModel.from_xml_path(str(place))
+    path = importlib.resources.files("gymnasium.envs").joinpath("mujoco", "assets", xml)
+    return mujoco.MjModel.from_xml_path(str(path))
 
 
 @lru_cache
 def can_draw() -> bool:
-    """Whether there is an OpenGL to draw with."""
+    """Whether OpenGL rendering is available."""
     import mujoco
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a window system that isn't there
+        warnings.simplefilter("ignore")  # about a missing window system
         try:
             context = mujoco.GLContext(8, 8)
             context.make_current()
@@ -77,7 +77,7 @@ def can_draw() -> bool:
 
 
 def refresh(model: Any) -> None:
-    """Derive anew what MuJoCo keeps of masses and the like (total masses, inverse weights)."""
+    """Recompute constants that MuJoCo derives from the model, such as total masses."""
     import mujoco
 
     mujoco.mj_setConst(model, mujoco.MjData(model))
@@ -85,7 +85,7 @@ def refresh(model: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MuJoCo's warnings from standard output, and from a log in the working folder."""
+    """Suppress MuJoCo's warnings, which go to stdout and a log file in the working directory."""
     import mujoco
 
     before = mujoco.get_mju_user_warning()
@@ -97,10 +97,10 @@ def quiet() -> Iterator[None]:
 
 
 class MujocoSimulator:
-    """Episodes of a locomotion family. Those that have ended stand still and cost nothing.
+    """Simulates a locomotion family. Ended episodes aren't stepped.
 
-    An episode ends where the simulation breaks down, with no reward for that step: it is
-    `terminated`, and marked in `diverged` (N, B).
+    If the simulation becomes unstable, the episode terminates without a reward for that step and is
+    marked in `diverged` (N, B).
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class MujocoSimulator:
         self._never = torch.zeros(n, episodes, dtype=torch.bool, device=self.device)
 
     def _draw(self, *lead: int) -> Tensor:
-        """States that episodes begin in, (*lead, 1 + nq + nv): clock, positions, speeds."""
+        """Initial states (*lead, 1 + nq + nv): time, positions, velocities."""
         body, gen = self.family.body, self._gen
 
         def drawn(draw: Any, size: int) -> Tensor:
@@ -128,14 +128,14 @@ class MujocoSimulator:
             x: Tensor = draw(*lead, size, generator=gen, dtype=torch.float64, device=where)
             return x.cpu()
 
-        place = body.noise * (2 * drawn(torch.rand, self.model.nq) - 1)
+        position = body.noise * (2 * drawn(torch.rand, self.model.nq) - 1)
         if body.normal_speeds:
             speed = body.noise * drawn(torch.randn, self.model.nv)
         else:
             speed = body.noise * (2 * drawn(torch.rand, self.model.nv) - 1)
-        # MuJoCo sets the clock to 0 when it breaks down and begins anew, so it starts later.
-        clock = torch.ones(*lead, 1, dtype=torch.float64)
-        return torch.cat((clock, place + torch.from_numpy(self.model.qpos0), speed), -1)
+        # MuJoCo resets an unstable simulation, with time 0. Starting at 1 makes this detectable.
+        time = torch.ones(*lead, 1, dtype=torch.float64)
+        return torch.cat((time, position + torch.from_numpy(self.model.qpos0), speed), -1)
 
     def reset(self) -> Tensor:
         self.state = self._first.flatten(0, 1).numpy().copy()  # (N * B, 1 + nq + nv)
@@ -160,7 +160,7 @@ class MujocoSimulator:
         return obs, self._out(rew), to_agent(self._ended, self.device), self._never
 
     def restart(self, rows: Tensor) -> Tensor:
-        """Begin these episodes, of N * B, anew; their first observations, (k, 1, *obs)."""
+        """Restart k of the N * B episodes and return their observations, (k, 1, *obs)."""
         which = rows.numpy()
         self.state[which] = self._draw(len(rows)).numpy()
         with quiet():
@@ -177,11 +177,11 @@ class MujocoSimulator:
 
     @property
     def diverged(self) -> Tensor:
-        """Episodes whose simulation broke down, (N, B) bool."""
+        """Episodes that ended because the simulation became unstable, (N, B) bool."""
         return self._diverged.to(self.device)
 
     def frame(self) -> Array:
-        """(H, W, 3) uint8 picture of the first episode of the first task."""
+        """Image (H, W, 3) uint8 of the first episode of the first task."""
         import mujoco
 
         if not hasattr(self, "_renderer"):
@@ -197,36 +197,36 @@ class MujocoSimulator:
         return picture
 
     def _advance(self, rows: Array, control: Array) -> None:
-        """Move these episodes on; those whose simulation breaks down stay where they were."""
+        """Step these episodes; those whose simulation becomes unstable keep their state."""
         body, start = self.family.body, self.state[rows]
         with quiet():
             stop = self.batch.advance(rows, start, control)
-        late = start[:, 0] + (body.frame_skip - 0.5) * self.model.opt.timestep
-        good = (stop[:, 0] > late) & np.isfinite(stop).all(1) & np.isfinite(control).all(1)
-        self.state[rows[good]] = stop[good]
-        self._diverged.view(-1)[rows[~good]] = True
+        earliest = start[:, 0] + (body.frame_skip - 0.5) * self.model.opt.timestep
+        stable = (stop[:, 0] > earliest) & np.isfinite(stop).all(1) & np.isfinite(control).all(1)
+        self.state[rows[stable]] = stop[stable]
+        self._diverged.view(-1)[rows[~stable]] = True
 
     def _physics(self) -> Physics:
-        """A copy, as the batch goes on in the same memory."""
+        """The current physics, copied since the batch reuses its memory."""
 
         def copied(x: Array) -> Tensor:
             return torch.from_numpy(x.copy()).view(*self.shape, *x.shape[1:])
 
         state, nq = copied(self.state), self.model.nq
         contact = copied(self.batch.contact).nan_to_num(0, 0, 0)
-        centres = copied(self.batch.centres).nan_to_num(0, 0, 0)
-        return Physics(state[..., 1 : 1 + nq], state[..., 1 + nq :], centres, contact)
+        centers = copied(self.batch.centers).nan_to_num(0, 0, 0)
+        return Physics(state[..., 1 : 1 + nq], state[..., 1 + nq :], centers, contact)
 
     def _out(self, x: Tensor) -> Tensor:
         return to_agent(x.to(torch.float32), self.device)
 
 
 def variants(xml: str, values: list[dict[str, float]], shape: Any) -> list[Any]:
-    """A copy of the model for each task, changed by `shape(model, values)`."""
+    """A copy of the model for each task, modified by `shape(model, values)`."""
     models = []
-    for each in values:
+    for task in values:
         model = copy.deepcopy(load(xml))
-        shape(model, each)
+        shape(model, task)
         refresh(model)
         models.append(model)
     return models

@@ -1,4 +1,4 @@
-"""Two ways to step many MuJoCo bodies at once."""
+"""Two ways to step many MuJoCo simulations in parallel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Rolls:
-    """`mujoco.rollout`: no Python between the steps, so any number of threads is of use.
+    """Steps with `mujoco.rollout`, which runs no Python between steps and scales with threads.
 
-    It can't carry the constraint solver's last solution over; the solver finds the same one anew,
-    to about 1e-13 of what Gymnasium gets.
+    It can't warm-start the constraint solver with the last solution. The solver still converges to
+    the same solution, within about 1e-13 of Gymnasium's.
     """
 
     def __init__(self, models: list[Any], frame_skip: int, threads: int) -> None:
@@ -26,14 +26,14 @@ class Rolls:
         size = 1 + models[0].nq + models[0].nv
         self.out = np.empty((len(models), frame_skip, size))
         self.control = np.empty((len(models), frame_skip, models[0].nu))
-        self.centres = np.empty((len(models), 0, 3))
+        self.centers = np.empty((len(models), 0, 3))
         self.contact = np.empty((len(models), 0, 6))
 
     def begin(self, rows: Array, state: Array) -> None:
-        """Nothing is kept from step to step."""
+        """Do nothing, since no state is kept between steps."""
 
     def advance(self, rows: Array, state: Array, control: Array) -> Array:
-        """States (k, 1 + nq + nv) of these episodes after the torques of `control` (k, nu)."""
+        """States (k, 1 + nq + nv) of these episodes after applying torques `control` (k, nu)."""
         k = len(rows)
         self.control[:k] = control[:, None]
         models = self.models if k == len(self.models) else [self.models[i] for i in rows]
@@ -50,11 +50,11 @@ class Rolls:
 
 
 class Threads:
-    """Python threads, each with a simulation that it lends to one episode after another.
+    """Steps in Python threads, each of which reuses one MuJoCo simulation for many episodes.
 
-    For rewards of contact forces, which `mujoco.rollout` doesn't give. MuJoCo lets go of Python's
-    lock while it computes. As in Gymnasium, the solver starts from its last solution, and forces
-    and centres of mass are those that the last step of MuJoCo has left behind.
+    Used for rewards that depend on contact forces, which `mujoco.rollout` doesn't return. MuJoCo
+    releases the GIL while it computes. As in Gymnasium, the solver is warm-started, and forces and
+    centers of mass are those left by the last MuJoCo step.
     """
 
     def __init__(self, models: list[Any], frame_skip: int, threads: int) -> None:
@@ -67,11 +67,11 @@ class Threads:
         self.spec = int(state.mjSTATE_FULLPHYSICS | state.mjSTATE_WARMSTART | state.mjSTATE_CTRL)
         self.memory = np.zeros((len(models), mujoco.mj_stateSize(models[0], self.spec)))
         self.rows = list(self.memory)  # views
-        self.centres = np.zeros((len(models), models[0].nbody, 3))
+        self.centers = np.zeros((len(models), models[0].nbody, 3))
         self.contact = np.zeros((len(models), models[0].nbody, 6))
 
     def begin(self, rows: Array, state: Array) -> None:
-        """Solve the first positions, for the solver's start and for the centres of mass.
+        """Compute the forward dynamics of the initial states, for warm starts and centers of mass.
 
         Args:
             state: (k, 1 + nq + nv) of these episodes.
@@ -85,13 +85,13 @@ class Threads:
             mujoco.mj_setState(self.models[i], self.data[0], row, self.spec)
             mujoco.mj_forward(self.models[i], self.data[0])
             mujoco.mj_getState(self.models[i], self.data[0], row, self.spec)
-            self.centres[i] = self.data[0].xipos
+            self.centers[i] = self.data[0].xipos
 
     def advance(self, rows: Array, state: Array, control: Array) -> Array:
-        """As `Rolls.advance`."""
+        """Same as `Rolls.advance`."""
         self.memory[rows, : state.shape[1]] = state
         self.memory[rows, -control.shape[1] :] = control
-        chunks = iter(np.array_split(rows, 8 * len(self.data)))  # whoever is free takes the next
+        chunks = iter(np.array_split(rows, 8 * len(self.data)))  # shared, so idle threads take more
         list(self.pool.map(lambda data: self._work(data, chunks), self.data))
         return self.memory[rows, : state.shape[1]]
 
@@ -105,4 +105,4 @@ class Threads:
                 mujoco.mj_step(model, data, self.frame_skip)
                 mujoco.mj_rnePostConstraint(model, data)  # computes cfrc_ext
                 mujoco.mj_getState(model, data, row, self.spec)
-                self.centres[i], self.contact[i] = data.xipos, data.cfrc_ext
+                self.centers[i], self.contact[i] = data.xipos, data.cfrc_ext

@@ -1,1 +1,1 @@
-"""What is checked of an environment before training."""
+"""Checks of an environment before training."""

@@ -1,4 +1,4 @@
-"""Something done in a process of its own, in which nothing was done before."""
+"""Runs a function in a forked process, isolated from earlier and later environments."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def alone(what: Callable[[], T]) -> T:
-    """The result of `what` in a copy of this process as it is now; here, where none can be made.
+    """Run `what` in a fork of this process, or in this process where fork isn't available.
 
     Raises:
-        UsageError, Failure: as `what` does.
-        Failure: another exception, or the process ended without an answer.
+        UsageError: raised by `what`.
+        Failure: `what` raised another exception, or the process ended without a result.
     """
     if not hasattr(os, "fork"):
         return what()
@@ -52,11 +52,11 @@ def alone(what: Callable[[], T]) -> T:
 
 
 def _answer(what: Callable[[], Any], send: Any, parent: int) -> None:
-    """In the copy: send what comes out, and end."""
+    """Run in the forked process: send the result and exit."""
     try:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-            if os.getppid() != parent:  # it ended before that
+            if os.getppid() != parent:  # the parent exited before prctl
                 return
         answer: tuple[str, Any]
         try:

@@ -1,4 +1,4 @@
-"""Which values of a parameter are tried before training starts."""
+"""Chooses the values of a parameter that are checked before training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from metarl.envs.core.splits import SPLITS, Split
 from metarl.envs.gym.bound_env import Settings
 from metarl.envs.gym.checks.parameter_check import Probe
 
-FEW = 16  # values of a set that are tried
-HELD_OUT, TRAIN = 50, 200  # and that are compared, to find levels that are alike
-# Quantiles that should differ in what they do: unevenly spaced, for what is symmetric or periodic,
-# and not the very ends, which may be open.
+FEW = 16  # values of a set that are checked
+HELD_OUT, TRAIN = 50, 200  # values that are compared to detect duplicate levels
+# Quantiles that should behave differently. They are unevenly spaced, to work for symmetric and
+# periodic effects, and exclude the ends, where a parameter may have no effect.
 TELLING = (0.05, 0.95, 0.27, 0.71, 0.5)
 ENDS = (1e-6, 1 - 1e-6)
 T = TypeVar("T")
 
 
 def probe(parameter: Parameter, setting: Callable[[float], Settings], is_known: bool) -> Probe:
-    """The variants that tell what a parameter does.
+    """The variants that are checked for a parameter.
 
     Args:
-        setting: the variant of a value.
-        is_known: that it has an effect.
+        setting: maps a value to its variant.
+        is_known: the parameter is known to have an effect.
     """
     kinds = _every_kind(parameter)
     held_out = train = []
@@ -42,21 +42,21 @@ def probe(parameter: Parameter, setting: Callable[[float], Settings], is_known: 
 
 
 def _telling(parameter: Parameter) -> list[float]:
-    """Values that should differ in what they do."""
+    """Values that should behave differently."""
     if isinstance(parameter, Choice):
         return _some([*parameter.values, *parameter.extrapolation], FEW)
     return _draw(parameter, TELLING, "train")
 
 
 def _every_kind(parameter: Parameter) -> list[float]:
-    """Values of all splits, the ends of each among them."""
+    """Values of all splits, including the ends of each."""
     if isinstance(parameter, Choice):
         return _some([*parameter.values, *parameter.extrapolation], FEW)
     return sorted({v for split in SPLITS for v in _draw(parameter, (*TELLING, *ENDS), split)})
 
 
 def _members(parameter: Parameter, split: Split) -> list[float]:
-    """All values of a split, or many of those of an interval."""
+    """All values of a split, or a sample if it is continuous."""
     if isinstance(parameter, Choice):
         return list(parameter.members(split))
     if parameter.integer:
@@ -74,7 +74,7 @@ def _draw(parameter: Parameter, quantiles: Sequence[float], split: Split) -> lis
 
 
 def _some(values: Sequence[T], most: int) -> list[T]:
-    """Values with even gaps between them, the first and the last among them."""
+    """At most `most` evenly spaced values, including the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]

@@ -1,4 +1,4 @@
-"""A play of one variant, and what it tells of the environment."""
+"""Runs episodes of one variant with random actions and collects facts about the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metarl.envs.gym.worker_envs import Failure, WorkerEnvs, raised
 
 
 class Episode(NamedTuple):
-    """A variant, the seed of its first episode, and what it gave."""
+    """A variant, the seed of its first episode, and the recorded events."""
 
     setting: Settings
     seed: int
@@ -25,7 +25,7 @@ class Episode(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a play told of an environment."""
+    """Facts about an environment."""
 
     trace: Trace
     observation_space: Box
@@ -34,25 +34,25 @@ class Facts(NamedTuple):
     about: tuple[str, str]
     limit: int | None
     has_mask: bool
-    seeded: bool  # whether the seed given to reset reached gymnasium.Env.reset
+    seeded: bool  # whether the seed passed to reset reached gymnasium.Env.reset
 
 
 def run_alone(worker_envs: WorkerEnvs, setting: Settings, seed: int, steps: int) -> Facts:
-    """A play in a process of its own, whose environment is the first that was made there."""
+    """Run random actions in a fresh process, in a new environment."""
 
-    def play() -> Facts:
-        made = take(worker_envs, setting)
+    def run() -> Facts:
+        env = take(worker_envs, setting)
         try:
             trace: Trace = []
-            with telling(made, setting):
-                for events in random_rollout(made, setting, seed, steps):
+            with telling(env, setting):
+                for events in random_rollout(env, setting, seed, steps):
                     worker_envs.show_progress(-1)
                     trace += events
-            return facts_of(made, trace, seed)
+            return facts_of(env, trace, seed)
         finally:
-            close(made.env)
+            close(env.env)
 
-    return alone(play)
+    return alone(run)
 
 
 def take(worker_envs: WorkerEnvs, setting: Settings, most: int = 1) -> BoundEnv:
@@ -70,8 +70,8 @@ def take(worker_envs: WorkerEnvs, setting: Settings, most: int = 1) -> BoundEnv:
 
 
 @contextmanager
-def telling(made: BoundEnv, setting: Settings) -> Iterator[None]:
-    """Say what an environment did wrong, and in which variant."""
+def telling(env: BoundEnv, setting: Settings) -> Iterator[None]:
+    """Add the variant to errors of an environment."""
     try:
         yield
     except UsageError:
@@ -80,31 +80,31 @@ def telling(made: BoundEnv, setting: Settings) -> Iterator[None]:
         raise UsageError(f"{error} (with {show(setting)}).") from error
     except Exception as error:
         hint = ""
-        if made.has_mask:
+        if env.has_mask:
             hint = (
-                " (it says which actions are legal, which is ignored: wrap it so that others do "
+                " (its mask of legal actions is ignored: wrap it so that illegal actions do "
                 "something harmless)"
             )
-        what = raised(f"playing with {show(setting)}", error)
+        what = raised(f"running with {show(setting)}", error)
         raise Failure(-1, what + hint) from error
 
 
-def facts_of(made: BoundEnv, trace: Trace, seed: int) -> Facts:
-    """What an environment told in a play whose first episode had this seed."""
+def facts_of(env: BoundEnv, trace: Trace, seed: int) -> Facts:
+    """Facts from a trace whose first episode had this seed."""
     episode = trace[-1].episode if trace else 1
-    code = made.encoding
+    code = env.encoding
     return Facts(
         trace,
         code.observation_space,
         code.action_space,
         code.form,
         code.about,
-        made.limit,
-        made.has_mask,
-        getattr(made.env.unwrapped, "_np_random_seed", None) == seed + episode - 1,
+        env.limit,
+        env.has_mask,
+        getattr(env.env.unwrapped, "_np_random_seed", None) == seed + episode - 1,
     )
 
 
 def show(setting: Settings) -> str:
-    """A variant as a person reads it."""
+    """A readable description of a variant."""
     return ", ".join(f"{k}={v}" for k, v in setting.items())

@@ -1,4 +1,4 @@
-"""What an agent would see and get in random play, and where two plays differ."""
+"""Records of episodes with random actions, and comparison of two of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metarl.envs.gym.bound_env import BoundEnv, Settings
 
 
 class Event(NamedTuple):
-    """One thing that an environment gave."""
+    """One value returned by an environment."""
 
     episode: int
     step: int  # 0 is the reset
@@ -23,14 +23,14 @@ Trace = list[Event]
 
 
 def random_rollout(env: BoundEnv, setting: Settings, seed: int, steps: int) -> Iterator[Trace]:
-    """What a reset gave, and then what each step did; an episode that ends is followed by another.
+    """Yield the events of a reset, then of each random step; ended episodes are restarted.
 
-    The actions are the same for the same seed, in every variant.
+    Actions depend only on the seed, not on the variant.
     """
     episode, t = 1, 0
     env.encoding.action_space.seed(seed)
     yield [Event(episode, 0, "observation", np.array(env.begin(setting, seed)))]
-    space = env.encoding.action_space  # the first reset may have renewed it
+    space = env.encoding.action_space  # the first reset may have replaced it
     space.seed(seed)
     for _ in range(steps):
         t += 1
@@ -44,7 +44,7 @@ def random_rollout(env: BoundEnv, setting: Settings, seed: int, steps: int) -> I
             Event(episode, t, "success", step.success),
         ]
         finite = np.isfinite(step.rew) and np.isfinite(obs).all()
-        if step.terminated or step.truncated or not finite:  # the next may show what is rare
+        if step.terminated or step.truncated or not finite:
             episode, t = episode + 1, 0
             first = np.array(env.begin(setting, seed + episode - 1))
             events.append(Event(episode, 0, "observation", first))
@@ -52,7 +52,7 @@ def random_rollout(env: BoundEnv, setting: Settings, seed: int, steps: int) -> I
 
 
 def difference(one: Trace, other: Trace) -> str:
-    """The first thing in which two plays differ, in words; empty if they are the same."""
+    """A description of the first difference of two traces; empty if they are equal."""
     for a, b in zip(one, other, strict=False):
         if a[:3] != b[:3] or not _equal(a.value, b.value):
             return _describe(a, b)
@@ -68,11 +68,11 @@ def _equal(a: Any, b: Any) -> bool:
 def _describe(a: Event, b: Event) -> str:
     what, one, other = a.what, a.value, b.value
     if a[:3] != b[:3]:
-        return f"{_where(a)} in one play, {_where(b)} in the other"
+        return f"{_where(a)} in one run, {_where(b)} in the other"
     if isinstance(one, np.ndarray) and one.ndim and one.shape == other.shape:
-        at = tuple(int(i) for i in np.argwhere(~np.isclose(one, other, 0, 0, equal_nan=True))[0])
-        what += f"[{', '.join(map(str, at))}]"
-        one, other = one[at], other[at]
+        index = tuple(int(i) for i in np.argwhere(~np.isclose(one, other, 0, 0, equal_nan=True))[0])
+        what += f"[{', '.join(map(str, index))}]"
+        one, other = one[index], other[index]
     apart = ""
     if np.ndim(one) == np.ndim(other) == 0 and a.what in ("observation", "reward"):
         apart = f", {abs(float(one) - float(other)):.3g} apart"

@@ -1,1 +1,1 @@
-"""How Atari, MiniGrid and Meta-World are shown to an agent."""
+"""Preprocessing for Atari, MiniGrid and Meta-World."""

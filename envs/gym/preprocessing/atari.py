@@ -1,4 +1,4 @@
-"""Atari games as the Arcade Learning Environment's own vector environment shows them."""
+"""Atari games with the preprocessing of the Arcade Learning Environment's vector environment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, Transf
 
 FIRE = 1
 MAX_NOOPS = 30
-STEPS = 200  # of 4 frames each, 13 s of play: what a rollout of pictures leaves room for
+STEPS = 200  # of 4 frames each, 13 s of play; longer rollouts of images need too much memory
 
 
 class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """FIRE, in games that wait for it, then up to 30 frames of no action.
+    """Starts episodes with FIRE in games that wait for it, then up to 30 no-op frames.
 
-    Where chance has no part in the game, an episode starts from the game as it was loaded: what
-    loading it anew gives, as ALE does for each seed, in a sixteenth of the time. Resetting the game
-    is not enough: something of the last episode stays in some, such as Kaboom.
+    Without random action repeats, each episode restores the state of the game after loading. This
+    is equivalent to reloading the game, as ALE does for each seed, but 16 times as fast. A plain
+    reset is not enough, since in some games, such as Kaboom, state survives it.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], chance: bool) -> None:
@@ -32,7 +32,7 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._loaded is not None:
             bare.ale.restoreSystemState(self._loaded)
             if seed is not None:
-                bare.np_random = np.random.default_rng(seed)  # of the number of no-ops
+                bare.np_random = np.random.default_rng(seed)  # draws the number of no-ops
                 seed = None
         obs, info = self.env.reset(seed=seed, options=options)
         waits = bare.get_action_meanings()[FIRE] == "FIRE"
@@ -46,15 +46,17 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def atari(
     environment: str,
-    mode: int | None = None,  # the game's own, which need not be 0
+    mode: int | None = None,  # None for the game's default, which may differ from 0
     difficulty: int | None = None,
     repeat_action_probability: float = 0.0,
     clip_reward: bool = True,
     render_mode: str | None = None,
 ) -> gymnasium.Env[Any, Any]:
-    """Four frames a step, the last two pooled, grey, 84 x 84, the last four stacked.
+    """Four frames per step, max over the last two, grayscale, 84 x 84, the last four stacked.
 
-    Rewards are clipped to -1, 0, 1; an action is never repeated by chance; a life lost is no end.
+    By default rewards are clipped to their signs and there are no random action repeats. Losing a
+    life doesn't end the episode.
+
     Source: the defaults of `ale_py.vector_env.AtariVectorEnv` 0.12; a test compares every frame.
     """
     import ale_py
@@ -70,8 +72,8 @@ def atari(
         repeat_action_probability=repeat_action_probability,
         render_mode=render_mode,
     )
-    seen = AtariPreprocessing(Start(env, repeat_action_probability > 0), noop_max=0, frame_skip=4)
-    stacked = FrameStackObservation(seen, 4, padding_type="zero")
+    frames = AtariPreprocessing(Start(env, repeat_action_probability > 0), noop_max=0, frame_skip=4)
+    stacked = FrameStackObservation(frames, 4, padding_type="zero")
     return TransformReward(stacked, lambda r: float(np.sign(float(r)))) if clip_reward else stacked
 
 

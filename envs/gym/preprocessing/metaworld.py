@@ -1,4 +1,4 @@
-"""Meta-World: manipulation tasks with hidden goals, each goal set in an environment that exists."""
+"""Meta-World: manipulation tasks with hidden goals, which are set in existing environments."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from gymnasium.envs.registration import EnvSpec
 
 from metarl.envs.core.errors import UsageError
 
-GOALS = 50  # of each task for training, and as many for test and for validation
-SEED = 0  # of the benchmark's goals; those of validation have the next one
+GOALS = 50  # per task and split (training, test, validation)
+SEED = 0  # of the benchmark's goals; validation goals use SEED + 1
 STEPS = 500
 
 
 class Places(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Where this environment has its bodies and sites, in a model that it shares with others.
+    """Restores the positions of bodies and sites in a MuJoCo model shared between environments.
 
-    They are all that Meta-World's environments change in a MuJoCo model. With a model of its own
-    each would take 22 MiB and 90 ms to make.
+    Meta-World's environments change nothing else in the model. A separate model for each would take
+    22 MiB and 90 ms to make.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         model: Any = env.unwrapped.model  # type: ignore[attr-defined]
         self._shared = (model.body_pos, model.site_pos)
-        self._own = [places.copy() for places in self._shared]
+        self._own = [positions.copy() for positions in self._shared]
 
-    def _move_in(self) -> None:
+    def _restore(self) -> None:
         for shared, own in zip(self._shared, self._own, strict=True):
             shared[:] = own
 
     def reset(self, **options: Any) -> Any:
-        self._move_in()
+        self._restore()
         out = self.env.reset(**options)
-        self._own = [places.copy() for places in self._shared]
+        self._own = [positions.copy() for positions in self._shared]
         return out
 
     def step(self, action: Any) -> Any:
-        self._move_in()
+        self._restore()
         return self.env.step(action)
 
     def render(self) -> Any:
-        picture: Any = self.env.render()
-        return picture[::-1, ::-1].copy()  # the cameras in Meta-World's corners hang upside down
+        image: Any = self.env.render()
+        return image[::-1, ::-1].copy()  # Meta-World's corner cameras are upside down
 
 
 def metaworld_env(task: str, render_mode: Any = None) -> gymnasium.Env[Any, Any]:
-    """An environment of Meta-World without a goal as yet."""
+    """A Meta-World environment with goal 0, to be changed by `set_goal`."""
     import metaworld
 
     classes = metaworld.ALL_V3_ENVIRONMENTS
@@ -63,7 +63,7 @@ def metaworld_env(task: str, render_mode: Any = None) -> gymnasium.Env[Any, Any]
 
 @lru_cache
 def _sharing(task: str) -> type:
-    """Meta-World's class of a task, but its environments share one MuJoCo model."""
+    """A subclass of Meta-World's class whose environments share one MuJoCo model."""
     import metaworld
     import mujoco
 
@@ -79,11 +79,11 @@ def _sharing(task: str) -> type:
 
 
 def set_goal(env: Any, goal: int) -> None:
-    """Goal 0 ... 49 of training or 50 ... 99 of test, of `metaworld.ML1(task, seed=0)`.
+    """Set a goal: 0 to 49 for training, 50 to 99 for test, of `metaworld.ML1(task, seed=0)`.
 
-    The benchmark has no validation split: goals 100 ... 149 are those of training in
-    `metaworld.ML1(task, seed=1)`.
-    The goal is hidden from the observation, as in all of Meta-World's ML benchmarks.
+    The benchmark has no validation split; goals 100 to 149 are the training goals of
+    `metaworld.ML1(task, seed=1)`. As in all ML benchmarks of Meta-World, the goal is hidden from
+    the observation.
     """
     bare = env.unwrapped
     more, number = divmod(goal, 2 * GOALS)
@@ -94,17 +94,17 @@ def set_goal(env: Any, goal: int) -> None:
 def _goals(task: str, seed: int) -> list[Any]:
     import metaworld
 
-    # ML10 and larger benchmarks draw the goals of all their tasks from one stream, which takes
-    # minutes in each process; these are as many, from the same distribution, a task at a time.
+    # ML10 and larger benchmarks draw the goals of all tasks from one stream, which takes minutes in
+    # each process. Drawing them per task gives as many from the same distribution.
     benchmark = metaworld.ML1(task, seed=seed)
     return [*benchmark.train_tasks, *benchmark.test_tasks]
 
 
 @lru_cache
 def task_names(benchmark: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tasks of training and of test, as `metaworld.env_dict` lists them.
+    """Training and test tasks, as listed by `metaworld.env_dict`.
 
-    ML25 of Meta-World 3 lists basketball in both; here training goes without it.
+    ML25 of Meta-World 3 lists basketball in both; it is removed from training here.
     """
     from metaworld import env_dict
 
@@ -114,7 +114,7 @@ def task_names(benchmark: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def metaworld_spec(name: str, task: str) -> EnvSpec:
-    """One task, or a first one of several."""
+    """Spec of an environment with this (initial) task."""
     return EnvSpec(
         f"{name}-v0",
         entry_point="metarl.envs.gym.preprocessing.metaworld:metaworld_env",

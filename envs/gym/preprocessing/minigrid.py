@@ -1,4 +1,4 @@
-"""MiniGrid and BabyAI with their level, and whatever the mission says, as what is hidden."""
+"""MiniGrid and BabyAI with hidden levels and missions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gymnasium.spaces import Box
 
 
 class Level(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Every episode is played on one level; the agent sees a picture of bits, not the mission.
+    """Fixes the level, and removes the mission from observations.
 
-    Observation: (20, 7, 7) planes, one-hot kinds, colours and states of what lies before it.
+    Observation: (20, 7, 7) planes with one-hot types, colors and states of the visible cells.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], level: int) -> None:
@@ -39,7 +39,7 @@ class Level(gymnasium.Wrapper[Any, Any, Any, Any]):
 def grid_level(
     environment: str, level: int = 0, render_mode: str | None = None, **more: Any
 ) -> gymnasium.Env[Any, Any]:
-    """An environment of MiniGrid's whose resets all build the level of this number."""
+    """A MiniGrid environment that builds the level of this seed at each reset."""
     import minigrid.wrappers
 
     env = gymnasium.make(environment, render_mode=render_mode, **more)
@@ -48,21 +48,21 @@ def grid_level(
 
 @lru_cache
 def level_seeds(environment: str, count: int) -> tuple[int, ...]:
-    """Of the levels 0 ... count - 1, the first of each kind: those that no other one equals.
+    """The first seed of each distinct level among seeds 0 to count - 1.
 
-    Chance builds the same level from many seeds: MiniGrid-DoorKey-5x5-v0 has but 48.
+    Many seeds give the same level: MiniGrid-DoorKey-5x5-v0 has only 48 levels.
     """
     bare: Any = grid_level(environment).unwrapped
     first: dict[Any, int] = {}
     for seed in range(count):
         bare.reset(seed=seed)
-        place = (*map(int, bare.agent_pos), int(bare.agent_dir))
-        first.setdefault((bare.grid.encode().tobytes(), place, bare.mission), seed)
+        pose = (*map(int, bare.agent_pos), int(bare.agent_dir))
+        first.setdefault((bare.grid.encode().tobytes(), pose, bare.mission), seed)
     return tuple(first.values())
 
 
 def grid_spec(name: str) -> EnvSpec:
-    """`MiniGrid-GoToDoor-5x5-v0` with its level as a keyword."""
+    """Spec of an environment such as `MiniGrid-GoToDoor-5x5-v0` with its level as a keyword."""
     return EnvSpec(
         name,
         entry_point="metarl.envs.gym.preprocessing.minigrid:grid_level",
