@@ -27,7 +27,7 @@ class ModulePolicy(Policy):
     """A module from observations (M, *obs) to the numbers (M, out) of the action distribution.
 
     Weights with a task axis go through `torch.vmap`, so that a module needs to know nothing of
-    tasks. Its first weights are those of its own constructor, drawn from the run's seed.
+    tasks. Its first weights are those that its constructor draws from the run's seed.
 
     Raises:
         UsageError: the module fails, gives numbers of another shape, has layers such as batch

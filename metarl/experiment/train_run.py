@@ -38,7 +38,7 @@ def train_in(
 
     Args:
         watch: called with each state, for a progress bar.
-        trackers: your own, which take the metrics beside those of `--track`, and are closed.
+        trackers: custom trackers, used in addition to those of `--track` and closed at the end.
         say: called with lines for a person: how long compiling took, or why it isn't done; that
             a run can't be resumed exactly; which callback stopped it.
         callbacks: called with each state, besides those of `--callback`; training stops, and the
