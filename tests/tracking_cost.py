@@ -12,8 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from metarl import RunConfig, preset, start, train_in
-from metarl.experiment import periodic_eval as watching
-from metarl.experiment import run
+from metarl.experiment import periodic_eval, train_run
 
 
 def cost(family, iterations=25, **settings):
@@ -30,8 +29,8 @@ def cost(family, iterations=25, **settings):
         original = getattr(where, name)
         return mock.patch.object(where, name, call)
 
-    calls = [(run.Trackers, name, "always") for name in ("write", "histograms", "sync", "close")]
-    calls += [(watching, "how_it_adapts", "always"), (run, "shipped_trackers", "once")]
+    calls = [(train_run.Trackers, name, "always") for name in ("write", "histograms", "sync", "close")]
+    calls += [(periodic_eval, "how_it_adapts", "always"), (train_run, "shipped_trackers", "once")]
     patches = [timed(*each) for each in calls]
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "run"

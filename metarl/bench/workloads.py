@@ -89,7 +89,7 @@ def bench(
         "seconds_per_iteration": seconds,
         "phases": {k: statistics.median(v) for k, v in phases.items()},
         "lower_bound": bounds,
-        "times_unavoidable": seconds / sum(bounds.values()),
+        "times_lower_bound": seconds / sum(bounds.values()),
         "env_steps_per_second": env_steps / seconds,
         "first_iteration": sum(v[0] for v in times.values()),
         "peak_rss_mb": peak,
