@@ -19,8 +19,8 @@ from .envs.core.parameters import Range as Range
 from .envs.gym.family import GymnasiumFamily as GymnasiumFamily
 from .envs.registry import FAMILIES as FAMILIES
 from .envs.registry import make_family as make_family
-from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.result import Evaluation as Evaluation
 from .experiment.final_evaluation import conclude as conclude
 from .experiment.loaded_run import Run as Run
 from .experiment.run import load as load

@@ -18,7 +18,7 @@ from metarl.baselines.verdict import Scale
 from metarl.comparison.compare import record_of, rows_of
 from metarl.comparison.figure import comparison as comparison_figure
 from metarl.envs import Family, UsageError, can_be_filmed
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.experiment.loaded_run import Run
 from metarl.plotting import episodes
 from metarl.plotting.episodes import Picture, adaptation_curve

@@ -14,7 +14,8 @@ from small import at, metarl, refused, small, trained
 
 from metarl.config.settings import RunConfig
 from metarl.envs import make_family
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.evaluation.statistics import interval, probability_of_improvement
 from metarl.experiment.checkpoint import save_checkpoint
 from metarl.experiment.run import load, start

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarl import UsageError
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 PARAMS = [
     {"gravity": 1.0, "step": 5.0},

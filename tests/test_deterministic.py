@@ -17,7 +17,8 @@ from metarl.agents.networks.distributions import ABSENT, Categorical, Gaussian, 
 from metarl.agents.networks.policy import act_dist
 from metarl.agents.rng import stream
 from metarl.envs import make_family, sample_tasks
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.experiment.run import load
 
 USAGE = 2

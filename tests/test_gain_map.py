@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metarl.envs import UsageError, make_family, parameters, sample_tasks, task_values
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.plotting.episodes import pixels
 from metarl.plotting.gain_map import _axis, _means, explained, gain_map, most_telling
 

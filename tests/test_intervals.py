@@ -11,7 +11,8 @@ from scipy import stats
 from small import small
 
 from metarl.envs import Choice, Range, make_family, parameters
-from metarl.evaluation.evaluate import Evaluation, evaluate, few_tasks
+from metarl.evaluation.evaluate import evaluate, few_tasks
+from metarl.evaluation.result import Evaluation
 from metarl.training.meta_train import new_agent
 
 FIELDS = {

@@ -8,7 +8,7 @@ from agents_reference import Walk
 from rich.console import Console
 
 from metarl.cli.tables import bar, show_returns
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 
 from metarl.baselines.baselines import Baseline
 from metarl.baselines.verdict import Scale, verdict
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 TASKS = np.linspace(-1, 1, 21)
 

@@ -13,7 +13,8 @@ from metarl.cli.main import parse
 from metarl.cli.watch import choose_task
 from metarl.config.settings import RunConfig
 from metarl.envs import make_family, task_values
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.experiment.checkpoint import save_checkpoint
 from metarl.experiment.run import start
 from metarl.plotting.task_figures import encode, per_task

@@ -29,7 +29,9 @@ def cost(family, iterations=25, **settings):
         original = getattr(where, name)
         return mock.patch.object(where, name, call)
 
-    calls = [(train_run.Trackers, name, "always") for name in ("write", "histograms", "sync", "close")]
+    calls = [
+        (train_run.Trackers, name, "always") for name in ("write", "histograms", "sync", "close")
+    ]
     calls += [(periodic_eval, "how_it_adapts", "always"), (train_run, "shipped_trackers", "once")]
     patches = [timed(*each) for each in calls]
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from metarl.agents.rng import stream
 from metarl.baselines.baselines import Baseline
 from metarl.baselines.verdict import Scale
 from metarl.envs import Family, sample_tasks
-from metarl.evaluation.evaluate import Evaluation, intervals
+from metarl.evaluation.result import Evaluation, intervals
 from metarl.evaluation.scripted_policies import random_return
 from metarl.evaluation.statistics import Array
 from metarl.plotting.task_figures import new_figure

@@ -9,7 +9,8 @@ import numpy as np
 
 from metarl.config.settings import TrainConfig
 from metarl.envs import Family, Split
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.evaluation.statistics import Array
 from metarl.experiment.checkpoint import load_checkpoint
 from metarl.outer.train_state import TrainState

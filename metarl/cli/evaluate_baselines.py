@@ -16,7 +16,8 @@ from metarl.baselines.baseline_spec import BaselineSpec
 from metarl.baselines.baselines import TOLD, Baseline, baselines
 from metarl.baselines.budget_curve import budget_curve, chance
 from metarl.baselines.verdict import Scale, verdict
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.evaluation.statistics import interval
 from metarl.experiment.loaded_run import Run
 from metarl.plotting.episodes import pixels, png

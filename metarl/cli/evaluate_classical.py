@@ -10,7 +10,7 @@ from metarl.agents.classical.scores import comparators
 from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
 from metarl.agents.rng import stream
 from metarl.envs import Family, Split, UsageError, sample_tasks
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 
 def compare(

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from metarl.envs import Choice, Family, describe, parameters
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 NAMED = 4  # a variant with more parameters than this is specified by its index
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.envs import Family, Split, unseen
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 BAR = 7  # characters of the longest bar, without the one that marks 0
 

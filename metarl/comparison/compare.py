@@ -24,7 +24,7 @@ from metarl.comparison.run_groups import (
 from metarl.comparison.saved_evaluation import protocol_of
 from metarl.config.settings_file import read_settings
 from metarl.envs import Family, Split, UsageError
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.evaluation.statistics import (
     Array,
     difference_interval,

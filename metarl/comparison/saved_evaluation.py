@@ -8,7 +8,7 @@ import numpy as np
 
 from metarl.comparison.run_groups import Runs
 from metarl.envs import Split, UsageError
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.system.files import DAMAGED, RECORD, read_json
 
 

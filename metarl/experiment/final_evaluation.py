@@ -13,7 +13,8 @@ from metarl.config.named_code import trackers_in
 from metarl.config.settings import RunConfig
 from metarl.config.settings_file import read_config as read_config  # for other modules
 from metarl.envs import Family, can_be_filmed
-from metarl.evaluation.evaluate import Evaluation, evaluate
+from metarl.evaluation.evaluate import evaluate
+from metarl.evaluation.result import Evaluation
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.periodic_eval import evaluate_validation
 from metarl.outer.train_state import TrainState

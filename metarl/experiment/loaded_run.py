@@ -12,7 +12,7 @@ from metarl.config.family_record import texts
 from metarl.config.settings import RunConfig, TrainConfig
 from metarl.config.trust import flag_for
 from metarl.envs import Family
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.outer.train_state import TrainState
 
 

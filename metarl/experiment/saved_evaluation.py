@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.system.files import DAMAGED, RECORD, read_json
 
 

@@ -15,7 +15,7 @@ from metarl.agents.learners.recurrent_agent import AnyAgent
 from metarl.agents.rng import stream
 from metarl.agents.rollouts.rollout import Last
 from metarl.envs import Family, describe, sample_tasks, simulate, task_values
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

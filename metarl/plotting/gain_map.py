@@ -8,7 +8,8 @@ import numpy as np
 
 from metarl.envs import Choice, Family, UsageError, parameters
 from metarl.envs.core.parameters import Parameter
-from metarl.evaluation.evaluate import Array, Evaluation
+from metarl.evaluation.evaluate import Array
+from metarl.evaluation.result import Evaluation
 from metarl.plotting.episodes import blank, legend_below
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.envs import Choice, Family, UsageError, parameters
 from metarl.envs.core.parameters import Parameter
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.evaluation.statistics import Array
 from metarl.plotting.gain_map import MAX_LABELS, most_telling
 from metarl.system.files import check_output

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from metarl.evaluation.evaluate import Evaluation
+    from metarl.evaluation.result import Evaluation
 
 
 class Tag(NamedTuple):

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from metarl.config.settings import RunConfig, TrainConfig
-from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.result import Evaluation
 from metarl.plotting.episodes import Picture, gif
 from metarl.tracking.metric_names import described, final, layout
 from metarl.tracking.run_summary import about
