@@ -1,4 +1,5 @@
 from .adapters.gym_env import GymView as GymView
+from .checks.check_family import check_family as check_family
 from .classic_control.acrobot import Acrobot as Acrobot
 from .core.errors import RunError as RunError
 from .core.errors import UsageError as UsageError

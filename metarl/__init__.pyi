@@ -1,3 +1,5 @@
+from . import plot as plot
+from .agent_files.agent_file import load_agent as load_agent
 from .agents.learners.gradient_agent import Agent as Agent
 from .agents.networks.policy import MLP as MLP
 from .agents.rng import stream as stream
@@ -5,6 +7,7 @@ from .agents.rollouts.rollout import Rollout as Rollout
 from .config.presets import preset as preset
 from .config.settings import RunConfig as RunConfig
 from .config.settings import TrainConfig as TrainConfig
+from .envs.checks.check_family import check_family as check_family
 from .envs.core.errors import RunError as RunError
 from .envs.core.errors import UsageError as UsageError
 from .envs.core.family import Family as Family
@@ -19,9 +22,11 @@ from .envs.registry import make_family as make_family
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .experiment.final_evaluation import conclude as conclude
+from .experiment.loaded_run import Run as Run
 from .experiment.run import load as load
 from .experiment.run import open_run as open_run
 from .experiment.run import start as start
+from .experiment.train import train as train
 from .experiment.train_run import train_in as train_in
 from .outer.train_state import TrainState as TrainState
 from .sb3.interop import to_sb3 as to_sb3

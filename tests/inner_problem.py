@@ -11,7 +11,8 @@ from inner_reference import inner_gradient
 from planes import Lamp
 from torch import nn
 
-from metarl.agents.learners.gradient_agent import Agent, make_policy
+from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.policy import Params
 from metarl.agents.rollouts.batch import Batch
 from metarl.config.settings import TrainConfig

@@ -4,9 +4,11 @@ import math
 from itertools import permutations, product
 
 import torch
-from gymnasium.spaces import Discrete, MultiDiscrete
 
-from metarl.envs import FAMILIES, SPLITS, parameters, sample_tasks, simulate
+from metarl.envs import FAMILIES, sample_tasks
+from metarl.envs.checks import random_play
+from metarl.envs.checks.contract import splits_of
+from metarl.envs.checks.random_play import play as play  # for other modules
 
 # Those that are tensor programs; the others have a simulator, and tests, of their own.
 TENSOR = {
@@ -21,42 +23,11 @@ def draw(family, n=4, split="train", seed=0):
 
 
 def splits(family):
-    """Those that the family has: not every world has an outside."""
-    outside = hasattr(family, "members") or any(
-        p.extrapolation for p in parameters(family).values()
-    )
-    return SPLITS if outside else SPLITS[:3]
+    return splits_of(family)
 
 
 def random_acts(family, shape, seed=0):
-    """Actions uniform in the family's action space, float32 or int64."""
-    gen, space = torch.Generator().manual_seed(seed), family.action_space
-    if isinstance(space, Discrete):
-        return torch.randint(int(space.n), shape, generator=gen)
-    if isinstance(space, MultiDiscrete):
-        return (
-            torch.rand(*shape, *space.shape, generator=gen) * torch.from_numpy(space.nvec)
-        ).long()
-    low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-    return low + (high - low) * torch.rand(*shape, *space.shape, generator=gen)
-
-
-def play(family, task, actor=None, episodes=3, seed=0):
-    """Whole episodes: obs (T, N, B, ...) with the last, rew (T, N, B), alive (T, N, B).
-
-    `actor(state, task)` acts, or else chance does. All is 0 after an episode's end.
-    """
-    simulator = simulate(family, task, episodes, torch.Generator().manual_seed(seed))
-    obs, count = [simulator.reset()], (family.horizon, len(task[0]), episodes)
-    rew, mask = [], [torch.ones(count[1:], dtype=torch.bool)]
-    acts = None if actor else random_acts(family, count, seed)
-    for t in range(family.horizon):
-        act = actor(simulator.state, task) if actor else acts[t]
-        nxt, r, terminated, truncated = simulator.step(act)
-        obs.append(torch.where(mask[-1].view(*count[1:], *(1,) * (nxt.dim() - 2)), nxt, 0))
-        rew.append(torch.where(mask[-1], r, 0))
-        mask.append(mask[-1] & ~terminated & ~truncated)
-    return torch.stack(obs), torch.stack(rew), torch.stack(mask[:-1])
+    return random_play.random_acts(family.action_space, shape, seed)
 
 
 def walk_by_definition(goal, acts):

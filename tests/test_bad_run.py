@@ -105,7 +105,7 @@ def test_evaluation_needs_a_checkpoint(run):
 def test_evaluation_says_that_training_was_not_ended(run):
     code, out, _ = metarl("evaluate --tasks 2 --episodes 2 --steps 1", run)
     assert code == 0
-    assert f"{run} has 2 of its 3 iterations; the rest: metarl train --resume {run}" in out
+    assert f"{run} has 2 of its 3 iterations; resume with: metarl train --resume {run}" in out
 
 
 @pytest.mark.parametrize(

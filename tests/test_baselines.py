@@ -203,8 +203,8 @@ class Evil:
 
 def test_nothing_in_the_cache_is_unpickled(run, record, tmp_path):
     """Weights are read where a pickle of SB3's, as metarl left it in format 1, would do harm."""
-    on_phase_end = tmp_path / "opened"
-    code = base64.b64encode(pickle.dumps(Evil(on_phase_end))).decode()
+    mark = tmp_path / "opened"
+    code = base64.b64encode(pickle.dumps(Evil(mark))).decode()
     data = json.dumps({"policy_class": {":type:": "type", ":serialized:": code}})
     (home,) = (run.parent / "baselines").iterdir()
     with zipfile.ZipFile(home / "multi-task.zip", "w") as poisoned:
@@ -213,7 +213,7 @@ def test_nothing_in_the_cache_is_unpickled(run, record, tmp_path):
         played.unlink()
     assert json.loads(metarl("evaluate", run, SMALL)[1])["baselines"] == record["baselines"]
     (home / "multi-task.zip").unlink()
-    assert not on_phase_end.exists()
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "json"])

@@ -1,4 +1,4 @@
-"""The benchmark: what its unavoidable passes are, what it counts, what it writes and compares."""
+"""The benchmark: what its lower bound is, what it counts, what it writes and compares."""
 
 import json
 from collections import Counter
@@ -119,7 +119,7 @@ def test_a_trace_and_the_ratio_to_an_earlier_record(tmp_path):
     assert code == 0
     row = next(line for line in out.splitlines() if line.strip().startswith("rollout "))
     assert float(row.split()[-1]) > 100
-    assert "dearest operations" in out
+    assert "most expensive operations" in out
     assert "aten::tanh" in out
     assert any(e.get("name") == "aten::tanh" for e in json.loads(path.read_text())["traceEvents"])
 
@@ -128,7 +128,7 @@ def test_a_trace_and_the_ratio_to_an_earlier_record(tmp_path):
     ("content", "part"),
     [
         (None, "No such file"),
-        ("{", "no record of bench"),
+        ("{", "not a record of bench"),
         ('{"workload": "nav-200", "phases": {}}', "it is of nav-200; give one of nav-20"),
     ],
 )

@@ -48,8 +48,8 @@ CLASHES = [
         "--baseline learned with --memory gru: .* leave out one",
     ),
     (
-        {"memory": "fwp", "outer": "ppo", "policy": "cnn"},
-        "--policy cnn with --memory fwp: .* leave out one",
+        {"memory": "fwp", "outer": "ppo", "network": "cnn"},
+        "--network cnn with --memory fwp: .* leave out one",
     ),
     ({"memory": "gru"}, "--memory gru with --outer gradient: .* give --outer ppo"),
     ({"outer": "ppo"}, "--memory none with --outer ppo: .* give --outer ppo and --memory gru"),

@@ -256,7 +256,7 @@ def test_a_copy_of_a_run_is_no_second_seed(folders, tmp_path):
     ("path", "parts"),
     [
         ("a.xlsx", ("unknown ending .xlsx", ".csv, .json, .tex, .png, .svg, .pdf")),
-        ("gone/a.png", ("no folder", "gone", "make it, or give another")),
+        ("gone/a.png", ("no folder", "gone", "create it, or give another")),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_judged(

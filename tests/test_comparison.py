@@ -27,7 +27,7 @@ def test_totals_are_of_whole_trials_of_the_same_tasks(runs):
     assert totals["random"] == pytest.approx(15.0, abs=1.0)  # three episodes of ten pulls
     assert totals["gittins"] > totals["random"] + 3.0
     code, table, _ = metarl("evaluate", runs / "bandit-rl2", "--steps 0 --comparators")
-    assert "in all in a trial of 1 episode" in table
+    assert "total in a trial of 1 episode" in table
     assert table.index("gittins") < table.index("random")
 
 

@@ -21,9 +21,9 @@ from metarl.experiment import run
 from metarl.experiment.compile_mode import LONG, can_compile, worth_compiling
 from metarl.experiment.loaded_run import Run
 from metarl.outer.inner_loop import collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import TrainState
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

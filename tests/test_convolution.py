@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from waiting import counted
 
 from metarl.agents.inner.inner_update import per_task
-from metarl.agents.learners.gradient_agent import make_policy
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.cnn import CNN, convolve, patches
 from metarl.agents.networks.policy import MLP, act_dist
 from metarl.config.presets import preset
@@ -170,10 +170,10 @@ def test_the_network_is_chosen_by_the_shape_of_the_observation(shape, kind, netw
 
 
 def test_what_is_no_image_is_refused_with_advice():
-    with pytest.raises(UsageError, match=r"is not an image .*--policy mlp"):
+    with pytest.raises(UsageError, match=r"is not an image .*--network mlp"):
         CNN(Box(0, 1, (8, 8)), Discrete(3))
     with pytest.raises(UsageError, match="is not an image"):
-        new_agent(preset("cartpole", policy="cnn"), make_family("cartpole"))
+        new_agent(preset("cartpole", network="cnn"), make_family("cartpole"))
 
 
 def test_no_hidden_layer_means_from_the_filters_to_the_actions():

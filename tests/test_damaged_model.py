@@ -170,7 +170,7 @@ def test_a_model_that_is_none_is_refused_in_one_line(parts, tmp_path, name):
 def test_a_command_says_it_in_one_line(parts, tmp_path):
     path = packed(tmp_path / "bad.zip", BAD["data deep"](parts))
     words = f"train point-navigation --run {tmp_path}/run --init-from {path}"
-    refused(words, code=2, parts=("no model of SB3", "give what save() wrote"))
+    refused(words, code=2, parts=("not an SB3 model", "give a file written by save()"))
 
 
 @pytest.mark.parametrize("name", ["data", "policy.pth"])
@@ -224,7 +224,7 @@ def test_a_zip_of_many_files_is_refused(tmp_path):
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_what_is_no_file_is_refused(tmp_path, make):
     make(tmp_path / "model.zip")
-    assert "no regular file" in told(tmp_path / "model.zip")
+    assert "not a regular file" in told(tmp_path / "model.zip")
 
 
 def model_or_not(path):

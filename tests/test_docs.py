@@ -102,8 +102,13 @@ def script(page):
         elif kind == "python":
             parts.append(text)
         elif kind == "bash" and how != "not run":
-            parts += [carried_out(line, more) for line in text.splitlines()]
+            parts += [carried_out(line, more) for line in joined(text).splitlines()]
     return "".join(parts)
+
+
+def joined(text):
+    """A Bash block with its continued lines joined."""
+    return re.sub(r" \\\n *", " ", text)
 
 
 def carried_out(line, more):
@@ -117,7 +122,7 @@ def carried_out(line, more):
 
 def commands(text):
     """What comes after `metarl` in each command of a Bash block."""
-    for part in re.split(r"&&|[|\n]", text.replace("\\\n", " ")):
+    for part in re.split(r"&&|[|\n]", joined(text)):
         words = shlex.split(part, comments=True)
         if words[:1] == ["metarl"]:
             yield words[1:]
@@ -126,8 +131,8 @@ def commands(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     found = blocks(page.read_text())
-    for on_phase_end, package in PACKAGES.items():
-        if any(b.kind != "text" and re.search(on_phase_end, b.text) for b in found):
+    for mark, package in PACKAGES.items():
+        if any(b.kind != "text" and re.search(mark, b.text) for b in found):
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     Path("my_package").mkdir()
@@ -178,6 +183,8 @@ def test_a_wrong_block_is_found(tmp_path):
     for text in ("```bash\nfalse\n```\n", "```python\nundefined\n```\n"):
         done = subprocess.run([sys.executable, "-c", script(text)], capture_output=True, cwd=ROOT)
         assert done.returncode == 1
+    page = "```bash\nmetarl train \\\n  --iterations 2\n```\n"
+    assert "_metarl(['train', '--iterations', '2'])\n" in script(page)
     page = "```bash\nmetarl evaluate nowhere\n```\n"
     done = subprocess.run([sys.executable, "-c", script(page)], capture_output=True, cwd=ROOT)
     assert done.returncode == 2

@@ -19,8 +19,8 @@ from metarl.outer import OUTER
 from metarl.outer import es as evolution
 from metarl.outer.es import collect_pairs, directions, improve, pair_gradients, perturbed
 from metarl.outer.inner_loop import collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 RULES = ["reptile", "es-maml"]
@@ -100,9 +100,9 @@ def test_a_pair_meets_the_same_task_and_luck(name):
         ("point-navigation", {"fast": "body"}),
         ("point-navigation", {"fast": "context"}),
         ("cartpole", {"fast": "lora"}),
-        ("snake", {"policy": "cnn", "fast": "all"}),
-        ("snake", {"policy": "cnn", "fast": "head"}),
-        ("snake", {"policy": "cnn", "fast": "context"}),
+        ("snake", {"network": "cnn", "fast": "all"}),
+        ("snake", {"network": "cnn", "fast": "head"}),
+        ("snake", {"network": "cnn", "fast": "context"}),
     ],
 )
 def test_all_agents_at_once_adapt_and_act_as_each_alone(name, more):
@@ -146,7 +146,7 @@ def test_chunks_of_pairs_estimate_what_all_pairs_do_at_once(monkeypatch):
         one = dataclasses.replace(cfg, task_chunk=chunk)
         gen = torch.Generator().manual_seed(2)
         update = improve(one, agent, {}, family, task, gen, lambda phase: None)
-        assert [len(t[0]) for t, _ in update.played] == [
+        assert [len(t[0]) for t, _ in update.collected] == [
             n for n in ([12] if chunk == 50 else [5, 5, 2]) for _ in "+-"
         ]
         moments.append({k: update.opt[f"{k}/exp_avg"] for k in update.weights})

@@ -47,7 +47,7 @@ def record(folder):
 
 def saved_in(folder):
     """What a person is told of a run that broke."""
-    return f" is saved; go on with: metarl train --resume {folder}"
+    return f" is saved; resume with: metarl train --resume {folder}"
 
 
 def nan_from(world, when):
@@ -84,7 +84,7 @@ def test_a_nan_from_a_users_family_keeps_the_last_good_state(undisturbed, world,
         OFTEN,
         folder,
         code=FAILURE,
-        parts=(*parts, f"is saved; go on with: metarl train --resume {folder}"),
+        parts=(*parts, f"is saved; resume with: metarl train --resume {folder}"),
     )
     assert not list(folder.rglob("*.part"))
     nan_from(world, lambda n, tasks: False)
@@ -102,7 +102,7 @@ def test_a_failing_run_leaves_the_checkpoint_before_it_as_it_was(world, tmp_path
         more,
         folder,
         code=FAILURE,
-        parts=("reward is ", f"is saved; go on with: metarl train --resume {folder}"),
+        parts=("reward is ", f"is saved; resume with: metarl train --resume {folder}"),
     )
     assert files(folder / "checkpoints") == before
     parts = ("world: reward is ", "make the family finite")
@@ -145,7 +145,7 @@ def test_ctrl_c_in_any_rollout_saves_and_says_how_to_go_on(undisturbed, world, t
     """Two are of each iteration, and three of the evaluation after every other one."""
     ctrl_c(world, lambda n, tasks: n == rollout)
     folder = tmp_path / "one"
-    advice = f"go on with: metarl train --resume {folder}"
+    advice = f"resume with: metarl train --resume {folder}"
     refused(TRAIN, OFTEN, folder, code=INTERRUPTED, parts=(advice,))
     assert metarl("train --trust --quiet --resume", folder) == (0, "", "")
     assert record(folder) == undisturbed
@@ -185,7 +185,7 @@ def test_what_a_family_raises_is_not_taken_for_the_disks(
 @pytest.mark.parametrize(
     ("allocate", "said"),
     [
-        (lambda: torch.empty(10**15), "world: out of memory, with 4e+03 TB asked for at once"),
+        (lambda: torch.empty(10**15), "world: out of memory, in an allocation of 4e+03 TB"),
         (lambda: bytearray(2**62), "world: out of memory, MemoryError"),
     ],
 )
@@ -233,7 +233,7 @@ def test_the_advice_after_ctrl_c_leads_to_the_end_that_was_asked_for(world, tmp_
     assert metarl(TRAIN, OFTEN, folder)[0] == 0
     ctrl_c(world, lambda n, tasks: tasks != JUDGED)
     _, _, err = metarl("train --trust --quiet --iterations 6 --resume", folder)
-    _, _, advice = err.partition("go on with: ")
+    _, _, advice = err.partition("resume with: ")
     command, *words = shlex.split(advice)
     assert command == "metarl"
     assert metarl(*map(Path, words), "--quiet") == (0, "", "")  # a Path is not split

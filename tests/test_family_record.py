@@ -179,7 +179,7 @@ def test_an_agent_is_not_evaluated_where_it_does_not_fit(other, what):
 def test_runs_of_other_fields_are_not_compared_as_one(tmp_path):
     run_of(tmp_path / "light", Maze(), seed=0)
     run_of(tmp_path / "dark", Maze(dark=True), seed=1)
-    words = ("made with other fields of the family", "--force")
+    words = ("differ in the fields of their family", "--force")
     refused("compare", tmp_path / "light", tmp_path / "dark", "--steps 0", code=2, parts=words)
 
 

@@ -100,14 +100,14 @@ def test_what_is_no_place_for_a_file_is_refused_before_anything_runs(run, tmp_pa
     (tmp_path / "file").touch()
     (tmp_path / f"link{ending}").symlink_to(pipe)
     places = {
-        pipe: "no regular file",
-        tmp_path / f"link{ending}": "no regular file",
+        pipe: "not a regular file",
+        tmp_path / f"link{ending}": "not a regular file",
         tmp_path / f"folder{ending}": "a folder",
         tmp_path / "nowhere" / f"x{ending}": "no folder",
         tmp_path / "file" / f"x{ending}": "no folder",
         tmp_path / f"{300 * 'x'}{ending}": "",
-        Path(f"/dev/x{ending}"): "no regular file",
-        Path(f"/proc/self/x{ending}"): "no regular file",
+        Path(f"/dev/x{ending}"): "not a regular file",
+        Path(f"/proc/self/x{ending}"): "not a regular file",
     }
     for place, part in places.items():
         parts = (f"{flag} {place}: ", part)
@@ -131,7 +131,7 @@ def test_a_file_that_is_there_may_be_replaced(tmp_path):
 
 def test_a_pipe_is_not_waited_for_and_a_long_file_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="pipe is no regular file"):
+    with pytest.raises(OSError, match="pipe is not a regular file"):
         read_limited(tmp_path / "pipe", 10)
     (tmp_path / "long").write_bytes(11 * b"1")
     with pytest.raises(OSError, match="long has 11 bytes, 10 at most"):

@@ -6,7 +6,7 @@ import torch
 
 from metarl.envs import UsageError, make_family, parameters, sample_tasks, task_values
 from metarl.evaluation.evaluate import Evaluation
-from metarl.plotting import gain_map as drawing
+from metarl.plotting.episodes import pixels
 from metarl.plotting.gain_map import _axis, _means, explained, gain_map, most_telling
 
 
@@ -64,7 +64,8 @@ def test_tasks_that_adaptation_makes_better_are_blue_and_worse_red():
         result, family = evaluated(
             "point-navigation", lambda v, s=sign: 9 * s * np.sign(v["goal_x"])
         )
-        picture[sign] = gain_map(result, family, ("goal_x", "goal_y")).astype(int)
+        figure = gain_map(result, family, ("goal_x", "goal_y"))
+        picture[sign] = pixels(figure).astype(int)
     height, width, _ = picture[1].shape
     left, right = (picture[1][:, int(x * width)] for x in (0.15, 0.68))
     bluer = [
@@ -89,30 +90,27 @@ def test_every_kind_of_family_has_a_picture_that_its_gain_changes(name, gain):
     one, family = evaluated(name, gain)
     two, _ = evaluated(name, lambda v: -2 * gain(v))
     shown = most_telling(one, family)
-    pictures = [gain_map(result, family, shown) for result in (one, two)]
+    pictures = [pixels(gain_map(result, family, shown)) for result in (one, two)]
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).mean() > 0.01
 
 
 def test_a_parameter_that_does_not_exist_is_named():
     result, family = evaluated("point-navigation", lambda v: 0.0)
-    with pytest.raises(UsageError, match="gain over colour: give one or two of goal_x, goal_y"):
+    with pytest.raises(UsageError, match="gain over color: give one or two of goal_x, goal_y"):
         gain_map(result, family, ("goal_x", "color"))
 
 
 def test_no_gain_at_all_can_be_drawn():
     result, family = evaluated("point-navigation", lambda v: 0.0)
     result.returns[:, -1] = result.returns[:, 0]
-    assert gain_map(result, family).std() > 1
+    assert pixels(gain_map(result, family)).std() > 1
 
 
-def texts(result, family, names, monkeypatch):
+def texts(result, family, names):
     """All texts of a gain map, and whether any two of one kind overlap."""
-    figures = []
-    real = drawing.pixels
-    monkeypatch.setattr(drawing, "pixels", lambda figure: (figures.append(figure), real(figure))[1])
-    gain_map(result, family, names)
-    (figure,) = figures
+    figure = gain_map(result, family, names)
+    figure.canvas.draw()
     plot = figure.axes[0]
     cells = [t for t in plot.texts if t.get_text()]
     kinds = [cells, plot.get_xticklabels(), plot.get_yticklabels()]
@@ -133,25 +131,22 @@ def texts(result, family, names, monkeypatch):
         ("word-guess", ("vowels", "consonants")),
     ],
 )
-def test_labels_and_numbers_do_not_overlap(name, names, monkeypatch):
+def test_labels_and_numbers_do_not_overlap(name, names):
     pytest.importorskip("mujoco")
     result, family = evaluated(name, lambda v: 20.0 + v[names[0]], tasks=96)
-    assert not texts(result, family, names, monkeypatch)[1]
+    assert not texts(result, family, names)[1]
 
 
-def test_numbers_of_a_map_have_the_digits_of_the_largest(monkeypatch):
+def test_numbers_of_a_map_have_the_digits_of_the_largest():
     result, family = evaluated("forager", lambda v: 30 * v["berry"] + 5e-9, tasks=96)
-    shown, _ = texts(result, family, ("berry", "mushroom"), monkeypatch)
+    shown, _ = texts(result, family, ("berry", "mushroom"))
     assert set(shown) == {"-30.0", "0.0", "30.0"}
 
 
-def test_a_legend_covers_no_data(monkeypatch):
-    figures = []
-    real = drawing.pixels
-    monkeypatch.setattr(drawing, "pixels", lambda figure: (figures.append(figure), real(figure))[1])
+def test_a_legend_covers_no_data():
     pytest.importorskip("mujoco")
     result, family = evaluated("half-cheetah-mass", lambda v: v["scale"])
-    gain_map(result, family)
-    (figure,) = figures
+    figure = gain_map(result, family)
+    figure.canvas.draw()
     (legend,) = figure.legends
     assert not figure.axes[0].get_window_extent().overlaps(legend.get_window_extent())

@@ -98,7 +98,10 @@ CFG = small("cartpole")
         (job(small("forager")), "runs/0 has family cartpole, runs/1 forager: compare runs that"),
         (job(small("cartpole", set=("horizon=9",))), "runs/0 has set none, runs/1 horizon=9: "),
         (job(small("cartpole", hold_out=("length=1:2",))), "runs/0 has hold-out none, runs/1 len"),
-        (job(small("cartpole", episodes=3)), "runs/0 adapts from 2 episodes a step, runs/1 from 3"),
+        (
+            job(small("cartpole", episodes=3)),
+            "runs/0 adapts with 2 episodes per step, runs/1 with 3",
+        ),
         (job(CFG, iteration=2), r"runs/1 has 2 of its 3 iterations.*metarl train --resume runs/1"),
         (job(CFG, env_steps=1051), "runs/0 was meta-trained for 1,000 environment steps, runs/1 f"),
         (job(CFG, env_steps=940), "runs/1 was meta-trained for 940 environment steps, runs/0 for"),

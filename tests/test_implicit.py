@@ -14,9 +14,9 @@ from metarl.envs import make_family, sample_tasks
 from metarl.outer import imaml as implicit
 from metarl.outer.imaml import implicit_gradient, improve
 from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import loss_of
 from metarl.outer.train_state import named_weights, with_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 CASE = {"world": "gaussian", "step_size": "fixed", "inner_kl": 0.0, "clip": 0.0}

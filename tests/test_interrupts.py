@@ -97,7 +97,7 @@ def test_a_run_ends_saved_after_any_of_them_pressed_many_times(undisturbed, tmp_
     assert code == 130
     assert err == (
         f"metarl: stopped; iteration {iteration} of 40 is saved; "
-        f"go on with: metarl train --resume {folder}\n"
+        f"resume with: metarl train --resume {folder}\n"
     )
     assert rows(folder) - 1 <= iteration <= rows(folder)
     assert metarl(f"--resume {folder} --quiet") == (0, "", "")
@@ -142,7 +142,9 @@ def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
     shutil.rmtree(tmp_path / "aside")
     code, _, err = finish(process)
     assert code == 1
-    assert err == f"metarl: {folder} was deleted while metarl wrote to it. Nothing is saved.\n"
+    assert (
+        err == f"metarl: {folder} was deleted while metarl was writing to it. Nothing is saved.\n"
+    )
     assert not folder.exists()
 
 
@@ -153,8 +155,8 @@ def test_a_folder_that_is_renamed_has_the_last_state(tmp_path):
     folder.rename(moved)
     code, _, err = finish(process)
     assert code == 1
-    assert f"{folder} was renamed to {moved} while metarl wrote to it" in err
-    assert f"go on with: metarl train --resume {moved}" in err
+    assert f"{folder} was renamed to {moved} while metarl was writing to it" in err
+    assert f"resume with: metarl train --resume {moved}" in err
     assert err.count("\n") == 1
     assert not folder.exists()
     last = int(max((moved / "checkpoints").glob("step-*.json")).stem.removeprefix("step-"))

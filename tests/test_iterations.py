@@ -13,9 +13,9 @@ from metarl.evaluation.evaluate import evaluate
 from metarl.outer import OUTER
 from metarl.outer import maml as gradient
 from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import named_weights, with_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 CPU = torch.device("cpu")

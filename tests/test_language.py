@@ -26,7 +26,7 @@ BRITISH = [
         "defence",
         "licence",
     ),
-    *("whilst", "amongst", "artefact", "learnt", "spelt", "programme"),
+    *("whilst", "amongst", "artefact", "learnt", "spelt", "programme(?!r)"),
 ]
 # A list of English words, and what says which names became which.
 LEFT_OUT = {"envs/games/word_list.py", "tests/test_language.py", "CHANGELOG.md"}

@@ -109,7 +109,7 @@ def test_a_range_for_what_is_chosen_from_a_table_is_refused():
 )
 def test_a_run_that_memory_cannot_hold_names_its_size_and_the_flags(words, flags, tmp_path):
     run = f"train forager --iterations 1 --run {tmp_path}/run"
-    refused(run, words, code=2, parts=("takes", "B of memory", "are free", *flags))
+    refused(run, words, code=2, parts=("needs at least", "B of memory", "are free", *flags))
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from write_algorithms import DOCS, TABLE, runs, table
+from write_baselines import AGENT, read, with_tables
 
 RUNS = runs()
 PAGE = (DOCS / "results.md").read_text()
@@ -21,6 +22,13 @@ def test_the_table_is_that_of_the_file():
     assert len(RUNS) > 40
     for seeds in RUNS.values():
         assert [row["seed"] for row in seeds] == ["0", "1", "2"]
+
+
+def test_the_tables_of_baselines_are_those_of_the_file():
+    """`python tests/write_baselines.py` writes them."""
+    assert with_tables(PAGE) == PAGE
+    agents = [(row["family"], row["seed"]) for row in read() if row["row"].endswith(AGENT)]
+    assert agents == sorted({(family, seed) for family, _ in agents for seed in "012"})
 
 
 def test_seeds_that_the_text_names_are_those_of_the_file_after_three_steps():

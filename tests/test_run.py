@@ -109,7 +109,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(undisturbed, tmp_path):
     iteration = json.loads(saved.read_text())["iteration"]
     assert err.strip().splitlines()[-1] == (
         f"metarl: stopped; iteration {iteration} of 12 is saved; "
-        f"go on with: metarl train --resume {folder}"
+        f"resume with: metarl train --resume {folder}"
     )
     rows = (folder / "metrics.csv").read_text().splitlines()[1:]
     assert iteration >= len(rows) - 1

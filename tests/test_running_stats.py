@@ -9,7 +9,7 @@ from small import small
 from torch.testing import assert_close
 
 from metarl import RunConfig, load, open_run, start, train_in
-from metarl.agents.learners.gradient_agent import make_policy
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.cnn import CNN
 from metarl.agents.networks.policy import act_dist
 from metarl.agents.networks.recurrent_policy import MemoryPolicy

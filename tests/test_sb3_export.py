@@ -16,8 +16,9 @@ from torch.testing import assert_close
 from metarl import load, to_vec_env
 from metarl import make_task as task_of
 from metarl import to_sb3 as export
-from metarl.agents.learners.gradient_agent import Agent, make_policy
+from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.learners.recurrent_agent import MemoryAgent
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.policy import act_dist
 from metarl.agents.networks.recurrent_policy import MemoryPolicy
 from metarl.agents.networks.running_stats import Moments, with_moments
@@ -209,7 +210,7 @@ def test_weights_are_adapted_to_the_variant_that_is_asked_for(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--steps 3", ("--steps: slow weights", "give --variant")),
+        ("--steps 3", ("--steps: there is no variant", "give --variant")),
         ("--variant goal=3", ("no parameter 'goal'", "goal_x in [")),
         ("--variant goal_x=7", ("goal_x=7 is out of bounds",)),
         ("--out /nowhere/at/all.zip", ("--out /nowhere/at/all.zip: no folder /nowhere/at",)),
@@ -223,11 +224,11 @@ def test_a_mistake_is_told_in_one_line(run, words, parts):
 def test_what_sb3_cannot_hold_is_refused_with_the_reason():
     family = make_family("forager")
     memory = MemoryPolicy(family.observation_space, family.action_space)
-    with pytest.raises(UsageError, match="memory adapts in its state"):
+    with pytest.raises(UsageError, match="memory adapts its hidden state"):
         export(MemoryAgent(memory, memory.initial()), family)
     picture, _ = some_agent("picture")
     cnn = make_policy(picture, "cnn", (8,), 0.0)
-    with pytest.raises(UsageError, match=r"CnnPolicy has other layers .* --policy mlp"):
+    with pytest.raises(UsageError, match=r"CnnPolicy has other layers .* --network mlp"):
         export(Agent(cnn, cnn.initial(), {}), picture)
     family, agent = some_agent("box")
     two = {k: p.expand(2, *p.shape) for k, p in agent.params.items()}

@@ -102,16 +102,16 @@ def rewritten(path, to, **parts):
 
 
 class Bomb:
-    def __init__(self, on_phase_end):
-        self.on_phase_end = on_phase_end
+    def __init__(self, mark):
+        self.mark = mark
 
     def __reduce__(self):
-        return Path.touch, (self.on_phase_end,)
+        return Path.touch, (self.mark,)
 
 
 def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
-    on_phase_end = tmp_path / "went off"
-    bomb = pickle.dumps(Bomb(on_phase_end))
+    mark = tmp_path / "went off"
+    bomb = pickle.dumps(Bomb(mark))
     with zipfile.ZipFile(saved[1]) as archive:
         data = json.loads(archive.read("data"))
     for item in data.values():
@@ -120,11 +120,11 @@ def test_what_is_pickled_in_a_zip_stays_closed(saved, tmp_path):
     armed = rewritten(saved[1], tmp_path / "data.zip", data=json.dumps(data))
     assert read_model(armed).sizes == (2, 8, 6, 2)
     armed = rewritten(saved[1], tmp_path / "weights.zip", policy=bomb)
-    with pytest.raises(UsageError, match="no model of SB3"):
+    with pytest.raises(UsageError, match="not an SB3 model"):
         read_model(armed)
-    assert not on_phase_end.exists()
+    assert not mark.exists()
     pickle.loads(bomb)
-    assert on_phase_end.exists(), "the bomb was none"
+    assert mark.exists(), "the bomb was none"
 
 
 def test_a_run_goes_on_without_the_zip(saved, tmp_path):
@@ -191,18 +191,18 @@ def test_errors_name_both_sides(saved, tmp_path):
     text = told(settings("forager", init_from=path), "forager")
     assert "its actions are Box, forager takes Discrete(4)" in text
     text = told(settings("pendulum", init_from=path), "pendulum")
-    assert "sees observations of shape (2,), pendulum gives (3,)" in text
-    text = told(settings("breakout", init_from=path, policy="cnn"), "breakout")
-    assert "give --policy mlp" in text
+    assert "takes observations of shape (2,), pendulum gives (3,)" in text
+    text = told(settings("breakout", init_from=path, network="cnn"), "breakout")
+    assert "give --network mlp" in text
     assert "No such file" in told(settings(init_from=str(tmp_path / "none.zip")))
     (tmp_path / "text.zip").write_text("no zip")
-    assert "no model of SB3" in told(settings(init_from=str(tmp_path / "text.zip")))
+    assert "not an SB3 model" in told(settings(init_from=str(tmp_path / "text.zip")))
 
 
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda env: model_of(env, activation_fn=torch.nn.ReLU), "its layers are ReLU"),
+        (lambda env: model_of(env, activation_fn=torch.nn.ReLU), "its activation is ReLU"),
         (lambda env: DQN("MlpPolicy", env, buffer_size=10), "not an MlpPolicy of PPO, A2C or TRPO"),
     ],
 )
@@ -231,5 +231,5 @@ def test_a_mistake_is_told_in_one_line(tmp_path, words, parts):
 def test_a_file_that_is_no_normaliser_is_refused(saved, tmp_path):
     (tmp_path / "other.pkl").write_bytes(pickle.dumps({"mean": 0}))
     cfg = settings(init_from=saved[1], init_normalize=str(tmp_path / "other.pkl"), trust=True)
-    with pytest.raises(UsageError, match="no VecNormalize of one observation"):
+    with pytest.raises(UsageError, match="not a VecNormalize of flat observations"):
         first_state(cfg, make_family("point-navigation"))

@@ -14,9 +14,9 @@ from metarl.evaluation.evaluate import evaluate
 from metarl.evaluation.statistics import interval
 from metarl.outer import trpo
 from metarl.outer.inner_loop import adapt_again, collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_loss
 from metarl.outer.train_state import named_weights, with_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import meta_train, new_agent
 
 
@@ -130,7 +130,7 @@ def test_chunks_of_tasks_make_the_update_of_all_at_once(monkeypatch, more):
     once = improved(monkeypatch, dataclasses.replace(cfg, task_chunk=5), agent, [whole(parts)])
     assert_close(some.weights, once.weights)
     assert_close(some.metrics, once.metrics)
-    assert len(some.played) == 3
+    assert len(some.collected) == 3
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):

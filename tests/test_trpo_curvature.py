@@ -63,7 +63,7 @@ def test_products_are_those_of_the_hessian_of_the_kl_after_adaptation(family, ru
 
 
 def test_products_go_through_convolutions():
-    cfg = small(hidden=(4,), tasks=2, episodes=2, policy="cnn")
+    cfg = small(hidden=(4,), tasks=2, episodes=2, network="cnn")
     agent, weights, (data,) = problem(cfg, "snake")
     assert any(k.startswith("params/filters") for k in weights)
     v = torch.randn(trpo.flat(weights).shape, generator=torch.Generator().manual_seed(2)).double()

@@ -33,10 +33,10 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def on_phase_end(run):
+def mark(run):
     """What appears if a module in the run folder is imported, or called."""
     path = run.absolute() / "imported"
-    (run / "thing.py").write_text(MARK.format(on_phase_end=path) + "def X(*given): return given\n")
+    (run / "thing.py").write_text(MARK.format(mark=path) + "def X(*given): return given\n")
     return path
 
 
@@ -60,37 +60,37 @@ def edit(run, **settings):
     ],
     ids=str,
 )
-def test_code_that_a_folder_names_is_told_and_not_run(run, on_phase_end, command, named):
+def test_code_that_a_folder_names_is_told_and_not_run(run, mark, command, named):
     edit(run, **named)
     code = named["family"] if ":" in named["family"] else "run.thing:X"
     parts = (f"{run}/config.json: opening this run would import {code}", "give --trust")
     assert refused(command, run, code=USAGE, parts=parts) == ""
-    assert not on_phase_end.exists()
+    assert not mark.exists()
 
 
-def test_python_refuses_it_too_and_runs_it_when_told_to(run, on_phase_end):
+def test_python_refuses_it_too_and_runs_it_when_told_to(run, mark):
     edit(run, family="run.thing:X")
     for opened in (load, open_run):
         with pytest.raises(UsageError, match=r"would import run.thing:X: give trust=True"):
             opened(run)
-        assert not on_phase_end.exists()
+        assert not mark.exists()
     with pytest.raises(UsageError, match="lacks name, task_type"):
         load(run, trust=True)
-    assert on_phase_end.exists()
+    assert mark.exists()
 
 
-def test_a_module_named_like_a_family_is_not_imported(run, on_phase_end):
+def test_a_module_named_like_a_family_is_not_imported(run, mark):
     edit(run, family="run.thing")
     refused("evaluate", run, code=USAGE, parts=("unknown family 'run.thing'",))
-    assert not on_phase_end.exists()
+    assert not mark.exists()
 
 
-def test_settings_that_were_changed_say_what_they_would_import(run, on_phase_end):
+def test_settings_that_were_changed_say_what_they_would_import(run, mark):
     path = run / "config.json"
     path.write_text(path.read_text().replace('"point-navigation"', '"run.thing:X"'))
     parts = ("its SHA-256 differs", "code that would be imported: run.thing:X")
     refused("evaluate", run, code=USAGE, parts=parts)
-    assert not on_phase_end.exists()
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ class Bomb:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_cannot_say_that_it_is_trusted(run, tmp_path, command, begun):
     """Nor name a model or a pickle to start from."""
-    bomb, on_phase_end = tmp_path / "bomb.pkl", tmp_path / "went off"
-    bomb.write_bytes(pickle.dumps(Bomb(on_phase_end)))
+    bomb, mark = tmp_path / "bomb.pkl", tmp_path / "went off"
+    bomb.write_bytes(pickle.dumps(Bomb(mark)))
     edit(run, trust=True, init_from=str(bomb), init_normalize=str(bomb))
     found = open_run(run)
     assert (found.train.trust, found.train.init_from, found.train.init_normalize) == (False, "", "")
@@ -142,7 +142,7 @@ def test_a_folder_cannot_say_that_it_is_trusted(run, tmp_path, command, begun):
             path.unlink()
         part = "its first checkpoint" if command == "train --resume" else "no checkpoint in"
         refused(command, run, code=USAGE, parts=(part,))
-    assert not on_phase_end.exists()
+    assert not mark.exists()
 
 
 def test_a_record_does_not_say_that_it_was_trusted(tmp_path):

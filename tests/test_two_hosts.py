@@ -91,10 +91,10 @@ def test_a_cut_cable_ends_the_run_on_both_hosts(hosts):
     ip("-n", first.space, "link", "set", first.space, "down")
     code, _, err = finish(one, seconds=40)
     assert code == 1
-    assert "rank 0 lost rank 1, which is gone or gave no answer in 4 s" in err
+    assert "rank 0 lost rank 1, which exited or gave no answer in 4 s" in err
     # Its torchrun asks for the first host for a minute and more.
     alone = [str(two.pid)]
     until(lambda: ip("netns", "pids", second.space).stdout.split() == alone, seconds=40)
     two.kill()
     _, _, err = finish(two)
-    assert "rank 1 lost rank 0, which is gone or gave no answer in 4 s" in err
+    assert "rank 1 lost rank 0, which exited or gave no answer in 4 s" in err

@@ -17,7 +17,7 @@ from metarl.experiment.checkpoint import load_checkpoint, save_checkpoint
 from metarl.outer.functional_adam import adam
 from metarl.outer.train_state import TrainState, named_weights
 from metarl.outer.update import Update
-from metarl.training.meta_train import _improve_baseline, meta_train, new_agent
+from metarl.training.meta_train import _update_learned_baseline, meta_train, new_agent
 
 
 def gen(seed=0):
@@ -122,7 +122,9 @@ def test_tasks_in_chunks_train_the_features_as_all_at_once():
         played = [
             (None, [rows(before, a, b), rows(after, a, b)]) for a, b in itertools.pairwise(cuts)
         ]
-        update = _improve_baseline(cfg, agent, Update({"params/x": before.rew}, {}, played, {}))
+        update = _update_learned_baseline(
+            cfg, agent, Update({"params/x": before.rew}, {}, played, {})
+        )
         assert update.weights["params/x"] is before.rew
         return update.weights, update.opt
 

@@ -92,7 +92,7 @@ def test_the_switch_for_what_does_not_repeat_itself_reaches_the_family():
     family = build_family(words, RunConfig(exact_replay=False))
     assert not family.exact_replay
     assert not family.changed(family.vary, {}).exact_replay
-    with pytest.raises(UsageError, match="--no-exact-replay: forager is no Gymnasium"):
+    with pytest.raises(UsageError, match="--no-exact-replay: forager is not a Gymnasium"):
         build_family(TrainConfig(), RunConfig(exact_replay=False))
 
 
@@ -175,8 +175,8 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         (f"{COUNTER} {GAIN} --set scale", ("--set scale", "NAME=VALUE")),
         (f"{COUNTER} {GAIN} --live scale", ("--live scale", "give one of gain")),
         (f"{COUNTER} {GAIN} --image channels-last", ("--image channels-last", "Box(1,)")),
-        ("cartpole --live length", ("--live length", "cartpole is no Gymnasium id")),
-        ("cartpole --image vector", ("--image vector", "cartpole is no Gymnasium id")),
+        ("cartpole --live length", ("--live length", "cartpole is not a Gymnasium id")),
+        ("cartpole --image vector", ("--image vector", "cartpole is not a Gymnasium id")),
         (f"{COUNTER} {GAIN} --set nothing=1", ("no parameter 'nothing'", "scale")),
         ("cartpole --vary mass=1:2", ("--vary mass", "masspole")),
         ("cartpole --set horizon=ten", ("--set horizon=ten", "give int, such as 200")),
@@ -253,6 +253,6 @@ def test_episodes_that_diverge_are_counted_and_told(tmp_path):
     (tmp_path / "go").touch()
     code, out, err = metarl(words, "--iterations 1 --run", tmp_path / "run")
     assert (code, err) == (0, "")
-    assert "iteration 1: 8 episodes ended as the simulator gave no finite number" in out
+    assert "iteration 1: 8 episodes ended because the simulator diverged" in out
     header, row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["train/diverged"] == "8.0"

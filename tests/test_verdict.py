@@ -24,7 +24,7 @@ def test_an_agent_that_gains_adapts():
     said = verdict(result(0.0, 8.0), {"PPO": baseline(4.0)}, Scale(random=0.0, oracle=10.0))
     assert said == (
         "adapts: +8.00 [8.00, 8.00] over its start (this run, over tasks); 80% of the oracle; "
-        "the best plain alternative, PPO, reaches 40% (the agent is above: +4.00 [4.00, 4.00])."
+        "the best baseline, PPO, reaches 40% (the agent is above: +4.00 [4.00, 4.00])."
     )
 
 
@@ -32,7 +32,9 @@ def test_the_best_alternative_counts_not_the_one_that_was_meant_to_be():
     others = {"multi-task PPO": baseline(4.0), "PPO from scratch": baseline(9.0)}
     for order in (others, dict(reversed(others.items()))):
         said = verdict(result(0.0, 8.0), order, None)
-        assert "alternative, PPO from scratch, reaches 9.00 (the agent is below: -1.00 [" in said
+        assert (
+            "the best baseline, PPO from scratch, reaches 9.00 (the agent is below: -1.00 [" in said
+        )
         assert "multi-task" not in said
 
 

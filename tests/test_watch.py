@@ -85,7 +85,7 @@ def test_what_is_no_run_or_has_no_checkpoint_is_named(tmp_path):
 
 def test_a_family_without_pictures_says_so(run, monkeypatch):
     monkeypatch.setattr(watching, "can_be_filmed", lambda family: False)
-    parts = ("point-navigation has no pictures", "metarl evaluate")
+    parts = ("point-navigation can't be rendered", "metarl evaluate")
     refused("watch", run, code=USAGE, parts=parts)
 
 
@@ -169,7 +169,7 @@ def test_without_ffmpeg_a_film_is_a_gif(tmp_path, monkeypatch):
 def test_that_a_gif_is_written_instead_is_said(run, tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "_has_ffmpeg", lambda: False)
     out = metarl("watch", run, "--steps 0 --out", tmp_path / "a.mp4")[1]
-    assert f"{tmp_path / 'a.mp4'} would need ffmpeg" in out
+    assert f"{tmp_path / 'a.mp4'} needs ffmpeg" in out
     assert "a GIF instead" in out
     assert f"Film: {tmp_path / 'a.gif'}" in out
 
@@ -210,7 +210,7 @@ def test_without_a_screen_a_window_is_refused(monkeypatch):
     from metarl.plotting.viewer import play
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "none-such")
-    with pytest.raises(UsageError, match="leave it out for a file"):
+    with pytest.raises(UsageError, match="leave it out to write a file"):
         play(FRAMES, "a film", 7)
 
 

@@ -14,8 +14,8 @@ from metarl.envs.classic_control.cartpole import CartPole
 from metarl.envs.classic_control.point_navigation import PointNavigation
 from metarl.envs.games.snake import Snake
 from metarl.outer.inner_loop import adapt_again, chunks, collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import with_weights
+from metarl.outer.update import trained_weights
 from metarl.training.meta_train import new_agent
 
 SMALL = {"tasks": 3, "episodes": 3, "hidden": (5,), "inner_lr": 0.3, "damping": 0.0}

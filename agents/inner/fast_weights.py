@@ -22,8 +22,7 @@ def head(policy: Policy) -> list[str]:
 
     Source: ANIL, Raghu et al. 2020 (arXiv:1909.09157), section 4.
     """
-    last = f"layers.{len(policy.layers) - 1}."
-    return [k for k in everything(policy) if k.startswith(last) or k == "log_std"]
+    return [k for k in everything(policy) if k.startswith(policy.last_layer) or k == "log_std"]
 
 
 def body(policy: Policy) -> list[str]:

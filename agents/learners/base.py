@@ -14,7 +14,12 @@ class Learner(Protocol):
     """An agent that collects episodes and learns from them."""
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
         """Collect `episodes` complete episodes of each of N tasks."""
         ...

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,35 +14,14 @@ from torch import Tensor
 from metarl.agents.inner.estimators import ESTIMATORS
 from metarl.agents.inner.inner_update import inner_update, per_task
 from metarl.agents.learners.base import Learner
-from metarl.agents.networks.cnn import CNN
-from metarl.agents.networks.policy import MLP, Params, Policy, act_dist
+from metarl.agents.learners.prediction import Array, as_actions, as_batch, chosen
+from metarl.agents.learners.saving import Savable
+from metarl.agents.networks.policy import Params, Policy, act_dist
+from metarl.agents.networks.summary import summary
 from metarl.agents.rollouts.batch import Batch, make_batch, mean_entropy
 from metarl.agents.rollouts.learned_baseline import make_baseline
 from metarl.agents.rollouts.rollout import Actor, Rollout, collect, feedforward_actor
 from metarl.envs import Family
-
-PolicyKind = Literal["auto", "mlp", "cnn"]
-
-
-def make_policy(
-    family: Family,
-    kind: PolicyKind,
-    hidden: tuple[int, ...],
-    log_std_init: float,
-    context: int = 0,
-    rank: int = 0,
-) -> Policy:
-    """The policy for a family's spaces; `auto` is a CNN for planes (C, H, W) of at least 8 x 8.
-
-    Raises:
-        UsageError: the policy doesn't support the spaces.
-    """
-    shape = family.observation_space.shape or ()
-    image = len(shape) == 3 and min(shape[1:]) >= 8
-    policy = CNN if kind == "cnn" or (kind == "auto" and image) else MLP
-    return policy(
-        family.observation_space, family.action_space, hidden, log_std_init, context, rank
-    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class InnerRule:
 
 
 @dataclass(frozen=True)
-class Agent(Learner):
+class Agent(Savable, Learner):
     """A policy with slow weights and step sizes or, once adapted, the fast weights of N tasks.
 
     Attributes:
@@ -87,6 +66,17 @@ class Agent(Learner):
         return any(p.dim() > self.policy.get_parameter(k).dim() for k, p in self.params.items())
 
     @property
+    def tasks(self) -> int:
+        """Tasks whose weights these are; 1 before adaptation."""
+        slow = {k: self.policy.get_parameter(k).dim() for k in self.params}
+        return next((len(p) for k, p in self.params.items() if p.dim() > slow[k]), 1)
+
+    def __repr__(self) -> str:
+        fast = f"{len(self.inner_lr)} of {len(self.params)} tensors fast"
+        how = f"{self.steps} {self.step_name} in {self.tasks} tasks" if self.adapted else "slow"
+        return f"Agent({summary(self.policy)}, {fast}, {self.rule.estimator}, {how})"
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(iter(self.params.values())).device
@@ -100,11 +90,20 @@ class Agent(Learner):
         return dataclasses.replace(self, policy=copy.deepcopy(self.policy).to(device), **moved)
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
-        """Collect complete episodes of each of the N tasks with the current weights."""
+        """Collect complete episodes of each of the N tasks with the current weights.
+
+        Args:
+            deterministic: take the most likely action at each step instead of a sampled one.
+        """
         task = type(task)(*(x.to(self.device) for x in task))
-        return collect(self.policy, self.params, family, task, episodes, gen)
+        return collect(self.policy, self.params, family, task, episodes, gen, deterministic)
 
     def actor(self) -> Actor:
         """An actor with the current weights."""
@@ -157,6 +156,34 @@ class Agent(Learner):
         new = self.inner_step(start, self.batch(data), self.steps, first_order=True)
         params = {k: p.detach() for k, p in new.items()}
         return dataclasses.replace(self, params=params, steps=self.steps + 1)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        reward: Any = None,
+    ) -> tuple[Array, Any]:
+        """Actions at observations, as `predict` of Stable-Baselines3 gives them.
+
+        The slow weights act, or once adapted those of the task. An agent that has adapted to N
+        tasks takes a batch with as many observations of each, those of one task side by side.
+
+        Args:
+            obs: one observation, or a batch of them.
+            state, episode_start, reward: for agents with a memory; nothing depends on them here.
+            deterministic: the most likely actions instead of sampled ones.
+        Returns:
+            Actions of the family's action space, within its bounds; and `state`.
+        Raises:
+            UsageError: observations of another shape or type than the agent sees.
+        """
+        seen, acts = self.policy.spaces
+        x, single = as_batch(seen, obs, self.tasks, self.device)
+        act = chosen(act_dist(self.policy, self.params, x), deterministic)
+        return as_actions(acts, act, single), state
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:

@@ -16,10 +16,21 @@ from torch import Tensor
 
 from metarl.agents.learners.base import Learner
 from metarl.agents.learners.gradient_agent import Agent
+from metarl.agents.learners.prediction import (
+    Array,
+    RecurrentState,
+    as_actions,
+    as_batch,
+    as_state,
+    chosen,
+    continued,
+)
+from metarl.agents.learners.saving import Savable
 from metarl.agents.networks.distributions import Distribution
 from metarl.agents.networks.policy import Params
 from metarl.agents.networks.recurrent_cells import last_valid
 from metarl.agents.networks.recurrent_policy import MemoryPolicy, recurrent_forward
+from metarl.agents.networks.summary import summary
 from metarl.agents.rollouts.rollout import Actor, Last, Rollout, collect_by
 from metarl.envs import Family
 from metarl.envs.core.errors import UsageError
@@ -82,7 +93,7 @@ def pack_episodes(policy: MemoryPolicy, episodes: list[Rollout], memory: Memory)
 
 
 @dataclass(frozen=True)
-class MemoryAgent(Learner):
+class MemoryAgent(Savable, Learner):
     """A recurrent policy with fixed weights, and the hidden state of the current trials.
 
     Attributes:
@@ -102,6 +113,13 @@ class MemoryAgent(Learner):
     def adapted(self) -> bool:
         """Whether the agent has a hidden state from earlier episodes."""
         return self.memory is not None
+
+    def __repr__(self) -> str:
+        seen = "no trials under way"
+        if self.memory is not None:
+            tasks, trials = self.memory.rew.shape
+            seen = f"{tasks} tasks x {trials} trials under way"
+        return f"MemoryAgent({summary(self.policy)}, {seen})"
 
     @property
     def device(self) -> torch.device:
@@ -156,11 +174,20 @@ class MemoryAgent(Learner):
         return act
 
     def play(
-        self, family: Family, task: Any, episodes: int = 20, gen: torch.Generator | None = None
+        self,
+        family: Family,
+        task: Any,
+        episodes: int = 20,
+        gen: torch.Generator | None = None,
+        deterministic: bool = False,
     ) -> Rollout:
-        """Collect the next episode of `episodes` trials of each of the N tasks."""
+        """Collect the next episode of `episodes` trials of each of the N tasks.
+
+        Args:
+            deterministic: take the most likely action at each step instead of a sampled one.
+        """
         task = type(task)(*(x.to(self.device) for x in task))
-        return collect_by(self.actor(), family, task, episodes, gen)
+        return collect_by(self.actor(), family, task, episodes, gen, deterministic=deterministic)
 
     @torch.no_grad()
     def learn(self, data: Rollout) -> MemoryAgent:
@@ -177,6 +204,51 @@ class MemoryAgent(Learner):
             last_valid(memory.rew.flatten(0, 1), steps.rew, steps.mask),
         )
         return dataclasses.replace(self, memory=Memory(*(x.unflatten(0, (n, b)) for x in last)))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Any,
+        state: RecurrentState | None = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        reward: Any = None,
+    ) -> tuple[Array, RecurrentState]:
+        """Actions at the next observations of trials, nearly as in Stable-Baselines3.
+
+        A trial is several episodes of one task, and the state outlives the end of an episode: with
+        `state=None` trials begin, or go on from what an adapted agent remembers. Unlike SB3's
+        policies the network reads the reward of the last step, so it has to be given.
+
+        Args:
+            obs: one observation, or a batch of M, one of each trial; see `Agent.predict`.
+            state: what the last call returned.
+            episode_start: (M,) whether each observation is the first of an episode; with
+                `state=None` all are.
+            deterministic: the most likely actions instead of sampled ones.
+            reward: (M,) that the last actions brought, also those that ended an episode; not
+                needed with `state=None`.
+        Returns:
+            Actions of the family's action space, within its bounds; and the state.
+        Raises:
+            UsageError: a state without a reward, or anything of another shape than it must have.
+        """
+        seen, acts = self.policy.spaces
+        tasks = 1 if self.memory is None else self.memory.rew.shape[0]
+        x, single = as_batch(seen, obs, tasks, self.device)
+        memory = (
+            self if state is None else dataclasses.replace(self, memory=None)
+        ).hidden_state_for(*x.shape[:2])
+        first = torch.ones_like(memory.rew)
+        if state is not None:
+            parts, first = continued(state, episode_start, reward, memory)
+            memory = Memory(*parts)
+        inputs = self.policy.inputs(x, memory.act, memory.rew, first)
+        dist, _, new = recurrent_forward(self.policy, self.params, inputs, memory.state)
+        act = chosen(dist, deterministic)
+        # An action beyond the box is read as the network chose it, as in rollouts.
+        numbers = self.policy.numbers(act).to(memory.rew.dtype)
+        return as_actions(acts, act, single), as_state((new, numbers))
 
     @torch.no_grad()
     def act(self, obs: Tensor, gen: torch.Generator | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from gymnasium.spaces import Space
 from torch import Tensor, nn
 
 from metarl.agents.networks.distributions import Distribution
-from metarl.agents.networks.policy import Policy, affine, dense, observation_shape
+from metarl.agents.networks.policy import Policy, affine, blank, dense, observation_shape
 from metarl.envs.core.errors import UsageError
 
 BIG = 32  # cells or pixels: observations whose shorter side is smaller count as boards
@@ -67,8 +67,8 @@ class CNN(Policy):
         shape = observation_shape(observation_space)
         if len(shape) != 3 or min(shape) < 1:
             raise UsageError(
-                f"--policy cnn: observation space {observation_space} is not an image (C, H, W); "
-                "give --policy mlp or auto."
+                f"--network cnn: observation space {observation_space} is not an image (C, H, W); "
+                "give --network mlp or auto."
             )
         channels, height, width = shape
         self.small = min(height, width) < BIG
@@ -77,7 +77,7 @@ class CNN(Policy):
             features = CHANNELS * math.ceil(height / 2) * math.ceil(width / 2)
         else:
             self.filters = nn.ModuleList(
-                nn.utils.skip_init(nn.Conv2d, i, o, k)
+                blank(nn.Conv2d, i, o, k)
                 for i, o, k in ((channels, CHANNELS, 8), (CHANNELS, 2 * CHANNELS, 4))
             )
             height, width = ((((x - 8) // 4 + 1) - 4) // 2 + 1 for x in (height, width))

@@ -27,6 +27,10 @@ class Gaussian(NamedTuple):
         """Actions (..., A) from noise of the same shape."""
         return self.mean + noise
 
+    def mode(self) -> Tensor:
+        """The most likely actions, (..., A)."""
+        return self.mean
+
     def log_prob(self, act: Tensor) -> Tensor:
         """Log density in nats, (...)."""
         z = (act - self.mean) * (-self.log_std).exp()
@@ -60,6 +64,10 @@ class Categorical(NamedTuple):
         below = self.logits.softmax(-1).cumsum(-1) <= noise
         return below.sum(-1).clamp(max=self.logits.shape[-1] - 1)
 
+    def mode(self) -> Tensor:
+        """The most likely actions, (...) int64; the first of several."""
+        return self.logits.argmax(-1)
+
     def log_prob(self, act: Tensor) -> Tensor:
         """Log probability in nats, (...)."""
         return self.logits.log_softmax(-1).gather(-1, act.unsqueeze(-1)).squeeze(-1)
@@ -89,6 +97,10 @@ class MultiCategorical(NamedTuple):
         # By rounding, the probabilities may sum to less than the largest possible noise.
         last = (self.logits > ABSENT / 2).sum(-1) - 1
         return Categorical(self.logits).sample(noise).minimum(last)
+
+    def mode(self) -> Tensor:
+        """The most likely actions, (..., A) int64; the first of several."""
+        return self.logits.argmax(-1)
 
     def log_prob(self, act: Tensor) -> Tensor:
         """Log probability in nats, (...)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
@@ -20,6 +22,7 @@ from metarl.agents.networks.distributions import (
 from metarl.envs.core.errors import UsageError
 
 Params = dict[str, Tensor]
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -95,9 +98,19 @@ class Policy(nn.Module):
             self.lora_down = nn.ParameterList(torch.empty(self.rank, i) for i, _ in pairs)
             self.lora_up = nn.ParameterList(torch.empty(o, self.rank) for _, o in pairs)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.layers[0].weight.dtype  # type: ignore[return-value]
+
+    @property
+    def last_layer(self) -> str:
+        """The beginning of the names of the last layer's weights."""
+        return f"layers.{len(self.layers) - 1}."
+
     def preprocess(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Convert observations to floats for the first layer, normalized if statistics are set."""
-        x = as_input(obs, dtype or self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        x = as_input(obs, dtype or self.dtype)
         if self.obs_mean is None or self.obs_scale is None:
             return x
         return (x - self.obs_mean) * self.obs_scale
@@ -138,7 +151,7 @@ class Policy(nn.Module):
         last_gain = 1.0 if self.context_size else 0.01
         for k, p in params.items():
             if k.endswith("weight"):
-                last = k == f"layers.{len(self.layers) - 1}.weight"
+                last = k == f"{self.last_layer}weight"
                 nn.init.orthogonal_(p, last_gain if last else math.sqrt(2.0), generator=gen)
             elif k.startswith("lora_down"):
                 nn.init.orthogonal_(p, generator=gen)
@@ -175,12 +188,18 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
     return dist
 
 
-def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
-    """Linear layers of these sizes, with uninitialized weights.
+def blank(layer: Callable[..., Layer], *sizes: int) -> Layer:
+    """A layer whose weights are not drawn; within `torch.device("meta")` they take no memory.
 
     Weights are always passed in; initializing them here would advance torch's global generator.
     """
-    return nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairwise(sizes))
+    made: Layer = nn.utils.skip_init(layer, *sizes, device=torch.get_default_device())
+    return made
+
+
+def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
+    """Layers between these sizes."""
+    return nn.ModuleList(blank(nn.Linear, i, o) for i, o in pairwise(sizes))
 
 
 def as_input(obs: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.networks.policy import affine
+from metarl.agents.networks.policy import affine, blank
 
 CellKind = Literal["gru", "fwp"]
 
@@ -23,8 +23,8 @@ class GRU(nn.Module):
         super().__init__()
         self.state_shape = (units,)
         self.block = units  # rows of a weight that are initialized together: one gate's
-        self.input = nn.utils.skip_init(nn.Linear, inputs, 3 * units)
-        self.recurrent = nn.utils.skip_init(nn.Linear, units, 3 * units)
+        self.input = blank(nn.Linear, inputs, 3 * units)
+        self.recurrent = blank(nn.Linear, units, 3 * units)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Output (M, units) and next state after x (M, inputs)."""
@@ -72,7 +72,7 @@ class FWP(nn.Module):
         self.block = units
         wide = self.heads * self.size
         self.encoder, self.program, self.read, self.up, self.down = (
-            nn.utils.skip_init(nn.Linear, i, o)
+            blank(nn.Linear, i, o)
             for i, o in (
                 (2 * inputs, units),
                 (units, 3 * wide + self.heads),

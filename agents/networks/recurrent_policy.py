@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metarl.agents.networks.distributions import Distribution
-from metarl.agents.networks.policy import Params, Policy, affine, dense, observation_shape
+from metarl.agents.networks.policy import Params, Policy, affine, blank, dense, observation_shape
 from metarl.agents.networks.recurrent_cells import CELLS, Cell, CellKind
 
 
@@ -35,7 +35,7 @@ class MemoryPolicy(Policy):
         inputs = math.prod(observation_shape(observation_space)) + self.out + 2
         self.cell: Cell = CELLS[cell](inputs, units)
         self.layers = dense((units, self.out))
-        self.critic = nn.utils.skip_init(nn.Linear, units, 1)
+        self.critic = blank(nn.Linear, units, 1)
 
     def numbers(self, act: Tensor) -> Tensor:
         """Actions as network input (..., out): one-hot, or divided by half the box."""

@@ -42,6 +42,10 @@ class Rollout(NamedTuple):
         """Undiscounted return of each episode, (N, B)."""
         return self.rew.sum(dim=1)
 
+    def __repr__(self) -> str:
+        n, t, b = self.rew.shape
+        return f"Rollout({n} tasks x {b} episodes, {t} steps at most, obs {(*self.obs.shape[3:],)})"
+
 
 class Last(NamedTuple):
     """Action and reward of the previous step."""
@@ -60,6 +64,7 @@ def collect(
     task: Any,
     episodes: int,
     gen: torch.Generator | None = None,
+    deterministic: bool = False,
 ) -> Rollout:
     """Collect complete episodes with a feedforward policy.
 
@@ -68,7 +73,7 @@ def collect(
     """
     actor = partial(feedforward_actor, policy, params)
     programs = is_compiling() and not hasattr(family, "simulate")
-    return collect_by(actor, family, task, episodes, gen, programs)
+    return collect_by(actor, family, task, episodes, gen, programs, deterministic)
 
 
 def feedforward_actor(
@@ -90,6 +95,7 @@ def collect_by(
     episodes: int,
     gen: torch.Generator | None = None,
     programs: bool = False,
+    deterministic: bool = False,
 ) -> Rollout:
     """Collect `episodes` complete episodes of each task; episodes don't restart.
 
@@ -97,6 +103,8 @@ def collect_by(
         actor: called once per step, in order; its result is ignored for ended episodes.
         gen: on the tasks' device; None uses torch's global generator.
         programs: compile steps of a tensor family; requires a stateless actor.
+        deterministic: take the most likely action at each step. The same random numbers are drawn,
+            so that the environments' noise is that of sampled actions.
     """
     if not hasattr(family, "simulate") and task[0].device.type == "cpu":
         _check_whole(family, len(task[0]), episodes)
@@ -105,14 +113,18 @@ def collect_by(
     dist = actor(obs, None)
     mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
     noise = _draw(dist, family.horizon, gen, hasattr(simulator, "over"), programs)
-    obs, mask, last, part = rollout_chunk(actor, simulator, obs, dist, mask, next(noise))
-    parts = [part]
-    for chunk in noise:
+    obs, mask, last, played = rollout_chunk(
+        actor, simulator, obs, dist, mask, next(noise), deterministic
+    )
+    parts = [played]
+    for some in noise:
         if getattr(simulator, "over", False):
             break
-        _check_room(family, parts, len(chunk))
-        obs, mask, last, part = continue_rollout(actor, simulator, obs, last, mask, chunk)
-        parts.append(part)
+        _check_room(family, parts, len(some))
+        obs, mask, last, played = continue_rollout(
+            actor, simulator, obs, last, mask, some, deterministic
+        )
+        parts.append(played)
     if len(parts) > 1:
         parts = [[torch.cat(x, dim=1) for x in zip(*parts, strict=True)]]
     obs, act, rew, mask, numbers = parts[0]
@@ -188,7 +200,13 @@ def _check_room(family: Family, parts: list[list[Tensor]], more: int) -> None:
 
 
 def rollout_chunk(
-    actor: Actor, simulator: Any, obs: Tensor, dist: Distribution, mask: Tensor, noise: Tensor
+    actor: Actor,
+    simulator: Any,
+    obs: Tensor,
+    dist: Distribution,
+    mask: Tensor,
+    noise: Tensor,
+    deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
     """Run one step for each row of noise (S, ...), starting at `obs` and its distribution.
 
@@ -201,7 +219,7 @@ def rollout_chunk(
     for one in noise.unbind():
         if last is not None:
             dist = actor(obs, last)
-        act = dist.sample(one)
+        act = dist.mode() if deterministic else dist.sample(one)
         nxt, rew, terminated, truncated = simulator.step(act)
         steps.append((obs, act, rew, mask, dist[0]))
         obs, mask, last = nxt, mask & ~(terminated | truncated), Last(act, rew)
@@ -212,10 +230,16 @@ def rollout_chunk(
 
 @may_compile
 def continue_rollout(
-    actor: Actor, simulator: Any, obs: Tensor, last: Last | None, mask: Tensor, noise: Tensor
+    actor: Actor,
+    simulator: Any,
+    obs: Tensor,
+    last: Last | None,
+    mask: Tensor,
+    noise: Tensor,
+    deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Last | None, list[Tensor]]:
     """Run `rollout_chunk` after an earlier chunk."""
-    return rollout_chunk(actor, simulator, obs, actor(obs, last), mask, noise)
+    return rollout_chunk(actor, simulator, obs, actor(obs, last), mask, noise, deterministic)
 
 
 def check_finite(family: Family, task: Any, rollout: Rollout) -> None:

@@ -126,9 +126,9 @@ def _draw_machine(canvas: Any, x: float, mean: float, pulled: bool) -> None:
     full = 74 * min(max(mean, 0.0), 1.0)
     canvas.box(x + 13, 109 - full, x + 47, 109, (250, 204, 90), radius=2)
     canvas.box(x + 14, 124, x + 46, 132, (112, 30, 40), radius=4)
-    knob = 122 if pulled else 50
-    canvas.line((x + 60, 86), (x + 68, knob), 4, (170, 176, 190))
-    canvas.disc(x + 68, knob, 7, (250, 250, 248) if pulled else (150, 156, 170))
+    lever = 122 if pulled else 50
+    canvas.line((x + 60, 86), (x + 68, lever), 4, (170, 176, 190))
+    canvas.disc(x + 68, lever, 7, (250, 250, 248) if pulled else (150, 156, 170))
 
 
 def _draw_coins(canvas: Any, x: float, paid: list[float], most: int) -> None:

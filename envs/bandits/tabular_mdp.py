@@ -160,8 +160,8 @@ class TabularMDP:
         reward, move = (x[0].double().cpu() for x in self.tables(task))
         reward = reward.unflatten(0, (self.states, self.actions))
         here, last = int(state.place[0, 0]), int(state.last[0, 0])
-        turn = [2 * math.pi * s / self.states for s in range(self.states)]
-        spots = [(165 + 125 * math.sin(t), 160 - 125 * math.cos(t)) for t in turn]
+        angles = [2 * math.pi * s / self.states for s in range(self.states)]
+        spots = [(165 + 125 * math.sin(t), 160 - 125 * math.cos(t)) for t in angles]
         _draw_rays(canvas, spots, here, move.unflatten(0, reward.shape)[here])
         if state.time[0, 0] > 0:
             canvas.line(spots[last], spots[here], 7, (60, 60, 66))

@@ -1,1 +1,1 @@
-"""Plain alternatives to meta-learning, tuned and trained beside an agent."""
+"""Baselines without meta-learning, tuned and trained for comparison with an agent."""

@@ -1,4 +1,4 @@
-"""What baselines are to play, and what they found."""
+"""Specification and results of baselines."""
 
 from __future__ import annotations
 
@@ -21,39 +21,40 @@ from metarl.envs import Family, Split, sample_tasks, task_values
 from metarl.evaluation.statistics import Array
 from metarl.system.machine import versions
 
-FORMAT = 2  # of the cache: what another one wrote is not read
-LONG = {"lr": 1e-3, "epochs": 2, "minibatches": 16}  # over many variants: episodes are plenty
-TOLD_ENTROPY = 0.01  # nats, of the policy that is told the task
-ALONE = {"lr": 1e-3, "epochs": 4}  # to the end on one variant
+FORMAT = 2  # of the cache; other formats are not read
+LONG = {"lr": 1e-3, "epochs": 2, "minibatches": 16}  # over many variants, with many episodes
+TOLD_ENTROPY = 0.01  # entropy bonus of the task-conditioned policy, per nat
+ALONE = {"lr": 1e-3, "epochs": 4}  # until convergence on one variant
 TUNING_SEED = 1_000_000
 
 Params = tuple[dict[str, float], ...]
 
 
 class Baseline(NamedTuple):
-    """Mean return of each of M tasks after 0 ... K updates, and the steps spent by then.
+    """Mean return of each of M tasks after 0 ... K updates, and the environment steps used.
 
-    One that doesn't adapt has a single column.
+    A baseline that doesn't adapt has a single column.
     """
 
     returns: Array  # (M, K + 1)
     env_steps: Array  # (M, K + 1)
-    chosen: Mapping[str, Any] = {}  # settings, on training tasks; and steps of training
+    chosen: Mapping[str, Any] = {}  # settings tuned on training tasks, and steps of training
 
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """The variants, how much of them may be played to adapt, and how long one may train before.
+    """Variants, budget of adaptation, and budget of training.
 
     Attributes:
-        episodes: that a return is the mean of.
-        budget: episodes from which each of K updates learns.
+        episodes: number of episodes that each return is averaged over.
+        budget: number of episodes for each of K updates.
         steps: K.
         params: M variants.
-        env_steps: of each training over the training variants.
-        told_steps: likewise, of the policy that is told the task.
-        oracle_steps: of PPO on each variant where the family knows no best play; 0 for none.
-        record: of the family's fields, as the run has it.
+        env_steps: environment steps of each training over the training variants.
+        told_steps: the same, for the task-conditioned policy.
+        oracle_steps: environment steps of PPO on each variant, if the family has no oracle; 0 for
+            none.
+        record: the family's fields, as recorded by the run.
     """
 
     train: TrainConfig
@@ -70,36 +71,36 @@ class BaselineSpec:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def family(self) -> Family:
-        """The family that the run was started on; each process has to build its own."""
+        """Build the family that the run was started on; each process needs its own instance."""
         return recorded_family(self.train, self.run, self.record)
 
     def ppo(self) -> PPOSettings:
-        """Discount, credit and network as the family ships with, or as the run was told."""
+        """The family's defaults, with what the run changed of discount, GAE and network."""
         train, names = self.train, ("gamma", "gae_lambda", "hidden", "log_std_init")
-        defaults, shipped = preset(train.family), preset(train.family, train.algo)
-        told = {k: x for k in names if (x := getattr(train, k)) != getattr(shipped, k)}
-        return PPOSettings(**{**{k: getattr(defaults, k) for k in names}, **told}, lr=0.0)
+        defaults, of_algo = preset(train.family), preset(train.family, train.algo)
+        changed = {k: x for k in names if (x := getattr(train, k)) != getattr(of_algo, k)}
+        return PPOSettings(**{**{k: getattr(defaults, k) for k in names}, **changed}, lr=0.0)
 
     def long_ppo(self) -> PPOSettings:
-        """Of a training over many variants."""
+        """Settings for training over many variants."""
         return replace(self.ppo(), **LONG)  # type: ignore[arg-type]
 
     def told_ppo(self) -> PPOSettings:
-        """Of the policy that is told the task."""
+        """Settings of the task-conditioned policy."""
         return replace(self.long_ppo(), told=True, entropy=TOLD_ENTROPY)
 
     def alone_ppo(self) -> PPOSettings:
-        """Of a training on one variant."""
+        """Settings for training on one variant."""
         return replace(self.ppo(), **ALONE)  # type: ignore[arg-type]
 
     def recurrent(self) -> TrainConfig:
-        """Recurrent PPO as the family ships with it."""
+        """Recurrent PPO with the family's default settings."""
         names = ("vary", "hold_out", "extrapolate", "set")
         return preset(self.train.family, "rl2", **{k: getattr(self.train, k) for k in names})
 
     @property
     def key(self) -> dict[str, Any]:
-        """What everything that is trained or chosen depends on."""
+        """Everything that the trained and tuned baselines depend on."""
         return {
             "format": FORMAT,
             "recurrent": asdict(self.recurrent()),  # has the family's settings
@@ -114,14 +115,14 @@ class BaselineSpec:
 
     @property
     def tuning(self) -> BaselineSpec:
-        """The same on training variants, drawn from a stream that nothing else uses."""
+        """The specification on training variants, drawn from a separate random stream."""
         gen = stream(TUNING_SEED, "variants of training")
         chosen = task_values(sample_tasks(self.family(), max(tuning.ROUNDS), gen, "train"))
         return replace(self, params=tuple(chosen), seed=TUNING_SEED, split="train")
 
 
 def _code(family: Any) -> dict[str, str]:
-    """Digests of the files that a family is written in: another text is another environment."""
+    """Digests of the family's source files: a change of the code invalidates the cache."""
     names = {type(family).__module__}
     spec = getattr(getattr(family, "env_config", None), "spec", None)
     if isinstance(entry := getattr(spec, "entry_point", None), str):

@@ -1,4 +1,4 @@
-"""What plain alternatives get on the same variants with the same budget of adaptation."""
+"""Returns of baselines on the same variants with the same budget of adaptation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from metarl.baselines.tuning import Candidate, Snapshot
 from metarl.experiment.checkpoint import checkpoints
 
 PART = 5  # variants in one job
-TOLD = "told the task"  # the row that knows what others have to find out
+TOLD = "told the task"  # the row of the task-conditioned policy
 
 
 def baselines(
     spec: BaselineSpec, folder: Path, report: Callable[[int, int], None] = lambda done, asked: None
 ) -> dict[str, Baseline]:
-    """PPO from scratch, over all variants, with a memory, told the task; an oracle where wanted.
+    """PPO from scratch, multi-task, recurrent and task-conditioned; and an oracle if specified.
 
-    What was trained or played before, for whatever agent, is read from `folder`.
+    Earlier results in `folder`, of any agent, are reused.
 
     Args:
-        report: told how many jobs are done, of how many that were asked for so far.
+        report: called with the numbers of finished and of submitted jobs.
     Raises:
         UsageError: a file in `folder` is damaged.
     """
@@ -48,7 +48,7 @@ def baselines(
 
 @dataclass
 class Player:
-    """Starts long jobs as early as what they need is known, and none whose result is there."""
+    """Schedules jobs as early as their inputs are known; skips those with cached results."""
 
     spec: BaselineSpec
     home: Path
@@ -58,40 +58,40 @@ class Player:
         self.plan = LongTraining(self.spec.family(), self.spec.env_steps)
 
     def everything(self) -> dict[str, Baseline]:
-        """All rows, the best starts found in two stages."""
+        """All rows; the best pretrained start is tuned in two stages."""
         spec, home = self.spec, self.home
         early = tuning.snapshots(self.plan, tuning.LONG_ENTROPIES, late=False)
-        begun = self._pretrain(early, None)
+        early_jobs = self._pretrain(early, None)
         scratch = self._tuned("scratch", tuning.from_scratch(), {})
-        _wait(begun)
+        _wait(early_jobs)
         scores: dict[Candidate, list[float]] = {}
-        first = self._tuned("early-start", tuning.from_snapshots(early, scratch), scores)
-        last = max(s for s in early if first.start and s.entropy == first.start.entropy)
+        best = self._tuned("early-start", tuning.from_snapshots(early, scratch), scores)
+        last = max(s for s in early if best.start and s.entropy == best.start.entropy)
         late = tuning.snapshots(self.plan, (last.entropy,), late=True)
-        going, others = self._pretrain(late, last), []
+        late_jobs, other_jobs = self._pretrain(late, last), []
         told, memory = home / f"told-{spec.told_steps}", home / "recurrent"
-        recurrent = spec.train.algo != "rl2"  # else it would be compared with itself
+        recurrent = spec.train.algo != "rl2"  # otherwise it would be compared with itself
         if recurrent and not checkpoints(memory):
-            others.append(self.jobs.submit(job.train_recurrent, spec, memory))
+            other_jobs.append(self.jobs.submit(job.train_recurrent, spec, memory))
         if not has_tensors(told):
-            others.append(self.jobs.submit(job.train_told, spec, told))
+            other_jobs.append(self.jobs.submit(job.train_told, spec, told))
         found = {"PPO from scratch": self._adapted("scratch", scratch)}
         if spec.oracle_steps:
             found["oracle"] = self.oracle()
-        _wait(going)
+        _wait(late_jobs)
         finalists = [c for c in scores if len(scores[c]) == max(tuning.ROUNDS)]
-        further = [*finalists, *tuning.from_snapshots(late, scratch)]
-        start = self._tuned("start", further, scores)
+        candidates = [*finalists, *tuning.from_snapshots(late, scratch)]
+        start = self._tuned("start", candidates, scores)
         found["multi-task, zero-shot"] = self._zero_shot([*early, *late])
         found["multi-task PPO"] = self._adapted("multi-task", start)
-        _wait(others)
+        _wait(other_jobs)
         if recurrent:
             found["recurrent PPO"] = self._recurrent(memory)
         found[TOLD] = self._told(told)
         return found
 
     def _pretrain(self, wanted: list[Snapshot], start: Snapshot | None) -> list[Future[None]]:
-        """A job for each entropy of which a snapshot is missing."""
+        """Submit a job for each entropy with missing snapshots."""
         by_entropy = [
             [s for s in wanted if s.entropy == entropy]
             for entropy in dict.fromkeys(s.entropy for s in wanted)
@@ -105,13 +105,17 @@ class Player:
     def _tuned(
         self, name: str, candidates: list[Candidate], scores: dict[Candidate, list[float]]
     ) -> Candidate:
-        """The best candidate on training variants. Args: scores: filled with all that is known."""
-        trial = self.spec.tuning
+        """The best candidate on training variants.
 
-        def play(candidate: Candidate, first: int, last: int) -> Future[list[float]]:
-            return self.jobs.submit(job.adapted_return, trial, candidate, first, last, self.home)
+        Args:
+            scores: updated with the returns of all candidates.
+        """
+        spec = self.spec.tuning
 
-        choose = partial(tuning.halving, candidates, scores, play)
+        def submit(candidate: Candidate, first: int, last: int) -> Future[list[float]]:
+            return self.jobs.submit(job.adapted_return, spec, candidate, first, last, self.home)
+
+        choose = partial(tuning.halving, candidates, scores, submit)
         return self._chosen(name, candidates, scores, choose)
 
     def _chosen(
@@ -121,7 +125,7 @@ class Player:
         scores: dict[Candidate, list[float]],
         choose: Callable[[], Candidate],
     ) -> Candidate:
-        """What was chosen before with the same settings, or is now."""
+        """The cached choice for these settings, or the result of `choose`."""
         spec = self.spec
         key = digest([tuning.tuning_key(), spec.episodes, spec.budget, spec.steps])[:10]
         path = self.home / f"tuned-{key}" / f"{name}.json"
@@ -130,7 +134,7 @@ class Player:
             scores.update(tuning.scores_of(record))
             found = Candidate.from_json(record["chosen"])
             if found not in candidates:
-                raise ValueError(f"{found} was no candidate")
+                raise ValueError(f"{found} is not a candidate")
             return found
 
         return kept(path, lambda: tuning.to_json(choose(), scores), parse)
@@ -145,11 +149,11 @@ class Player:
         total = len(spec.params)
 
         def make() -> Record:
-            cuts = [(i, min(i + PART, total)) for i in range(0, total, PART)]
-            jobs = [self.jobs.submit(job.adapt, spec, candidate, *cut, self.home) for cut in cuts]
+            ranges = [(i, min(i + PART, total)) for i in range(0, total, PART)]
+            jobs = [self.jobs.submit(job.adapt, spec, candidate, *r, self.home) for r in ranges]
             parts = zip(*(each.result() for each in jobs), strict=True)
-            returns, spent = (np.concatenate(part).tolist() for part in parts)
-            return {"params": spec.params, "returns": returns, "env_steps": spent}
+            returns, env_steps = (np.concatenate(part).tolist() for part in parts)
+            return {"params": spec.params, "returns": returns, "env_steps": env_steps}
 
         key = digest([asdict(candidate), spec.episodes, spec.budget, spec.steps])[:10]
         path, shape = self._place() / f"{name}-{key}.json", (total, spec.steps + 1)
@@ -157,29 +161,32 @@ class Player:
         return kept(path, make, partial(_row, shape=shape, about=about))
 
     def _zero_shot(self, snapshots: list[Snapshot]) -> Baseline:
-        """The snapshot that is best without adapting, on training variants."""
-        trial = replace(self.spec.tuning, steps=0)
-        tried = [Candidate(lr=0.0, start=s) for s in snapshots]
+        """The snapshot with the highest return without adaptation, chosen on training variants."""
+        spec = replace(self.spec.tuning, steps=0)
+        candidates = [Candidate(lr=0.0, start=s) for s in snapshots]
         scores: dict[Candidate, list[float]] = {}
 
         def choose() -> Candidate:
-            args = 0, len(trial.params), self.home
-            jobs = {c: self.jobs.submit(job.adapted_return, trial, c, *args) for c in tried}
+            args = 0, len(spec.params), self.home
+            jobs = {c: self.jobs.submit(job.adapted_return, spec, c, *args) for c in candidates}
             scores.update({c: each.result() for c, each in jobs.items()})
-            return max(tried, key=lambda c: np.mean(scores[c]))
+            return max(candidates, key=lambda c: np.mean(scores[c]))
 
-        found = self._chosen("zero-shot", tried, scores, choose)
+        found = self._chosen("zero-shot", candidates, scores, choose)
         return self._adapted("zero-shot", found, steps=0)
 
     def _recurrent(self, folder: Path) -> Baseline:
-        """Column k is the return in the last episode that k updates' episodes allow, of a trial."""
+        """Recurrent PPO; column k is the return in the episode after k updates' worth of episodes.
+
+        See `recurrent_ppo.columns`.
+        """
         spec, cfg = self.spec, self.spec.recurrent()
 
         def make() -> Record:
-            about = spec.split, len(spec.params), spec.episodes, spec.seed
-            result = evaluate_recurrent(cfg, spec.family(), folder, *about)
-            returns, spent = result.returns.tolist(), result.env_steps.tolist()
-            return {"params": result.params, "returns": returns, "env_steps": spent}
+            args = spec.split, len(spec.params), spec.episodes, spec.seed
+            result = evaluate_recurrent(cfg, spec.family(), folder, *args)
+            returns, env_steps = result.returns.tolist(), result.env_steps.tolist()
+            return {"params": result.params, "returns": returns, "env_steps": env_steps}
 
         path = self._place() / f"recurrent-{spec.episodes}.json"
         which = columns(cfg.trial, spec.budget, spec.steps)
@@ -203,7 +210,7 @@ class Player:
         return kept(path, make, partial(_one_column, self.spec, 0, about))
 
     def oracle(self) -> Baseline:
-        """PPO trained on each variant for itself; the same variant once."""
+        """PPO trained on each variant separately; equal variants are trained once."""
         spec = self.spec
 
         def make() -> Record:
@@ -221,14 +228,14 @@ def _row(record: Record, shape: tuple[int, int], about: Mapping[str, Any]) -> Ba
 
 
 def _one_column(
-    spec: BaselineSpec, spent: int, about: Mapping[str, Any], record: Record
+    spec: BaselineSpec, env_steps: int, about: Mapping[str, Any], record: Record
 ) -> Baseline:
     column = numbers(record["returns"], len(spec.params))[:, None]
-    return Baseline(column, np.full_like(column, spent), about)
+    return Baseline(column, np.full_like(column, env_steps), about)
 
 
 def _about(candidate: Candidate, chunk: int) -> dict[str, Any]:
-    """What was chosen, by names that a person can read."""
+    """The chosen settings, with readable names."""
     about = asdict(candidate)
     start = about.pop("start")
     if start is None:
@@ -240,7 +247,7 @@ def _about(candidate: Candidate, chunk: int) -> dict[str, Any]:
         "pretrained_share": start.done / start.chunks,
         "pretraining_entropy": start.entropy,
     }
-    if candidate.lr == 0:  # nothing is adapted
+    if candidate.lr == 0:  # no adaptation
         return training
     return {**training, "head_scale": about.pop("head"), **about}
 

@@ -1,6 +1,6 @@
-"""What baselines leave in a folder: records in JSON and weights in safetensors, with digests.
+"""Cache of baselines: records in JSON and weights in safetensors, with digests.
 
-Nothing is unpickled: weights are tensors by name, and models are made anew from settings.
+Nothing is unpickled: weights are named tensors, and models are rebuilt from settings.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 
 def digest(what: Any) -> str:
-    """SHA-256 of anything that JSON can hold."""
+    """SHA-256 of a value that can be encoded as JSON."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def kept(path: Path, make: Callable[[], Record], parse: Callable[[Record], T]) -> T:
-    """What `parse` makes of the record in this file, which is made if it isn't there.
+    """Parse the record in a file; if the file doesn't exist, write it with `make` first.
 
     Raises:
-        UsageError: damaged, or something that can't be parsed.
+        UsageError: the file is damaged or can't be parsed.
     """
     if not path.exists():
         write_record(path, make())
@@ -42,11 +42,11 @@ def kept(path: Path, make: Callable[[], Record], parse: Callable[[Record], T]) -
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path} is damaged: delete it, and it is made again.") from error
+        raise UsageError(f"{path} is damaged: delete it to recompute it.") from error
 
 
 def numbers(rows: Any, *shape: int) -> Array:
-    """A table of this shape from JSON; ValueError for anything else, or what isn't finite."""
+    """A table of this shape from JSON; ValueError for another shape or non-finite numbers."""
     table = np.array(rows, dtype=np.float64)
     if table.shape != shape or not np.isfinite(table).all():
         raise ValueError(f"{table.shape} instead of {shape}")
@@ -54,35 +54,35 @@ def numbers(rows: Any, *shape: int) -> Array:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """The record with its digest."""
+    """Write a record with its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"sha256": digest(record), "record": record}).encode())
 
 
 def read_record(path: Path) -> Record:
-    """What `write_record` wrote.
+    """Read what `write_record` wrote.
 
     Raises:
-        UsageError: damaged.
+        UsageError: the file is damaged.
     """
     try:
         found = read_json(path, RECORD)
         record: Record = found["record"]
-        whole = found["sha256"] == digest(record)
+        valid = found["sha256"] == digest(record)
     except (*DAMAGED, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise UsageError(f"{path} is damaged: delete it, and it is made again.")
+        valid = False
+    if not valid:
+        raise UsageError(f"{path} is damaged: delete it to recompute it.")
     return record
 
 
 def has_tensors(stem: Path) -> bool:
-    """Whether `write_tensors` got to its end."""
+    """Whether `write_tensors` completed."""
     return _files(stem)[1].exists()
 
 
 def write_tensors(stem: Path, tensors: dict[str, Tensor]) -> None:
-    """Tensors in `STEM.safetensors`, then their digest in `STEM.json`."""
+    """Write tensors to `STEM.safetensors`, then their digest to `STEM.json`."""
     blob = save({k: x.contiguous() for k, x in tensors.items()})
     path, about = _files(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +91,10 @@ def write_tensors(stem: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(stem: Path) -> dict[str, Tensor]:
-    """What `write_tensors` wrote.
+    """Read what `write_tensors` wrote.
 
     Raises:
-        UsageError: damaged, or not finite.
+        UsageError: the file is damaged, or its numbers are not finite.
     """
     path, about = _files(stem)
     record = read_record(about)
@@ -106,9 +106,9 @@ def read_tensors(stem: Path) -> dict[str, Tensor]:
                 return tensors
     except (OSError, KeyError, SafetensorError):
         pass
-    raise UsageError(f"{path} is damaged: delete it and {about.name}, and it is trained again.")
+    raise UsageError(f"{path} is damaged: delete it and {about.name} to train it again.")
 
 
 def _files(stem: Path) -> tuple[Path, Path]:
-    """Not by `with_suffix`, since names have numbers with a point."""
+    """The two files of a stem. Names contain decimal points, so `with_suffix` can't be used."""
     return stem.with_name(f"{stem.name}.safetensors"), stem.with_name(f"{stem.name}.json")

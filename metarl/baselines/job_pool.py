@@ -1,4 +1,4 @@
-"""What the processes of `baselines` do, each with a family and models of its own."""
+"""Process pool and jobs of `baselines`; each job builds its own family and models."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class JobPool:
-    """A process for each core.
+    """A pool with one process per core.
 
     Args:
-        report: told how many jobs are done, of how many that were asked for so far.
+        report: called with the numbers of finished and of submitted jobs.
     """
 
     report: Callable[[int, int], None]
@@ -55,7 +55,7 @@ class JobPool:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Start a job, and tell of its end."""
+        """Submit a job, and report when it ends."""
         self.asked += 1
         future = self._pool.submit(function, *args)
         future.add_done_callback(self._finished)
@@ -69,26 +69,26 @@ class JobPool:
 def pretrain(
     spec: BaselineSpec, wanted: list[Snapshot], start: Snapshot | None, home: Path
 ) -> None:
-    """Leave snapshots of one training over variants, ascending, in `home`.
+    """Train over variants and save snapshots, in ascending order, in `home`.
 
     Args:
-        start: an earlier snapshot, from which the training goes on.
+        start: an earlier snapshot to continue from.
     """
     names = {s.done: s.name for s in wanted}
     cfg = replace(spec.long_ppo(), entropy=wanted[0].entropy)
 
-    def keep(done: int, model: PPO) -> None:
+    def save(done: int, model: PPO) -> None:
         if done in names:
             write_tensors(home / names[done], weights_of(model))
 
-    begun = None if start is None else (start.done, read_tensors(home / start.name))
-    train_over_variants(cfg, spec.family(), spec.env_steps, keep, begun, end=wanted[-1].done)
+    earlier = None if start is None else (start.done, read_tensors(home / start.name))
+    train_over_variants(cfg, spec.family(), spec.env_steps, save, earlier, end=wanted[-1].done)
 
 
 def adapt(
     spec: BaselineSpec, candidate: Candidate, first: int, last: int, home: Path
 ) -> tuple[Array, Array]:
-    """Returns after 0 ... K updates and the steps spent, on variants [first, last)."""
+    """Returns after 0 ... K updates and the environment steps used, on variants [first, last)."""
     family, start = spec.family(), candidate.start
     weights = None if start is None else read_tensors(home / start.name)
     found = []
@@ -97,8 +97,8 @@ def adapt(
         task = make_task(family, **spec.params[i])
         budget = spec.episodes, spec.budget, spec.steps
         found.append(adapt_to_variant(cfg, family, task, *budget, weights, candidate.head))
-    returns, spent = (np.stack(column) for column in zip(*found, strict=True))
-    return returns, spent
+    returns, env_steps = (np.stack(column) for column in zip(*found, strict=True))
+    return returns, env_steps
 
 
 def adapted_return(
@@ -110,13 +110,13 @@ def adapted_return(
 
 
 def train_told(spec: BaselineSpec, stem: Path) -> None:
-    """A policy that is told the task."""
+    """Train and save the task-conditioned policy."""
     model = train_over_variants(spec.told_ppo(), spec.family(), spec.told_steps)
     write_tensors(stem, weights_of(model))
 
 
 def evaluate_told(spec: BaselineSpec, stem: Path) -> list[float]:
-    """Mean return on each variant of the policy that is told it."""
+    """Mean return of the task-conditioned policy on each variant."""
     family, weights, found = spec.family(), read_tensors(stem), []
     for i, values in enumerate(spec.params):
         cfg = replace(spec.told_ppo(), seed=seed(spec.seed, i))
@@ -128,19 +128,19 @@ def evaluate_told(spec: BaselineSpec, stem: Path) -> list[float]:
 
 
 def train_recurrent(spec: BaselineSpec, folder: Path) -> None:
-    """A policy with a memory; its last checkpoint stays in the folder."""
+    """Train a recurrent policy and save its checkpoint in the folder."""
     cfg = spec.recurrent()
     state = recurrent_ppo.train_recurrent(cfg, spec.family(), spec.env_steps)
     save_checkpoint(folder, cfg.family, state)
 
 
 def train_alone(spec: BaselineSpec, values: dict[str, float]) -> float:
-    """Mean return on a variant of PPO trained on it."""
+    """Mean return on a variant of PPO trained on that variant."""
     family = spec.family()
     task = make_task(family, **values)
     return train_on_variant(spec.alone_ppo(), family, task, spec.episodes, spec.oracle_steps)
 
 
 def seed(*parts: int) -> int:
-    """31 bits, since SB3 takes no more than 32 and every update adds to it."""
+    """A 31-bit seed: SB3 accepts 32 bits, and each update adds to it."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)

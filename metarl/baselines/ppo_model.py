@@ -1,4 +1,4 @@
-"""A PPO of Stable-Baselines3 as baselines use it: its settings, environments and weights."""
+"""Stable-Baselines3's PPO for baselines: settings, environments and weights."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ OPTIMIZER = "optimizer/"
 
 @dataclass(frozen=True)
 class PPOSettings:
-    """What PPO shares with the agent that it is compared with, and settings that are its own.
+    """Settings of PPO, of which discount, GAE lambda and network are shared with the agent.
 
     Attributes:
-        minibatches: at most, all of one size.
+        minibatches: maximum number of minibatches, all of the same size.
         entropy: weight of the entropy bonus, per nat.
-        log_std_init: first log standard deviation, in half action boxes.
-        told: the policy is told the task, and modulated by it.
+        log_std_init: initial log standard deviation, in half action ranges.
+        told: condition the policy on the task.
     """
 
     gamma: float
@@ -43,7 +43,7 @@ class PPOSettings:
 
 
 def ppo_env(cfg: PPOSettings, family: Family, task: Any, copies: int = 1) -> VecEnv:
-    """`copies` environments of each task as PPO sees them: flat, in unit actions."""
+    """`copies` environments of each task, with flat observations and actions in [-1, 1]."""
     from metarl.baselines.told_the_task import FlatView, task_numbers
 
     env = to_vec_env(family, task, copies, unit_actions=True)
@@ -53,11 +53,11 @@ def ppo_env(cfg: PPOSettings, family: Family, task: Any, copies: int = 1) -> Vec
 
 
 def new_ppo(cfg: PPOSettings, env: Any, n_steps: int, like: PPO | None = None) -> PPO:
-    """A model for `n_steps` steps of each environment before an update of several epochs.
+    """A model that collects `n_steps` steps of each environment before each update.
 
     Args:
-        env: as `ppo_env` makes it.
-        like: goes on with the weights and the optimizer of this model.
+        env: from `ppo_env`.
+        like: copy the weights and the optimizer state of this model.
     """
     from stable_baselines3 import PPO
 
@@ -85,29 +85,29 @@ def new_ppo(cfg: PPOSettings, env: Any, n_steps: int, like: PPO | None = None) -
         device="cpu",
     )
     if like is not None:
-        # A copy, since torch's optimizers go on with the very moments that they are given.
+        # A deep copy: torch's optimizers modify the moments that they are given in place.
         model.set_parameters(copy.deepcopy(like.get_parameters()), device="cpu")  # type: ignore[arg-type]
     return model
 
 
 def weights_of(model: PPO) -> dict[str, Tensor]:
-    """All tensors of a model: the policy's by its own names, Adam's under `optimizer/`."""
+    """All tensors of a model: the policy's by name, Adam's under `optimizer/`."""
     adam: dict[int, dict[str, Tensor]] = model.policy.optimizer.state_dict()["state"]
     moments = {f"{OPTIMIZER}{i}/{k}": x for i, each in adam.items() for k, x in each.items()}
     return {k: x.detach().clone() for k, x in {**model.policy.state_dict(), **moments}.items()}
 
 
 def with_weights(model: PPO, tensors: dict[str, Tensor], optimizer: bool = False) -> PPO:
-    """The model with the weights of another of its kind.
+    """Load the weights of another model of the same architecture.
 
     Args:
-        optimizer: with its optimizer too; else that begins anew.
+        optimizer: load the optimizer state too; otherwise it is reset.
     Raises:
-        UsageError: other names, shapes or types.
+        UsageError: names, shapes or types differ.
     """
     _check(model, tensors)
-    own = {k: x for k, x in tensors.items() if not k.startswith(OPTIMIZER)}
-    model.policy.load_state_dict(own)
+    weights = {k: x for k, x in tensors.items() if not k.startswith(OPTIMIZER)}
+    model.policy.load_state_dict(weights)
     if optimizer:
         state = model.policy.optimizer.state_dict()
         state["state"] = {}
@@ -120,7 +120,7 @@ def with_weights(model: PPO, tensors: dict[str, Tensor], optimizer: bool = False
 
 
 def _check(model: PPO, tensors: dict[str, Tensor]) -> None:
-    """Before torch sees them: moments of another shape would be read past their end."""
+    """Check names, shapes and types: torch would read moments of a wrong shape out of bounds."""
     wanted = {k: x.shape for k, x in model.policy.state_dict().items()}
     learned = any(k.startswith(OPTIMIZER) for k in tensors)
     for i, weight in enumerate(model.policy.parameters() if learned else ()):
@@ -129,17 +129,17 @@ def _check(model: PPO, tensors: dict[str, Tensor]) -> None:
     found = {k: x.shape for k, x in tensors.items() if x.dtype == torch.float32}
     if found != wanted or len(found) != len(tensors):
         raise UsageError(
-            "weights of a baseline are of another network: delete the folder baselines/ next to "
-            "the run, and they are trained again."
+            "weights of a baseline belong to another network: delete the folder baselines/ next to "
+            "the run to train them again."
         )
 
 
 @torch.no_grad()
 def scale_head(model: PPO, factor: float) -> None:
-    """Multiply preferences between actions, or means and what noise has lost, by `factor`.
+    """Scale the action logits, or the means and the change of the log standard deviation.
 
-    Near 0 this is the uniform policy, or a centered normal with the first standard deviation, on
-    the features that were learned: a saturated policy explores again.
+    With a factor near 0, the policy is nearly uniform, or a centered normal with the initial
+    standard deviation, on the learned features: a saturated policy explores again.
     """
     policy: Any = model.policy
     for weight in policy.action_net.parameters():

@@ -1,4 +1,4 @@
-"""Recurrent PPO over the training variants, whose memory lasts for a trial: RL²."""
+"""Recurrent PPO over the training variants, whose hidden state lasts for a trial: RL²."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from metarl.outer.train_state import TrainState
 from metarl.training.initialization import first_state
 from metarl.training.meta_train import meta_train, new_agent
 
-FEWEST = 10  # iterations
+FEWEST = 10  # minimum number of iterations
 
 
 def train_recurrent(cfg: TrainConfig, family: Family, env_steps: int) -> TrainState:
-    """The settings' own algorithm for so many steps, whatever their `iterations` say.
+    """Train for a number of environment steps, ignoring `cfg.iterations`.
 
-    How many iterations these are shows as episodes get shorter or longer, and the step size falls
-    with the share of steps that is done. A small budget has fewer tasks in an iteration.
+    The number of iterations is re-estimated as the length of episodes changes, and the learning
+    rate decays with the share of steps done. A small budget uses fewer tasks in each iteration.
+
     Source: Duan et al. 2016 (arXiv:1611.02779).
     """
-    trials = cfg.episodes * cfg.trial * family.horizon  # steps of a task in an iteration, at most
-    fitting = max(env_steps // (FEWEST * trials), 1)
-    cfg = dataclasses.replace(cfg, tasks=min(cfg.tasks, fitting))
-    total = max(round(env_steps / (cfg.tasks * trials)), 1)
+    task_steps = cfg.episodes * cfg.trial * family.horizon  # maximum per task and iteration
+    most_tasks = max(env_steps // (FEWEST * task_steps), 1)
+    cfg = dataclasses.replace(cfg, tasks=min(cfg.tasks, most_tasks))
+    total = max(round(env_steps / (cfg.tasks * task_steps)), 1)
     state = first_state(cfg, family)
     while state.env_steps < env_steps:
         if state.iteration:
             total = round(state.iteration * env_steps / state.env_steps)
-        now = dataclasses.replace(cfg, iterations=max(total, state.iteration + 1))
-        state = next(meta_train(now, family, state))
+        cfg_now = dataclasses.replace(cfg, iterations=max(total, state.iteration + 1))
+        state = next(meta_train(cfg_now, family, state))
     return state
 
 
@@ -48,17 +49,17 @@ def evaluate_recurrent(
     episodes: int,
     seed: int,
 ) -> Evaluation:
-    """Return in each episode of a trial, of `episodes` trials of each task."""
+    """Return in each episode of a trial, over `episodes` trials of each task."""
     blank = TrainState(new_agent(cfg, family))
     agent = load_checkpoint(folder, cfg, family, blank).agent
     return evaluate(agent, family, split, tasks, episodes, cfg.trial - 1, seed, cfg.task_chunk)
 
 
 def columns(trial: int, budget: int, steps: int) -> Array:
-    """The episode of a trial, counted from 0, that shows the return after k updates' episodes.
+    """The index of the episode in a trial that follows k updates' worth of episodes, (K + 1,).
 
-    After k * `budget` episodes it would be the next one; a memory that was trained on trials of
-    `trial` episodes has its last there, however many more it may play. (K + 1,) for k = 0 ... K.
+    This is episode k * `budget`, for k = 0 ... K, but at most the last episode of the trials that
+    the policy was trained on.
     """
     which: Array = np.minimum(np.arange(steps + 1) * budget, trial - 1)
     return which

@@ -1,7 +1,7 @@
-"""Stable-Baselines3's PPO as the plain alternative: trained over variants, and adapted to one.
+"""Stable-Baselines3's PPO as a baseline: trained over variants, and adapted to one.
 
-Each call makes a model anew and hands the weights and the optimizer on, since a model of SB3 keeps
-the number of environments, steps and its learning rate for life.
+Each call builds a new model and copies the weights and the optimizer state, because an SB3 model
+can't change its number of environments or steps, or its learning rate.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
-ROLLOUTS = 400  # of a long training, where the number of environments allows
-FEWEST, MOST = 50, 400  # environments of a long training
-REDRAW = 4  # rollouts on the same variants
+ROLLOUTS = 400  # target number of rollouts in a long training
+FEWEST, MOST = 50, 400  # limits of the number of environments in a long training
+REDRAW = 4  # rollouts before new variants are drawn
 
 
 @dataclass(frozen=True)
 class LongTraining:
-    """How many variants and rollouts a training of `env_steps` has."""
+    """Numbers of variants and rollouts in a training of `env_steps`."""
 
     family: Family
     env_steps: int
 
     @property
     def variants(self) -> int:
-        """Side by side, one environment each; few where the budget is small."""
-        episodes = self.env_steps // self.family.horizon  # if all are as long as they can be
+        """Number of parallel variants, one environment each; fewer for a small budget."""
+        episodes = self.env_steps // self.family.horizon  # if all have the maximum length
         return max(min(max(episodes // ROLLOUTS, FEWEST), MOST, episodes // 10), 2)
 
     @property
     def chunk(self) -> int:
-        """Environment steps on the same variants."""
+        """Environment steps before new variants are drawn."""
         rollout = self.family.horizon * self.variants
         return rollout * min(max(self.env_steps // (20 * rollout), 1), REDRAW)
 
     @property
     def chunks(self) -> int:
-        """In the whole training, one at least."""
+        """Number of chunks in the training, at least one."""
         return max(round(self.env_steps / self.chunk), 1)
 
     def until(self, share: float) -> int:
-        """Chunks after which this share of the training is done, one at least."""
+        """Number of chunks in a share of the training, at least one."""
         return max(round(share * self.chunks), 1)
 
 
@@ -65,15 +65,16 @@ def train_over_variants(
     start: tuple[int, dict[str, Tensor]] | None = None,
     end: int | None = None,
 ) -> PPO:
-    """One policy for all variants of the training split: domain randomization.
+    """Train one policy for all variants of the training split: domain randomization.
 
-    New variants are drawn for each chunk of a few rollouts; the step size falls to 0.
-    Source: as the baseline to beat, Zhao et al. 2022 (arXiv:2206.03271).
+    New variants are drawn for each chunk; the learning rate decays to 0.
+
+    Source: as a strong baseline, Zhao et al. 2022 (arXiv:2206.03271).
 
     Args:
-        keep: called with the number of chunks that are done, and the model.
-        start: go on after so many chunks, with the weights and optimizer of then.
-        end: stop after so many chunks; None goes on to the last.
+        keep: called with the number of finished chunks and the model.
+        start: number of finished chunks to resume from, with weights and optimizer state.
+        end: stop after this number of chunks; None for all.
     """
     plan = LongTraining(family, env_steps)
 
@@ -88,19 +89,19 @@ def train_over_variants(
     for i in range(done, end or plan.chunks):
         model = _learn(cfg, env(i), family.horizon, plan.chunk, i / plan.chunks, i, model)
         keep(i + 1, model)
-    return model  # type: ignore[return-value]  # there is a chunk at least
+    return model  # type: ignore[return-value]  # there is at least one chunk
 
 
 def train_on_variant(
     cfg: PPOSettings, family: Family, task: Any, episodes: int, env_steps: int
 ) -> float:
-    """Mean return over `episodes` on one variant, fields (1, 1), of a policy trained for it."""
+    """Mean return over `episodes` on one variant, fields (1, 1), of a policy trained on it."""
     env = ppo_env(cfg, family, task, episodes)
     chunk = REDRAW * family.horizon * episodes
-    times = max(math.ceil(env_steps / chunk), 1)
+    chunks = max(math.ceil(env_steps / chunk), 1)
     model = None
-    for i in range(times):
-        model = _learn(cfg, env, family.horizon, chunk, i / times, i, model)
+    for i in range(chunks):
+        model = _learn(cfg, env, family.horizon, chunk, i / chunks, i, model)
     return float(np.mean(play(model, env, episodes)[0]))  # type: ignore[arg-type]
 
 
@@ -113,9 +114,9 @@ def _learn(
     number: int,
     like: PPO | None,
 ) -> PPO:
-    """A chunk of a long training, of which a share is done."""
-    now = replace(cfg, lr=cfg.lr * (1 - done), seed=cfg.seed + number)
-    return new_ppo(now, env, n_steps, like).learn(env_steps)
+    """Train for one chunk; `done` is the finished share of the training."""
+    cfg_now = replace(cfg, lr=cfg.lr * (1 - done), seed=cfg.seed + number)
+    return new_ppo(cfg_now, env, n_steps, like).learn(env_steps)
 
 
 def adapt_to_variant(
@@ -128,15 +129,15 @@ def adapt_to_variant(
     start: dict[str, Tensor] | None,
     head: float = 1.0,
 ) -> tuple[Array, Array]:
-    """Return after 0 ... K updates on one variant, and the steps spent by then, (K + 1,) each.
+    """Return after 0 ... K updates on one variant, and environment steps used, (K + 1,) each.
 
-    An update is given as many steps as `budget` whole episodes of the present policy take; its
-    return is the mean of `episodes` others.
+    Each update collects as many steps as `budget` episodes of the current policy have. Returns are
+    means over `episodes` separate episodes.
 
     Args:
         task: one variant, fields (1, 1).
-        start: the weights to begin with, with a new optimizer; None begins with fresh weights.
-        head: what `scale_head` multiplies their last layer by, before anything is played.
+        start: initial weights, with a new optimizer; None for a random initialization.
+        head: factor that `scale_head` applies to the last layer of `start`.
     """
     test_env = ppo_env(cfg, family, task, episodes)
     test_env.seed(cfg.seed)
@@ -144,7 +145,7 @@ def adapt_to_variant(
     model = new_ppo(cfg, env, family.horizon)
     if start is not None:
         scale_head(with_weights(model, start), head)
-    returns, spent = [], [0]
+    returns, used = [], [0]
     for k in range(steps + 1):
         rew, lengths = play(model, test_env, episodes)
         returns.append(float(np.mean(rew)))
@@ -152,12 +153,12 @@ def adapt_to_variant(
             n_steps = max(math.ceil(np.mean(lengths)), 2)
             model = new_ppo(replace(cfg, seed=cfg.seed + k), env, n_steps, like=model)
             model.learn(n_steps * budget)
-            spent.append(spent[-1] + n_steps * budget)
-    return np.array(returns), np.array(spent, dtype=np.float64)
+            used.append(used[-1] + n_steps * budget)
+    return np.array(returns), np.array(used, dtype=np.float64)
 
 
 def play(model: PPO, env: Any, episodes: int) -> tuple[list[float], list[int]]:
-    """Returns and lengths of whole episodes, with sampled actions."""
+    """Returns and lengths of episodes with sampled actions."""
     from stable_baselines3.common.evaluation import evaluate_policy
 
     rew, lengths = evaluate_policy(

@@ -1,8 +1,8 @@
-"""A policy that is told the task: an upper bound on what adapting can reach.
+"""A task-conditioned policy, whose return is an upper reference for adaptation.
 
-Task parameters enter as modulation (FiLM): a small network maps them to a scale and a shift of
-every hidden unit. As further inputs of the first layer they could only add to it, while what an
-observation calls for is often a product of both.
+Task parameters modulate the policy (FiLM): a small network maps them to a scale and a shift of each
+hidden unit. As additional inputs, they would only enter the first layer additively, but the best
+action often depends on products of parameters and observations.
 
 Source: Perez et al. 2018 (arXiv:1709.07871), section 2.1.
 """
@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from metarl.envs.core.parameters import Parameter, Range
 
 Array = np.ndarray[Any, Any]
-FEW = 64  # values of a `Choice` that get an input each
+FEW = 64  # a `Choice` with at most this many values is one-hot encoded
 EMBEDDING = 32  # hidden units between parameters and modulation
 
 
 def task_numbers(known: Mapping[str, Parameter], task: Any) -> Array:
-    """N tasks as numbers of about 1, (N, P) float32.
+    """Encode N tasks as numbers of order 1, (N, P) float32.
 
-    A range is its value, or its logarithm where draws are uniform in that, with training's ends
-    at -1 and 1. A choice is its value likewise, unless values stand for labels, and one-hot where
-    there are more than two and at most 64.
+    A `Range` is scaled so that training's ends are -1 and 1, in the logarithm if it is drawn
+    log-uniformly. A `Choice` without labels is scaled in the same way. A `Choice` with labels, or
+    with 3 to 64 values, is one-hot encoded.
     """
     columns: list[Array] = []
     for name, parameter in known.items():
@@ -41,16 +41,16 @@ def task_numbers(known: Mapping[str, Parameter], task: Any) -> Array:
         if isinstance(parameter, Range):
             columns.append(_unit(value, parameter.low, parameter.high, parameter.log))
             continue
-        every = (*parameter.values, *parameter.extrapolation)
+        choices = (*parameter.values, *parameter.extrapolation)
         if not parameter.labels:
             columns.append(_unit(value, min(parameter.values), max(parameter.values)))
-        if parameter.labels or 2 < len(every) <= FEW:
-            columns += [np.isclose(value, each, rtol=1e-6, atol=1e-9) for each in every]
+        if parameter.labels or 2 < len(choices) <= FEW:
+            columns += [np.isclose(value, choice, rtol=1e-6, atol=1e-9) for choice in choices]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _unit(value: Array, low: float, high: float, log: bool = False) -> Array:
-    """[low, high] to [-1, 1]; 0 where there is a single value."""
+    """Map [low, high] to [-1, 1]; 0 if there is a single value."""
     if log:
         value, low, high = np.log(value), math.log(low), math.log(high)
     half = (high - low) / 2
@@ -58,10 +58,10 @@ def _unit(value: Array, low: float, high: float, log: bool = False) -> Array:
 
 
 class FlatView(VecEnvWrapper):
-    """Observations as flat float32 numbers, bytes as their 255th part, as metarl's policies see.
+    """Flat float32 observations, with uint8 divided by 255, as in metarl's own policies.
 
     Args:
-        told: (environments, P) numbers that follow each observation, none by default.
+        told: (environments, P) numbers appended to each observation, none by default.
     """
 
     def __init__(self, env: VecEnv, told: Array | None = None) -> None:
@@ -86,7 +86,7 @@ class FlatView(VecEnvWrapper):
 
 
 class ModulatedPolicy(ActorCriticPolicy):
-    """SB3's MlpPolicy, whose hidden layers are scaled and shifted by the last `told` inputs."""
+    """SB3's MlpPolicy with hidden layers modulated by the last `told` inputs."""
 
     def __init__(self, *args: Any, told: int, **kwargs: Any) -> None:
         self.told = told
@@ -98,10 +98,10 @@ class ModulatedPolicy(ActorCriticPolicy):
 
 
 class Modulated(nn.Module):
-    """Separate hidden layers of actor and critic, both modulated; tanh.
+    """Separate hidden tanh layers of actor and critic, both modulated by the task.
 
     Args:
-        inputs: numbers, of which the last `told` are the task's.
+        inputs: size of the input, of which the last `told` numbers are the task's.
     """
 
     def __init__(self, inputs: int, told: int, sizes: Sequence[int]) -> None:
@@ -123,20 +123,20 @@ class Modulated(nn.Module):
 
 
 class _Network(nn.Module):
-    def __init__(self, seen: int, told: int, sizes: Sequence[int]) -> None:
+    def __init__(self, observed: int, told: int, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.seen, self.sizes = seen, list(sizes)
-        widths = [seen, *sizes]
+        self.observed, self.sizes = observed, list(sizes)
+        widths = [observed, *sizes]
         self.layers = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
         self.modulation = nn.Sequential(
             nn.Linear(told, EMBEDDING), nn.Tanh(), nn.Linear(EMBEDDING, 2 * sum(sizes))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x, told = x[:, : self.seen], x[:, self.seen :]
-        scale, shift = self.modulation(told).chunk(2, dim=1)
-        for layer, by, plus in zip(
-            self.layers, scale.split(self.sizes, 1), shift.split(self.sizes, 1), strict=True
+        x, task = x[:, : self.observed], x[:, self.observed :]
+        scales, shifts = self.modulation(task).chunk(2, dim=1)
+        for layer, scale, shift in zip(
+            self.layers, scales.split(self.sizes, 1), shifts.split(self.sizes, 1), strict=True
         ):
-            x = torch.tanh((1 + by) * layer(x) + plus)
+            x = torch.tanh((1 + scale) * layer(x) + shift)
         return x

@@ -1,4 +1,4 @@
-"""Whether an agent adapts, and what plain alternatives reach, in words."""
+"""A one-sentence verdict: whether an agent adapts, and what baselines reach."""
 
 from __future__ import annotations
 
@@ -12,46 +12,45 @@ from metarl.evaluation.statistics import Array, difference_interval
 
 @dataclass(frozen=True)
 class Scale:
-    """Random play is 0 and the oracle 1, by the means over the same tasks."""
+    """Normalization of returns: random actions are 0 and the oracle is 1, on the same tasks."""
 
     random: float
     oracle: float
 
     def share(self, returns: Array) -> float | None:
-        """Where the mean of returns (M,) lies; None where the oracle is no better than chance."""
+        """Normalized mean of returns (M,); None if the oracle is no better than random actions."""
         span = self.oracle - self.random
         return (float(returns.mean()) - self.random) / span if span > 0 else None
 
 
 def verdict(result: Evaluation, others: Mapping[str, Baseline], scale: Scale | None) -> str:
-    """One sentence: gain over the start, share of the oracle, the best of the alternatives."""
+    """One sentence: gain by adaptation, share of the oracle, and the best baseline."""
     last = result.returns[:, -1]
     gain, (low, high) = float((last - result.returns[:, 0]).mean()), result.gain_ci95[-1]
-    does = "adapts" if low > 0 else "adaptation harms" if high < 0 else "no significant gain"
-    said = [f"{does}: {_shown(gain, low, high)} over its start ({result.intervals})"]
+    effect = "adapts" if low > 0 else "adaptation harms" if high < 0 else "no significant gain"
+    parts = [f"{effect}: {_shown(gain, low, high)} over its start ({result.intervals})"]
     if scale and (share := scale.share(last)) is not None:
-        said.append(f"{share:.0%} of the oracle")
+        parts.append(f"{share:.0%} of the oracle")
     if others:
         name = max(others, key=lambda name: others[name].returns[:, -1].mean())
         reached = others[name].returns[:, -1]
-        part = scale.share(reached) if scale else None
-        amount = f"{reached.mean():.2f}" if part is None else f"{part:.0%}"
-        said.append(
-            f"the best plain alternative, {name.rstrip(',')}, reaches {amount} "
-            f"({against(result, reached)})"
+        best = scale.share(reached) if scale else None
+        amount = f"{reached.mean():.2f}" if best is None else f"{best:.0%}"
+        parts.append(
+            f"the best baseline, {name.rstrip(',')}, reaches {amount} ({against(result, reached)})"
         )
-    return "; ".join(said) + "."
+    return "; ".join(parts) + "."
 
 
 def against(result: Evaluation, theirs: Array) -> str:
-    """Whether the agent ends above or below returns (M,) on the same tasks, 95 % interval."""
+    """Compare the agent's final returns with others (M,) on the same tasks, 95 % interval."""
     ours = result.returns[:, -1]
     bounds = min(result.bounds[0], theirs.min()), max(result.bounds[1], theirs.max())
     low, high = difference_interval(ours, theirs, bounds, result.task)
-    word = "no significant difference"
+    summary = "no significant difference"
     if low > 0 or high < 0:
-        word = f"the agent is {'above' if low > 0 else 'below'}"
-    return f"{word}: {_shown(float((ours - theirs).mean()), low, high)}"
+        summary = f"the agent is {'above' if low > 0 else 'below'}"
+    return f"{summary}: {_shown(float((ours - theirs).mean()), low, high)}"
 
 
 def _shown(mean: float, low: float, high: float) -> str:

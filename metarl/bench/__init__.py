@@ -1,1 +1,1 @@
-"""`metarl bench`: how long a meta-iteration takes, where it goes, and what it can't do without."""
+"""`metarl bench`: time a meta-iteration by phase and compare it with a lower bound."""

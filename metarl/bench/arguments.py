@@ -1,4 +1,4 @@
-"""What `metarl bench` can be given; as light to import as all arguments."""
+"""Arguments of `metarl bench`, in a module that imports quickly."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from metarl.config.validation import check, number
 
 @dataclass(frozen=True)
 class Bench:
-    """Time one meta-iteration, phase by phase; or simulation alone, family by family."""
+    """Time one meta-iteration by phase, or the simulation of each family."""
 
     workload: Annotated[
         Positional[str],
         arg(
             help="nav-20, cartpole-400, forager-400, cheetah-400 (a plain outer gradient step), "
-            "nav-20-trpo, nav-20-trpo-quarter, nav-20-promp, cheetah-40 (the whole of ProMP), "
-            "nav-200 (200 tasks), or sim (worlds alone)"
+            "nav-20-trpo, nav-20-trpo-quarter, nav-20-promp, cheetah-40 (complete ProMP), "
+            "nav-200 (200 tasks), or sim (only simulation)"
         ),
     ] = "nav-20"
     families: Annotated[
         tuple[str, ...],
-        arg(help="what `sim` measures; by default all whose packages are here"),
+        arg(help="families that `sim` measures; by default all whose packages are installed"),
     ] = ()
     repeats: Annotated[
-        int, *number("meta-iterations that are timed, after two that aren't; rollouts of sim", 1)
+        int, *number("timed meta-iterations, after two for warm-up; rollouts of sim", 1)
     ] = 20
-    threads: Annotated[int, *number("CPU threads; 0 is torch's choice", 0, 1024)] = 0
-    tasks: Annotated[int, *number("tasks instead of the workload's own; 0 is those", 0)] = 0
-    task_chunk: Annotated[int, *number("tasks in one tensor program", 1, 100_000)] = 50
-    compile: Annotated[bool, arg(help="by torch.compile")] = False
+    threads: Annotated[int, *number("CPU threads; 0 is torch's default", 0, 1024)] = 0
+    tasks: Annotated[int, *number("number of tasks; 0 is the workload's", 0)] = 0
+    task_chunk: Annotated[int, *number("tasks processed at once", 1, 100_000)] = 50
+    compile: Annotated[bool, arg(help="use torch.compile")] = False
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N")] = "auto"
     ops: Annotated[bool, arg(help="count operations instead of timing them")] = False
     profile: Annotated[
         Path | None,
         arg(
-            help="write a trace for Perfetto here; show the ten dearest operations", metavar="FILE"
+            help="write a trace for Perfetto; show the ten most expensive operations",
+            metavar="FILE",
         ),
     ] = None
     compare: Annotated[

@@ -1,7 +1,7 @@
-"""What no meta-iteration can do without, timed by itself at the same shapes.
+"""A lower bound of the time of a meta-iteration, measured at the same shapes.
 
-Matrix products and activations of all forward, backward and second-order passes, the noise, and the
-steps of the worlds; without biases, losses, advantages, copies, and the bookkeeping between.
+It contains the matrix products and activations of all forward, backward and second-order passes,
+the noise, and the simulators' steps, but no biases, losses, advantages, copies or bookkeeping.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ tanh_backward = torch.ops.aten.tanh_backward
 class Passes:
     """Passes over M rows of each of N tasks through tanh layers of these sizes.
 
-    Layer l has x (N, M, I), weight (N, O, I), and the slope g (N, M, O) of its output.
+    Layer l has input x (N, M, I), weight (N, O, I), and output gradient g (N, M, O).
     """
 
     def __init__(self, n: int, rows: int, sizes: list[int], device: torch.device) -> None:
@@ -36,14 +36,14 @@ class Passes:
         self.grad = [torch.empty_like(w) for w in self.weight]
 
     def forward(self) -> None:
-        """A product and an activation in each layer; the last has no activation."""
+        """A product and an activation in each layer, except no activation in the last."""
         for i, w in enumerate(self.weight):
             torch.bmm(self.x[i], w.mT, out=self.x[i + 1])
             if i + 1 < len(self.weight):
                 torch.tanh(self.x[i + 1], out=self.x[i + 1])
 
     def backward(self) -> None:
-        """The slopes of weights, and of what came in."""
+        """Gradients of weights and inputs."""
         for i in reversed(range(len(self.weight))):
             torch.bmm(self.g[i].mT, self.x[i], out=self.grad[i])
             if i:
@@ -51,7 +51,7 @@ class Passes:
                 self._tanh_backward(i)
 
     def jvp(self) -> None:
-        """How outputs move with the weights: x dW and, from the second layer on, dx W."""
+        """Jacobian-vector product: x dW and, from the second layer on, dx W."""
         for i, w in enumerate(self.weight):
             for _ in range(2 if i else 1):
                 torch.bmm(self.x[i], w.mT, out=self.x[i + 1])
@@ -59,12 +59,12 @@ class Passes:
                 self._tanh_backward(i + 1)
 
     def hvp(self) -> None:
-        """How the slopes of `backward` move with the weights: two products for each of there."""
+        """Hessian-vector product: two products for each product of `backward`."""
         for i in reversed(range(len(self.weight))):
             for _ in range(2 if i else 1):
                 torch.bmm(self.g[i].mT, self.x[i], out=self.grad[i])
             if i:
-                for _ in range(2):  # the slope's own change, and the activation's curvature
+                for _ in range(2):  # change of the gradient, and second derivative of tanh
                     torch.bmm(self.g[i], self.weight[i], out=self.g[i - 1])
                     self._tanh_backward(i)
 
@@ -78,10 +78,10 @@ def lower_bound(
     """Seconds of each phase of a meta-iteration with one inner step."""
     weights = [w for k, w in agent.params.items() if k.startswith("layers.") and w.dim() == 2]
     sizes = [weights[0].shape[1], *(len(w) for w in weights)]
-    n = min(cfg.tasks, cfg.task_chunk)  # at a time
-    own = Passes(n, cfg.episodes * family.horizon, sizes, device)
+    n = min(cfg.tasks, cfg.task_chunk)  # in one chunk
+    passes = Passes(n, cfg.episodes * family.horizon, sizes, device)
     names = ("forward", "backward", "jvp", "hvp")
-    t = {k: _median(getattr(own, k), repeats, device) for k in names}
+    t = {k: _median(getattr(passes, k), repeats, device) for k in names}
     gradient = t["forward"] + t["backward"]
     second = t["jvp"] + t["hvp"]
     seconds = {
@@ -94,7 +94,7 @@ def lower_bound(
         seconds["outer"] = gradient + second
         product = 2 * second + t["jvp"] + t["backward"]
         seconds["conjugate gradient"] = cfg.cg_steps * cfg.curvature_share * product
-        seconds["line search"] = gradient + t["forward"]  # if the first length is taken
+        seconds["line search"] = gradient + t["forward"]  # if the first step length is accepted
     return {k: cfg.tasks / n * v for k, v in seconds.items()}
 
 
@@ -107,14 +107,14 @@ def _rollout(
     repeats: int,
     device: torch.device,
 ) -> float:
-    """Noise, and at each step the policy's passes and the world's."""
+    """Seconds of the noise, the policy's forward passes and the simulator's steps."""
     horizon = family.horizon
     step = Passes(1, n * b, sizes, device) if shared else Passes(n, b, sizes, device)
     gen = torch.Generator(device).manual_seed(0)
     task = sample_tasks(family, n, gen, device=device)
     acts = random_actions(family.action_space, (horizon, n, b), gen)
 
-    def play() -> None:
+    def roll_out() -> None:
         simulator = simulate(family, task, b, gen)
         simulator.reset()
         torch.randn(horizon, n, b, sizes[-1], generator=gen, device=device)
@@ -122,16 +122,16 @@ def _rollout(
             step.forward()
             simulator.step(act)
 
-    return _median(play, max(3, repeats // 4), device)
+    return _median(roll_out, max(3, repeats // 4), device)
 
 
 def _median(run: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """Seconds of a call."""
+    """Median seconds of a call, without the first."""
     times = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        start = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[1:])

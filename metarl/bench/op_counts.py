@@ -1,4 +1,4 @@
-"""Which operations a meta-iteration is made of: how many, and how long each takes."""
+"""Counts and times of the operations in a meta-iteration."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from metarl.agents.rollouts.rollout import feedforward_actor, rollout_chunk
 from metarl.config.settings import TrainConfig
 from metarl.envs import make_family, sample_tasks, simulate
 from metarl.outer.inner_loop import collect_and_adapt
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import meta_gradient
 from metarl.outer.train_state import TrainState, with_weights
+from metarl.outer.update import trained_weights
 from metarl.system.files import write_atomically
 from metarl.training.meta_train import meta_train, new_agent
 
@@ -25,7 +25,7 @@ DEAREST = 10
 
 
 class Count(TorchDispatchMode):
-    """Operations by name, views aside: those launch nothing on a GPU."""
+    """Counts operations by name, except views, which launch no kernels on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,8 +38,10 @@ class Count(TorchDispatchMode):
 
 
 def operations(cfg: TrainConfig) -> dict[str, dict[str, int]]:
-    """Dispatched in eager mode by a step of all environments with the policy, an inner step, and a
-    meta-gradient; each by the operation's name."""
+    """Operations dispatched in eager mode, by name.
+
+    For an environment step with the policy, an inner step, and a meta-gradient.
+    """
     family = make_family(cfg.family)
     agent: Any = new_agent(cfg, family)
     task = sample_tasks(family, cfg.tasks, torch.Generator().manual_seed(0))
@@ -58,7 +60,7 @@ def operations(cfg: TrainConfig) -> dict[str, dict[str, int]]:
 
 @torch.no_grad()
 def _step(episodes: int, family: Any, agent: Any, task: Any) -> Counter[str]:
-    """What a rollout of three steps has more than one of two."""
+    """Operations of one environment step: those of a three-step rollout minus a two-step one."""
     counts: list[Counter[str]] = []
     for steps in (2, 3):
         simulator = simulate(family, task, episodes, torch.Generator().manual_seed(0))
@@ -79,9 +81,9 @@ def _step(episodes: int, family: Any, agent: Any, task: Any) -> Counter[str]:
 def trace(
     cfg: TrainConfig, device: torch.device, path: Path, compiled: bool = False
 ) -> list[tuple[str, float, int]]:
-    """Write a meta-iteration's trace, for Perfetto; the dearest operations by name.
+    """Write the trace of a meta-iteration for Perfetto; return the most expensive operations.
 
-    Returns: name, share of the time of all, calls.
+    Returns: name, share of total time, calls.
     """
     family = make_family(cfg.family)
     state = TrainState(new_agent(cfg, family, device))
@@ -89,14 +91,14 @@ def trace(
     next(iterations)
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
-    with profile(activities=activities) as seen:
+    with profile(activities=activities) as profiler:
         next(iterations)
     with tempfile.TemporaryDirectory() as folder:  # torch would follow a link at `path`
-        made = Path(folder) / "trace.json"
-        seen.export_chrome_trace(str(made))
-        write_atomically(path, made.read_bytes())
-    rows = seen.key_averages()
-    what = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    total = sum(getattr(row, what) for row in rows)
-    dearest = sorted(rows, key=lambda row: getattr(row, what), reverse=True)[:DEAREST]
-    return [(row.key, getattr(row, what) / total, row.count) for row in dearest]
+        file = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(file))
+        write_atomically(path, file.read_bytes())
+    rows = profiler.key_averages()
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    total = sum(getattr(row, key) for row in rows)
+    top = sorted(rows, key=lambda row: getattr(row, key), reverse=True)[:DEAREST]
+    return [(row.key, getattr(row, key) / total, row.count) for row in top]

@@ -1,4 +1,4 @@
-"""How fast families are simulated, with a random policy and no learning."""
+"""Speed of simulation for each family, with a random policy and no learning."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from metarl.system.machine import cores, versions
 from metarl.system.user_errors import report_user_errors
 
 TASKS, EPISODES = 20, 20  # 400 episodes in parallel
-STEPS = 100  # at most, in one measurement
-PROCESSES = (2, 8)  # of AsyncVectorEnv; the faster one counts
+STEPS = 100  # maximum in one measurement
+PROCESSES = (2, 8)  # of AsyncVectorEnv; the faster is reported
 
 
 def bench_simulation(families: list[Family], repeats: int, threads: int) -> dict[str, Any]:
-    """Median environment steps a second of each family.
+    """Median environment steps per second of each family.
 
-    All episodes that the simulator advances count, also those of a tensor family that have ended
-    and go on unseen; a simulator that leaves ended episodes alone is measured by what it advances.
-    Families that Gymnasium can simulate too are measured in its AsyncVectorEnv beside.
+    All steps that the simulator computes count. A tensor family keeps computing episodes that have
+    ended; other simulators don't. Families that are also Gymnasium environments are measured in
+    AsyncVectorEnv too.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -50,27 +50,27 @@ def bench_simulation(families: list[Family], repeats: int, threads: int) -> dict
 
 
 def _rate(family: Family, seed: int) -> float:
-    """Steps a second of one rollout, its start not counted."""
+    """Steps per second of one rollout, without its reset."""
     gen = torch.Generator().manual_seed(seed)
     task = sample_tasks(family, TASKS, gen)
     simulator = simulate(family, task, EPISODES, gen)
     simulator.reset()
     steps = min(family.horizon, STEPS)
     acts = random_actions(family.action_space, (steps, TASKS, EPISODES), gen)
-    alone = hasattr(family, "simulate")  # ended episodes are left alone
+    stops = hasattr(family, "simulate")  # ended episodes are not stepped
     mask = torch.ones(TASKS, EPISODES, dtype=torch.bool)
     advanced = 0
     start = time.perf_counter()
     for act in acts:
         _, _, terminated, truncated = simulator.step(act)
-        advanced += int(mask.sum()) if alone else mask.numel()
-        if alone:
+        advanced += int(mask.sum()) if stops else mask.numel()
+        if stops:
             mask &= ~(terminated | truncated)
     return advanced / (time.perf_counter() - start)
 
 
 def _rate_async(family: Any, processes: int) -> float:
-    """Steps a second of Gymnasium's own vector environment, one environment a process."""
+    """Steps per second of Gymnasium's AsyncVectorEnv, with one environment per process."""
     envs = AsyncVectorEnv(
         [family.make_env] * processes, context="spawn", autoreset_mode=AutoresetMode.NEXT_STEP
     )

@@ -1,4 +1,4 @@
-"""Benchmarks of one meta-iteration, phase by phase."""
+"""Benchmarks of one meta-iteration, by phase."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from metarl.outer.train_state import TrainState
 from metarl.system.machine import device_name, versions
 from metarl.training.meta_train import meta_train, new_agent
 
-WARM_UP = 2  # meta-iterations that aren't timed
+WARM_UP = 2  # untimed meta-iterations
 
-# Family, algorithm and settings: one inner step, 20 episodes a task before and after it.
+# Family, algorithm and settings: one inner step, 20 episodes per task before and after it.
 WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # 100 steps; one plain policy-gradient outer step.
     "nav-20": ("point-navigation", "maml", {"tasks": 20}),
     "nav-200": ("point-navigation", "maml", {"tasks": 200}),
-    # 400 episodes at a time, of 200, 50 and 100 steps; the same outer step.
+    # 400 parallel episodes, of 200, 50 and 100 steps; the same outer step.
     "cartpole-400": ("cartpole", "maml", {"tasks": 20}),
     "forager-400": ("forager", "maml", {"tasks": 20}),
     "cheetah-400": ("half-cheetah-dir", "maml", {"tasks": 20}),
@@ -36,17 +36,17 @@ WORKLOADS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "maml-trpo",
         {"tasks": 20, "curvature_share": 0.25},
     ),
-    # 100 steps; the whole of ProMP with its 5 epochs.
+    # 100 steps; complete ProMP with 5 epochs.
     "nav-20-promp": ("point-navigation", "promp", {"tasks": 20, "epochs": 5}),
     "cheetah-40": ("half-cheetah-dir", "promp", {"tasks": 40, "epochs": 5}),
 }
 
 
 def settings(workload: str, repeats: int = 1, tasks: int = 0, task_chunk: int = 50) -> TrainConfig:
-    """Of a workload.
+    """Settings of a workload.
 
     Args:
-        tasks: instead of the workload's own; 0 is those.
+        tasks: number of tasks; 0 is the workload's.
     Raises:
         UsageError: no such workload.
     """
@@ -69,10 +69,10 @@ def settings(workload: str, repeats: int = 1, tasks: int = 0, task_chunk: int = 
 def bench(
     workload: str, cfg: TrainConfig, device: torch.device, compiled: bool = False
 ) -> dict[str, Any]:
-    """Median seconds of a meta-iteration, of its phases, and of what those can't do without.
+    """Median seconds of a meta-iteration, of its phases, and their lower bounds.
 
     Args:
-        cfg: of `settings`.
+        cfg: from `settings`.
     """
     family = make_family(cfg.family)
     agent: Any = new_agent(cfg, family, device)
@@ -80,17 +80,17 @@ def bench(
     phases = {k: v[WARM_UP:] for k, v in times.items()}
     seconds = statistics.median(sum(one) for one in zip(*phases.values(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    least = lower_bound(cfg, family, agent, cfg.iterations - WARM_UP, device)
-    played = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
+    bounds = lower_bound(cfg, family, agent, cfg.iterations - WARM_UP, device)
+    env_steps = cfg.tasks * cfg.episodes * family.horizon * (cfg.inner_steps + 1)
     return {
         "workload": workload,
         "tasks": cfg.tasks,
         "compiled": compiled,
         "seconds_per_iteration": seconds,
         "phases": {k: statistics.median(v) for k, v in phases.items()},
-        "unavoidable": least,
-        "times_unavoidable": seconds / sum(least.values()),
-        "env_steps_per_second": played / seconds,
+        "lower_bound": bounds,
+        "times_unavoidable": seconds / sum(bounds.values()),
+        "env_steps_per_second": env_steps / seconds,
         "first_iteration": sum(v[0] for v in times.values()),
         "peak_rss_mb": peak,
         "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""What each command can be given; light to import, since `--help` needs no more."""
+"""Arguments of each command, in a module that imports quickly for `--help`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from metarl.config.settings import RunConfig, TrainConfig
 from metarl.config.validation import check, number
 from metarl.envs import Split
 
-TRUST = "import what the run's folder names, such as module:Class; only if you trust who made it"
+TRUST = "import code that the run's folder names, such as module:Class, if you trust its author"
+
+DETERMINISTIC = (
+    "returns of further episodes, in which the agent takes its most likely action at each step; it "
+    "adapts from sampled actions as ever"
+)
 
 
 @dataclass(frozen=True)
@@ -26,23 +31,21 @@ class Train(RunConfig, TrainConfig):
     resume: Annotated[
         Path | None,
         arg(
-            help="go on with the run in this folder; only --iterations, --device, --processes and "
-            "--rank-timeout may differ; with --lr-decay, more iterations need --no-lr-decay too"
+            help="resume the run in this folder; only --iterations, --device, --processes and "
+            "--rank-timeout may change; with --lr-decay, more iterations need --no-lr-decay too"
         ),
     ] = None
     quiet: Annotated[bool, arg(help="no progress bar and no table")] = False
-    json: Annotated[bool, arg(help="print the evaluation as JSON, and nothing else, on stdout")] = (
-        False
-    )
+    json: Annotated[bool, arg(help="print only the evaluation, as JSON, on stdout")] = False
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Adapt a trained agent to tasks that it never saw; show the return after each inner step."""
+    """Adapt a trained agent to unseen tasks; show the return after each inner step."""
 
     run: Annotated[Positional[Path], arg(help="folder of the run", metavar="RUN")]
     split: Annotated[
-        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+        Split, arg(help="tasks: as in training, unseen (validation, test), or out of range")
     ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
@@ -53,35 +56,36 @@ class Evaluate:
         int | None, *number("inner steps; by default the run's --eval-steps", 0, 100)
     ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    deterministic: Annotated[bool, arg(help=DETERMINISTIC)] = False
     comparators: Annotated[
         bool,
-        arg(help="beside an agent with a memory, what classical rules get: bandit, tabular-mdp"),
+        arg(help="compare an agent with --memory with classical rules: bandit, tabular-mdp"),
     ] = False
     baselines: Annotated[
         bool,
         arg(
-            help="compare with random play and with PPO: from scratch, over all training variants, "
-            "with a memory, and told the task"
+            help="compare with random actions and with PPO: from scratch, over all training "
+            "variants, recurrent, and told the task"
         ),
     ] = False
     baseline_steps: Annotated[
         int | None,
         *number(
-            "environment steps of each baseline that is trained; by default the run's own",
+            "environment steps of the training of each baseline; by default those of the run",
             1,
             10**12,
         ),
     ] = None
     told_steps: Annotated[
         int | None,
-        *number("of the policy that is told the task; by default --baseline-steps", 1, 10**12),
+        *number("the same for the policy told the task; by default --baseline-steps", 1, 10**12),
     ] = None
     oracle_steps: Annotated[
         int,
-        *number("of PPO on each variant, where the family knows no best play", 1, 10**12),
+        *number("the same for PPO on each variant, if the family has no oracle", 1, 10**12),
     ] = 300_000
     worst: Annotated[
-        int, *number("tasks to list, with the command that shows one, lowest return first", 0)
+        int, *number("tasks with the lowest return to list, with a command to watch each", 0)
     ] = 3
     plot: Annotated[
         Path | None,
@@ -104,11 +108,11 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Compare:
-    """Set runs side by side on the same unseen tasks; seeds of the same settings are one row."""
+    """Compare runs on the same unseen tasks; seeds of the same settings are one row."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of the runs", metavar="RUN")]
     split: Annotated[
-        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+        Split, arg(help="tasks: as in training, unseen (validation, test), or out of range")
     ] = "test"
     tasks: Annotated[int, *number("tasks to adapt to", 2, 10_000)] = 40
     episodes: Annotated[
@@ -119,11 +123,12 @@ class Compare:
         int | None, *number("inner steps; by default those of the runs' evaluations", 0, 100)
     ] = None
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
+    deterministic: Annotated[bool, arg(help=DETERMINISTIC)] = False
     force: Annotated[
         bool,
         arg(
-            help="compare in spite of other families, budgets or half-trained runs; all are judged "
-            "on tasks of the first run's family"
+            help="compare despite different families or budgets, or unfinished runs; all are "
+            "evaluated on tasks of the first run's family"
         ),
     ] = False
     device: Annotated[
@@ -135,7 +140,7 @@ class Compare:
         arg(
             metavar="FILE",
             help="write the comparison: .csv, .json, .tex (rows of a table), .png, .svg or .pdf (a "
-            "figure); without an ending csv, json, tex, png and svg",
+            "figure); without a suffix csv, json, tex, png and svg",
         ),
     ] = ()
     json: Annotated[Path | None, arg(help="write the record here; - is stdout", metavar="FILE")] = (
@@ -160,9 +165,7 @@ class Export:
     ] = ()
     out: Annotated[
         Path | None,
-        arg(
-            metavar="FILE", help="where; by default sb3.zip or sb3-adapted.zip in the run's folder"
-        ),
+        arg(metavar="FILE", help="by default sb3.zip or sb3-adapted.zip in the run's folder"),
     ] = None
     steps: Annotated[
         int | None, *number("inner steps on the variant; by default the run's --eval-steps", 0, 100)
@@ -171,7 +174,7 @@ class Export:
         int | None,
         *number("episodes of the variant for each step; by default the run's", 2, 100_000),
     ] = None
-    seed: Annotated[int, *number("seed of these episodes", 0)] = 0
+    seed: Annotated[int, *number("seed of the episodes", 0)] = 0
     trust: Annotated[bool, arg(help=TRUST)] = False
 
     def __post_init__(self) -> None:
@@ -188,14 +191,14 @@ class Watch:
         UseAppendAction,
         arg(
             metavar="NAME=VALUE",
-            help="value of a parameter, once for each; the others are those of --task",
+            help="value of a parameter, once for each; the others are taken from --task",
         ),
     ] = ()
     split: Annotated[
-        Split, arg(help="which tasks: as in training, unseen (validation, test), or out of range")
+        Split, arg(help="tasks: as in training, unseen (validation, test), or out of range")
     ] = "test"
-    tasks: Annotated[int, *number("tasks that are drawn, as by `evaluate`", 1, 10_000)] = 40
-    task: Annotated[int, *number("number of the one to watch, from 0", 0)] = 0
+    tasks: Annotated[int, *number("tasks to draw, as in `evaluate`", 1, 10_000)] = 40
+    task: Annotated[int, *number("index of the task to watch, from 0", 0)] = 0
     steps: Annotated[
         int | None, *number("inner steps; by default those of the run's evaluations", 0, 100)
     ] = None
@@ -205,9 +208,7 @@ class Watch:
     seed: Annotated[int, *number("seed of tasks and episodes", 0)] = 0
     out: Annotated[
         Path | None,
-        arg(
-            help="the film, .gif or .mp4; by default watch.gif in the run's folder", metavar="FILE"
-        ),
+        arg(help="output, .gif or .mp4; by default watch.gif in the run's folder", metavar="FILE"),
     ] = None
     window: Annotated[bool, arg(help="show it in a window instead of writing a file")] = False
     device: Annotated[
@@ -221,11 +222,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Families:
-    """List the families with their sources; those that are named, with parameters and spaces."""
+    """List all families with their sources; or show some, with parameters and spaces."""
 
     names: Annotated[Positional[tuple[str, ...]], arg(help="families to show in full")] = ()
 
     json: Annotated[bool, arg(help="as JSON on stdout")] = False
+    check: Annotated[
+        bool, arg(help="check that those that are named keep the rules of docs/extending.md")
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`metarl bench`, and how it is shown."""
+"""`metarl bench` and its output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def bench(command: Bench) -> int:
-    """Measure, then show; the record alone where `--json -` asks for it."""
+    """Run a benchmark and show its record; with `--json -`, print only the record."""
     check_json(command.json)
     console = Console(markup=False, quiet=str(command.json) == "-")
     if command.workload == "sim":
@@ -52,12 +52,12 @@ def bench(command: Bench) -> int:
     _show(console, record, before)
     if command.profile:
         rows = trace(cfg, device, command.profile, command.compile)
-        _show_dearest(console, rows, command.profile)
+        _show_most_expensive(console, rows, command.profile)
     return 0
 
 
 def _read(path: Path | None, workload: str) -> dict[str, Any] | None:
-    """An earlier record of the same workload."""
+    """Read an earlier record of the same workload."""
     if path is None:
         return None
     try:
@@ -68,28 +68,30 @@ def _read(path: Path | None, workload: str) -> dict[str, Any] | None:
         reason = error.strerror or error
         raise UsageError(f"--compare {path}: {reason}; give a file of --json.") from error
     except (*DAMAGED, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"--compare {path}: no record of bench; give one of --json.") from error
+        raise UsageError(
+            f"--compare {path}: not a record of bench; give a file of --json."
+        ) from error
     if other != workload:
-        raise UsageError(f"--compare {path}: it is of {other}; give one of {workload}.")
+        raise UsageError(f"--compare {path}: it is of {other}; give a record of {workload}.")
     return record
 
 
 def _show(console: Console, record: dict[str, Any], before: dict[str, Any] | None) -> None:
-    """Each phase, its unavoidable passes, and how it stands to an earlier record."""
+    """Show each phase with its lower bound, and the ratio to an earlier record."""
     how = "compiled" if record["compiled"] else "eager"
     console.print(
         f"{record['workload']}: one meta-iteration of {record['tasks']} tasks, medians, {how}"
     )
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("phase")
-    for name in ("ms", "unavoidable ms", "ratio", *(["to before"] if before else [])):
+    for name in ("ms", "lower bound, ms", "ratio", *(["to before"] if before else [])):
         table.add_column(name, justify="right")
-    least = record["unavoidable"]
+    bounds = record["lower_bound"]
     now = {**record["phases"], "all": record["seconds_per_iteration"]}
     then = {**before["phases"], "all": before["seconds_per_iteration"]} if before else {}
     for phase, seconds in now.items():
-        floor = sum(least.values()) if phase == "all" else least.get(phase)
-        row = [f"{1e3 * floor:.1f}", f"{seconds / floor:.2f}"] if floor else ["", ""]
+        bound = sum(bounds.values()) if phase == "all" else bounds.get(phase)
+        row = [f"{1e3 * bound:.1f}", f"{seconds / bound:.2f}"] if bound else ["", ""]
         if before:
             row.append(f"{seconds / then[phase]:.2f}" if then.get(phase) else "")
         table.add_row(phase, f"{1e3 * seconds:.1f}", *row)
@@ -100,11 +102,11 @@ def _show(console: Console, record: dict[str, Any], before: dict[str, Any] | Non
         f"{record['threads']} threads, {record['device']}"
     )
     if record["compiled"]:
-        console.print(f"first iteration, with compiling: {record['first_iteration']:.1f} s")
+        console.print(f"first iteration, with compilation: {record['first_iteration']:.1f} s")
 
 
 def _show_operations(console: Console, counts: dict[str, dict[str, int]]) -> None:
-    console.print("operations dispatched in eager mode, views aside")
+    console.print("operations dispatched in eager mode, without views")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("of")
     table.add_column("all", justify="right")
@@ -115,8 +117,8 @@ def _show_operations(console: Console, counts: dict[str, dict[str, int]]) -> Non
     console.print(table)
 
 
-def _show_dearest(console: Console, rows: list[tuple[str, float, int]], path: Path) -> None:
-    table = Table(title="dearest operations", title_justify="left", box=box.SIMPLE_HEAD)
+def _show_most_expensive(console: Console, rows: list[tuple[str, float, int]], path: Path) -> None:
+    table = Table(title="most expensive operations", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("operation")
     table.add_column("share", justify="right")
     table.add_column("calls", justify="right")

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from metarl.cli.evaluate import check_json, write_json
-from metarl.comparison.compare import Protocol, evaluate_runs, open_runs, record_of, rows_of
+from metarl.comparison.compare import (
+    Protocol,
+    evaluate_runs,
+    open_runs,
+    record_of,
+    rows_of,
+)
 from metarl.comparison.report import check_outputs, show, write
 from metarl.comparison.run_groups import check_distinct, check_fair
+from metarl.comparison.saved_evaluation import check_actions
 from metarl.envs import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +33,11 @@ def compare_runs(command: Compare) -> int:
     check_distinct(runs)
     if not command.force:
         check_fair(runs, command.episodes)
+        check_actions(runs, command.deterministic)
     console = Console(markup=False, quiet=str(command.json) == "-")
     steps = min(j.run.eval_steps for j in runs.values()) if command.steps is None else command.steps
-    protocol = Protocol(command.split, command.seed, command.tasks, command.episodes, steps)
+    asked = (command.split, command.seed, command.tasks, command.episodes, steps)
+    protocol = Protocol(*asked, command.deterministic)
     results = evaluate_runs(runs, protocol, console)
     record = record_of(rows_of(runs, results, command.episodes), results[0])
     show(console, record)

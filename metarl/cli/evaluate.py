@@ -1,4 +1,4 @@
-"""What each command does, and how it is shown."""
+"""`metarl evaluate`: adapt an agent to unseen tasks and show its returns."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def evaluate(command: Evaluate) -> int:
     """`metarl evaluate RUN`."""
     check_figure("--plot", command.plot)
     check_json(command.json)
+    check_alike(command)
     job = open_run(command.run, command.device, trust=command.trust, advice="give --trust")
-    names = ("split", "tasks", "episodes", "steps", "seed")
+    names = ("split", "tasks", "episodes", "steps", "seed", "deterministic")
     result = evaluate_run(job, **{name: getattr(command, name) for name in names})
     record = result.to_json(job.train.algo, job.state.env_steps)
     console = Console(markup=False, quiet=str(command.json) == "-")
     if job.state.iteration < job.train.iterations:
         console.print(
             f"{command.run} has {job.state.iteration} of its {job.train.iterations} iterations; "
-            f"the rest: metarl train --resume {quote(str(command.run))}"
-            f"{job.reopening}",
+            f"resume with: metarl train --resume {quote(str(command.run))}"
+            f"{job.resuming}",
             soft_wrap=True,
         )
     show_returns(console, result, job.family)
@@ -55,14 +56,24 @@ def evaluate(command: Evaluate) -> int:
     return 0
 
 
+def check_alike(command: Evaluate) -> None:
+    """Raise UsageError where an agent's likeliest actions would be compared with sampled ones."""
+    for flag in ("baselines", "comparators"):
+        if command.deterministic and getattr(command, flag):
+            raise UsageError(
+                f"--deterministic with --{flag}: they are evaluated with sampled actions; leave "
+                "out one of them."
+            )
+
+
 def check_json(where: Path | None) -> None:
-    """Raise UsageError, before anything is computed, for a record that can't be written."""
+    """Raise UsageError, before any computation, for a record that can't be written."""
     if str(where) != "-":
         check_output("--json", where)
 
 
 def write_json(where: Path | None, record: dict[str, Any]) -> None:
-    """The record in a file, or with `-` on stdout."""
+    """Write the record to a file, or to stdout for `-`."""
     if str(where) == "-":
         print_json(record)
     elif where:

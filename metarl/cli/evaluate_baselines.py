@@ -1,4 +1,4 @@
-"""`metarl evaluate --baselines`: an agent beside plain alternatives, in a table and in words."""
+"""`metarl evaluate --baselines`: compare an agent with baselines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metarl.agents.learners.recurrent_agent import MemoryAgent
-from metarl.agents.rng import stream
 from metarl.baselines.baseline_spec import BaselineSpec
 from metarl.baselines.baselines import TOLD, Baseline, baselines
-from metarl.baselines.budget_curve import budget_curve
+from metarl.baselines.budget_curve import budget_curve, chance
 from metarl.baselines.verdict import Scale, verdict
-from metarl.envs import sample_tasks
 from metarl.evaluation.evaluate import Evaluation, evaluate
-from metarl.evaluation.scripted_policies import random_return
 from metarl.evaluation.statistics import interval
 from metarl.experiment.loaded_run import Run
-from metarl.plotting.episodes import png
+from metarl.plotting.episodes import pixels, png
 from metarl.system.files import write_atomically
 from metarl.training.meta_train import new_agent
 
@@ -33,11 +30,11 @@ if TYPE_CHECKING:
 def evaluate_baselines(
     command: Evaluate, job: Run, result: Evaluation, console: Console
 ) -> dict[str, Any]:
-    """Play the baselines of an evaluation, show them, and return their record.
+    """Train and evaluate the baselines of an evaluation, show them, and return their record.
 
-    Baselines are kept beside the run, in `baselines/`, for all runs of the family there.
+    Baselines are cached in `baselines/` next to the run, for all runs of the family there.
     """
-    remembers = isinstance(job.state.agent, MemoryAgent)  # and adapts from one episode at a time
+    recurrent = isinstance(job.state.agent, MemoryAgent)  # adapts after every episode
     env_steps = command.baseline_steps or max(job.state.env_steps, 1)
     spec = BaselineSpec(
         train=job.train,
@@ -45,7 +42,7 @@ def evaluate_baselines(
         split=result.split,
         seed=result.seed,
         episodes=result.episodes,
-        budget=1 if remembers else result.episodes,
+        budget=1 if recurrent else result.episodes,
         steps=result.returns.shape[1] - 1,
         params=tuple(result.params),
         env_steps=env_steps,
@@ -55,16 +52,12 @@ def evaluate_baselines(
     )
     found = _play(spec, command.run.absolute().parent / "baselines", console)
     oracle = result.oracle if result.oracle is not None else found.pop("oracle").returns[:, 0]
-    gen = stream(result.seed, f"evaluate {result.split} tasks", 0)
-    task = sample_tasks(job.family, len(result.params), gen, result.split)
-    noise = stream(result.seed, "random play")
-    chance = random_return(job.family, task, result.episodes, noise)
-    if not remembers:
+    if not recurrent:
         found = {f"{job.train.algo} from scratch": _from_scratch(job, result), **found}
     agent = Baseline(result.returns, result.env_steps)
     rows = {f"{job.train.algo}, meta-trained": agent, **found}
-    scale = Scale(float(chance.mean()), float(oracle.mean()))
-    # What an alternative may know: not the task.
+    scale = Scale(chance(result, job.family), float(oracle.mean()))
+    # The verdict compares only with baselines that do not know the task.
     words = verdict(result, {k: row for k, row in found.items() if k != TOLD}, scale)
     _show(console, rows, scale)
     _show_choices(console, found, job.state.env_steps)
@@ -72,7 +65,7 @@ def evaluate_baselines(
     picture = command.run / f"baselines-{result.split}.png"
     title = f"{result.family}: {len(result.params)} {result.split} tasks"
     curve = budget_curve(rows, spec.budget, scale, title)
-    write_atomically(picture, png(curve))
+    write_atomically(picture, png(pixels(curve)))
     console.print(f"\nReturn against adaptation: {picture}", soft_wrap=True)
     return {**_record(rows, scale, words), "baseline_env_steps": env_steps}
 
@@ -89,7 +82,7 @@ def _play(spec: BaselineSpec, folder: Path, console: Console) -> dict[str, Basel
 
 
 def _from_scratch(job: Run, result: Evaluation) -> Baseline:
-    """The inner algorithm from fresh weights, on the same tasks and streams."""
+    """The inner algorithm from untrained weights, on the same tasks and random streams."""
     agent = new_agent(job.train, job.family, job.state.agent.device)
     steps = result.returns.shape[1] - 1
     scratch = evaluate(
@@ -106,7 +99,7 @@ def _from_scratch(job: Run, result: Evaluation) -> Baseline:
 
 
 def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
-    """Returns after 0 ... K updates of each, and where the last lies between chance and oracle."""
+    """Print returns after 0 ... K updates, and the last one as a share of the oracle's."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     steps = max(row.returns.shape[1] for row in rows.values())
@@ -115,7 +108,7 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
     for name in ("95 % interval", "of oracle"):
         table.add_column(name, justify="right", no_wrap=True)
     largest = max(abs(row.returns.mean(axis=0)).max() for row in rows.values())
-    digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # fits on eighty columns
+    digits = 2 if largest < 100 else 1 if largest < 1000 else 0  # to fit in 80 columns
     for name, row in rows.items():
         low, high = interval(row.returns[:, -1])
         share = scale.share(row.returns[:, -1])
@@ -123,7 +116,7 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
         table.add_row(
             name,
             *means,
-            *[""] * (steps - len(means)),  # of one that doesn't adapt
+            *[""] * (steps - len(means)),  # for a row that doesn't adapt
             f"[{low:.{digits}f}, {high:.{digits}f}]",
             "" if share is None else f"{share:.0%}",
         )
@@ -134,9 +127,9 @@ def _show(console: Console, rows: Mapping[str, Baseline], scale: Scale) -> None:
 
 
 def _show_choices(console: Console, rows: Mapping[str, Baseline], env_steps: int) -> None:
-    """What each was trained for, and with what settings, chosen on variants of training."""
+    """Print training budgets and the settings tuned on training variants."""
     console.print(
-        f"The agent was trained for {env_steps:,} environment steps. Chosen on training tasks:"
+        f"The agent was trained for {env_steps:,} environment steps. Tuned on training tasks:"
     )
     for name, row in rows.items():
         if row.chosen:
@@ -154,7 +147,7 @@ def _shown(value: Any) -> str:
 
 
 def _record(rows: Mapping[str, Baseline], scale: Scale, words: str) -> dict[str, Any]:
-    """Lists run over updates 0 ... K."""
+    """The JSON record; lists are over updates 0 ... K."""
     found = {
         name: {
             "return_mean": row.returns.mean(axis=0).tolist(),

@@ -1,4 +1,4 @@
-"""An agent that remembers beside classical rules that know its family."""
+"""Compare a recurrent agent with classical rules that know its family."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from metarl.evaluation.evaluate import Evaluation
 def compare(
     agent: AnyAgent, family: Family, result: Evaluation, split: Split, seed: int
 ) -> dict[str, float]:
-    """Mean total of a trial, of the agent and of each rule, on the tasks of the evaluation.
+    """Mean total return of a trial for the agent and each rule, on the tasks of the evaluation.
 
     Raises:
-        UsageError: the agent adapts its weights, from many episodes a step, so its returns have no
-            such total; or the family has no comparators.
+        UsageError: the agent adapts its weights, so it has no trials; or the family has no
+            comparators.
     """
     if not isinstance(agent, MemoryAgent):
         raise UsageError(
-            "--comparators: they remember within a trial, and this agent adapts its weights; give "
-            "a run with a memory, such as one of --algo rl2."
+            "--comparators: they adapt within a trial, and this agent adapts its weights; give a "
+            "run with --memory, such as one of --algo rl2."
         )
     gen = stream(seed, f"evaluate {split} tasks")
     task = sample_tasks(family, len(result.params), gen, split)
     episodes = result.returns.shape[1]
-    luck = stream(seed, "comparators")
-    totals = comparators(family, task, episodes, result.episodes, luck)
+    noise = stream(seed, "comparators")
+    totals = comparators(family, task, episodes, result.episodes, noise)
     if not totals:
         raise UsageError(
             f"--comparators: there are none for {family.name}; give a run of bandit or "
@@ -41,9 +41,9 @@ def compare(
 
 
 def show_comparison(console: Console, totals: dict[str, float], episodes: int) -> None:
-    """Totals from the highest down."""
+    """Print total returns, highest first."""
     kind = "episode" if episodes == 1 else "episodes"
-    table = Table(box=box.SIMPLE_HEAD, title=f"in all in a trial of {episodes} {kind}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"total in a trial of {episodes} {kind}")
     table.add_column("")
     table.add_column("return", justify="right")
     for name, total in sorted(totals.items(), key=lambda item: -item[1]):

@@ -1,4 +1,4 @@
-"""`metarl export`: an agent for other libraries."""
+"""`metarl export`: write an agent for other libraries."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 def export(command: Export) -> int:
-    """`metarl export RUN --to sb3`: slow weights, or those adapted to a variant, as SB3's PPO."""
+    """`metarl export RUN --to sb3`: write the slow or adapted weights as SB3's PPO."""
     asked = {"--steps": command.steps, "--episodes": command.episodes}
     if not command.variant and (left := [k for k, v in asked.items() if v is not None]):
-        raise UsageError(f"{left[0]}: slow weights adapt to nothing: give --variant NAME=VALUE.")
+        raise UsageError(f"{left[0]}: there is no variant to adapt to: give --variant NAME=VALUE.")
     name = "sb3-adapted.zip" if command.variant else "sb3.zip"
     path: Path = command.out or command.run / name
     check_output("--out", path)
     job = open_run(command.run, "cpu", trust=command.trust, advice="give --trust")
     set_up(job.run)
     agent: Any = job.state.agent
-    to_sb3(agent, job.family)  # what can't be exported is refused before any episode
-    what = "slow weights, as before any adaptation"
+    to_sb3(agent, job.family)  # raises before any episode if the agent can't be exported
+    what = "slow weights, before adaptation"
     if command.variant:
         agent, what = _adapted(command, job)
     model = to_sb3(agent, job.family, job.train.gamma, job.train.gae_lambda)
@@ -47,7 +47,7 @@ def export(command: Export) -> int:
 
 
 def _adapted(command: Export, job: Run) -> tuple[Any, str]:
-    """The agent adapted to the variant, and what that brought."""
+    """The agent adapted to the variant, and a description with the returns."""
     task = parse_variant(job.family, command.variant)
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes

@@ -1,4 +1,4 @@
-"""What there is to say of a family, asked of the family itself."""
+"""Records of families for `metarl families`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metarl.envs.gym.specs import find_spec
 
 
 def usable() -> Iterator[str]:
-    """Families whose packages are here."""
+    """Names of families whose packages are installed."""
     for name in FAMILIES:
         try:
             make_family(name)
@@ -28,16 +28,16 @@ def usable() -> Iterator[str]:
 
 
 def record(name: str) -> dict[str, Any]:
-    """What `metarl families` says of one; where its package isn't here, what installs it."""
+    """The record of a family; if its package is missing, how to install it."""
     if name not in FAMILIES and is_gymnasium_id(name):
         return _environment(name)
     try:
         family = make_family(name)
-    except UsageError as error:  # a package that isn't installed; an unknown name is not listed
+    except UsageError as error:  # a missing package, or an unknown name, which is raised
         if name not in FAMILIES:
             raise
         return {"name": name, "needs": str(error)}
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "name": name,
         "about": _about(family),
         "source": getattr(family, "source", "your own"),
@@ -48,19 +48,19 @@ def record(name: str) -> dict[str, Any]:
             for k, p in parameters(family).items()
         },
     }
-    if not hasattr(family, "env_config"):  # a Gymnasium environment's are known once it was made
-        told |= {
+    if not hasattr(family, "env_config"):  # for Gymnasium environments, known only after make
+        found |= {
             "horizon": family.horizon,
             "observation_space": str(family.observation_space),
             "action_space": str(family.action_space),
         }
     if not hasattr(family, "simulate"):
-        told["gymnasium_id"] = gymnasium_id(family)
-    return told
+        found["gymnasium_id"] = gymnasium_id(family)
+    return found
 
 
 def _environment(name: str) -> dict[str, Any]:
-    """A Gymnasium environment, which is a family once it is said what varies in it.
+    """The record of a Gymnasium environment, which becomes a family with `--vary`.
 
     Raises:
         UsageError: unknown, or it can't be made.
@@ -72,7 +72,7 @@ def _environment(name: str) -> dict[str, Any]:
         attributes = {k: v for k, v in vars(env.unwrapped).items() if _is_number(k, v)}
         has_model = hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
         env.close()
-    except Exception as error:  # whatever an environment may raise
+    except Exception as error:  # an environment may raise anything
         raise UsageError(
             f"{name}: make raised {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
@@ -96,7 +96,7 @@ def _environment(name: str) -> dict[str, Any]:
 
 
 def _keywords(spec: EnvSpec) -> dict[str, Any]:
-    """What `make` takes, with the defaults."""
+    """Keywords of `gymnasium.make` with their defaults."""
     creator: Any = spec.entry_point
     creator = load_env_creator(creator) if isinstance(creator, str) else creator
     defaults = {k: p.default for k, p in inspect.signature(creator).parameters.items()}

@@ -1,4 +1,4 @@
-"""The variants to which an agent adapts worst, and the command that shows one of them."""
+"""The variants with the lowest return after adaptation, and commands to watch them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.console import Console
 from metarl.envs import Choice, Family, describe, parameters
 from metarl.evaluation.evaluate import Evaluation
 
-NAMED = 4  # parameters that fit in a command; a variant with more is given by its number
+NAMED = 4  # a variant with more parameters than this is specified by its index
 
 
 class Variant(NamedTuple):
     """One task of an evaluation."""
 
-    number: int  # among the tasks of the evaluation
+    number: int  # index among the tasks of the evaluation
     params: dict[str, float]
     before: float  # return without adaptation
     after: float  # return after the last step
@@ -40,7 +40,7 @@ def worst(result: Evaluation, n: int) -> list[Variant]:
 
 
 def replay(run: Path, family: Family, result: Evaluation, variant: Variant, flags: str = "") -> str:
-    """`metarl watch RUN ...` of this very task."""
+    """The `metarl watch RUN ...` command for this task."""
     command = f"metarl watch {quote(str(run))}{flags}"
     known = parameters(family)
     if len(known) > NAMED:
@@ -57,12 +57,12 @@ def replay(run: Path, family: Family, result: Evaluation, variant: Variant, flag
 def show_worst(
     console: Console, run: Path, family: Family, result: Evaluation, n: int, flags: str = ""
 ) -> None:
-    """A line and a command, with these flags, for each of the n worst."""
+    """Print a line and a command with `flags` for each of the n worst tasks."""
     if n:
         console.print("Lowest after adaptation:")
     for variant in worst(result, n):
         best = "" if variant.oracle is None else f" (oracle {variant.oracle:.2f})"
-        told = describe(family, variant.params)
-        line = f"  {variant.before:.2f} -> {variant.after:.2f}{best}  {told}"
+        values = describe(family, variant.params)
+        line = f"  {variant.before:.2f} -> {variant.after:.2f}{best}  {values}"
         for text in (line, f"    {replay(run, family, result, variant, flags)}"):
             console.print(text, soft_wrap=True, highlight=False, markup=False)

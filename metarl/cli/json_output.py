@@ -1,4 +1,4 @@
-"""JSON on stdout and nothing else, whatever environments print meanwhile."""
+"""Print only JSON on stdout, whatever environments print."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-# stdout and a copy of its descriptor, while both point to stderr.
+# The original stdout and a copy of its descriptor, while output is redirected to stderr.
 _kept: ContextVar[tuple[TextIO, int] | None] = ContextVar("stdout", default=None)
 
 
 @contextmanager
 def only_json(wanted: bool) -> Iterator[None]:
-    """Send to stderr whatever Python, C libraries or other processes print to stdout meanwhile.
+    """Redirect stdout of Python, C libraries and subprocesses to stderr.
 
-    `print_json` alone still writes to stdout.
+    Only `print_json` still writes to stdout.
     """
     if not wanted:
         yield
@@ -37,7 +37,7 @@ def only_json(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def real_stdout() -> Iterator[None]:
-    """Within `only_json`: stdout as it was, for processes that print JSON themselves."""
+    """Restore stdout within `only_json`, for subprocesses that print JSON themselves."""
     kept = _kept.get()
     if kept is None:
         yield
@@ -50,14 +50,14 @@ def real_stdout() -> Iterator[None]:
 
 
 def print_json(record: Any) -> None:
-    """One line of JSON on stdout."""
+    """Print one line of JSON on stdout."""
     with real_stdout():
         print(json.dumps(record), flush=True)
 
 
 def _point(stream: TextIO, descriptor: int) -> None:
-    """Have everything printed from now on go there."""
+    """Redirect all following output to a stream and its descriptor."""
     sys.stdout.flush()
-    ctypes.CDLL(None).fflush(None)  # what C libraries hold back belongs to where it was printed
+    ctypes.CDLL(None).fflush(None)  # flush buffers of C libraries before redirecting
     os.dup2(descriptor, 1)
     sys.stdout = stream

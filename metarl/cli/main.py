@@ -35,8 +35,9 @@ from metarl.system.signals import stop_on_signals
 
 MAY_DIFFER = (
     *("resume", "iterations", "device", "processes", "rank_timeout", "quiet", "json", "trust"),
+    "callback",
 )
-# Module and function; a command loads what it needs alone.
+# Module and function of each command, imported when it runs.
 CARRIED_OUT = {
     Train: ("metarl.cli.train", "train"),
     Evaluate: ("metarl.cli.evaluate", "evaluate"),
@@ -53,12 +54,12 @@ USAGE, FAILURE, INTERRUPTED = 2, 1, 130  # exit codes
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is 2 for a user's mistake, 1 for a failure while running."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # Environments draw their pictures without a screen, and would complain that there is none.
+    # Without --window, environments render off-screen and must not look for a display.
     if "--window" not in words:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if sys.platform == "linux" and "DISPLAY" not in os.environ and "MUJOCO_GL" not in os.environ:
-        with contextlib.suppress(OSError):  # MuJoCo must be told before it is imported
+        with contextlib.suppress(OSError):  # must be set before MuJoCo is imported
             ctypes.CDLL("libEGL.so.1")
             os.environ["MUJOCO_GL"] = "egl"
     tolerate_lost_readers()
@@ -66,40 +67,40 @@ def main(argv: list[str] | None = None) -> int:
         with stop_on_signals():
             return run(parse(words))
     except UsageError as error:
-        return _complain(error, USAGE)
+        return _report(error, USAGE)
     except (RunError, OSError) as error:
-        return _complain(error, FAILURE)
+        return _report(error, FAILURE)
     except KeyboardInterrupt as stop:
-        return _complain(str(stop) or "stopped", INTERRUPTED)
+        return _report(str(stop) or "stopped", INTERRUPTED)
 
 
 def run(command: Any) -> int:
-    """Carry out a parsed command."""
+    """Run a parsed command."""
     keep_memory()
     module, function = CARRIED_OUT[type(command)]
-    where = getattr(command, "json", None)
-    with only_json(where is True or str(where) == "-"):
+    json = getattr(command, "json", None)
+    with only_json(json is True or str(json) == "-"):
         code: int = getattr(import_module(module), function)(command)
     return code
 
 
 def parse(words: list[str]) -> Any:
-    """The command that the words ask for, with the defaults of its family and algorithm.
+    """Parse a command, with the defaults of its family and algorithm.
 
     Raises:
-        UsageError: unknown command or flag, or a value that can't be read.
+        UsageError: unknown command or flag, or an invalid value.
     """
     name, rest = (words[0], words[1:]) if words else ("--help", [])
     if name not in COMMANDS:
-        everything = Union[tuple(Annotated[c, subcommand(n)] for n, c in COMMANDS.items())]  # type: ignore[valid-type]  # noqa: UP007
-        return _tyro("metarl", everything, [name, *rest])
+        commands = Union[tuple(Annotated[c, subcommand(n)] for n, c in COMMANDS.items())]  # type: ignore[valid-type]  # noqa: UP007
+        return _tyro("metarl", commands, [name, *rest])
     if name == "train":
         return _parse_train(rest)
     return _tyro(f"metarl {name}", COMMANDS[name], rest)
 
 
 def _parse_train(words: list[str]) -> Any:
-    """Read twice: family and algorithm, or the run to resume, decide the defaults of the rest."""
+    """Parse twice: family and algorithm, or the run to resume, determine the defaults."""
     no_help = [w for w in words if w not in ("-h", "--help")]
     asked, _ = _tyro("metarl train", Train, no_help, return_unknown_args=True)
     if asked.resume is None:
@@ -116,35 +117,36 @@ def _parse_train(words: list[str]) -> Any:
     got = _tyro("metarl train", Train, words, default=saved)
     for field in dataclasses.fields(Train):
         was, now = getattr(saved, field.name), getattr(got, field.name)
-        falls_no_more = field.name == "lr_decay" and not now
-        if was != now and field.name not in MAY_DIFFER and not falls_no_more:
+        decay_off = field.name == "lr_decay" and not now
+        if was != now and field.name not in MAY_DIFFER and not decay_off:
             raise UsageError(
                 f"{asked.resume} was started with {field.name} {was}, not {now}: leave that out, "
                 "or start a new run without --resume."
             )
-    known = typed(asked, found.train, texts(found.family))
+    got = dataclasses.replace(got, callback=asked.callback or found.run.callback)
+    known = typed((asked, asked), (found.train, got), texts(found.family))
     return dataclasses.replace(got, trust=got.trust or known)
 
 
 def _tyro(prog: str, kind: Any, words: list[str], **how: Any) -> Any:
-    """Let tyro read the words; its box of advice becomes one line."""
-    shown = io.StringIO()
+    """Parse with tyro and turn its error box into a one-line UsageError."""
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(kind, prog=prog, args=words, **how)
     except SystemExit as stop:
         if stop.code == 0:
             raise
-        lines = shown.getvalue().splitlines()
-        if lines and not lines[0].startswith("╭"):  # where no box can be shown: a title, a rule
+        lines = stderr.getvalue().splitlines()
+        if lines and not lines[0].startswith("╭"):  # without a box: skip the title and the rule
             lines = lines[2:]
         inside = [line for line in lines if not re.match("[╭╰]|  *-{5,} *$", line)]
         text = " ".join(re.sub("[─│]+", " ", " ".join(inside)).split())
         raise UsageError(re.sub("^Error parsing [A-Z][a-z]+: ", "", text)) from stop
 
 
-def _complain(error: object, code: int) -> int:
-    # A mistake is every rank's: the first of each machine says it.
+def _report(error: object, code: int) -> int:
+    # All ranks make the same usage error: only the first on each machine prints it.
     if os.environ.get("LOCAL_RANK", "0") == "0" or code == FAILURE:
         print(f"metarl: {' '.join(str(error).split())}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""Returns and speeds as tables on a terminal."""
+"""Tables of returns and speeds on a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.table import Table
 from metarl.envs import Family, Split, unseen
 from metarl.evaluation.evaluate import Evaluation
 
-BAR = 7  # characters of the longest bar, beside the one that marks 0
+BAR = 7  # characters of the longest bar, without the one that marks 0
 
 
 def show_returns(console: Console, result: Evaluation, family: Family) -> None:
-    """Return after each step of adaptation, and what it gained, with intervals and bars."""
+    """Print the return after each step of adaptation and its gain, with intervals and bars."""
     table = Table(title=_title(result, family), title_justify="left", box=box.SIMPLE_HEAD)
     table.padding = (0, 1, 0, 0)
     shares = None if result.success is None else result.success.mean(axis=0)
@@ -34,20 +34,22 @@ def show_returns(console: Console, result: Evaluation, family: Family) -> None:
         row = [f"{mean[k]:.2f}", f"[{a:.2f}, {b:.2f}]", f"{result.iqm[k]:.2f}", *share, gain]
         table.add_row(str(k), *row, bar((low, high), axis))
     if result.oracle is not None and best is not None:
-        told = f"{result.oracle.mean():.2f}"
-        table.add_row("oracle", told, "", "", *("" for _ in success), "", bar((best, best), axis))
+        oracle = f"{result.oracle.mean():.2f}"
+        row = [oracle, "", "", *("" for _ in success), "", bar((best, best), axis)]
+        table.add_row("oracle", *row)
     console.print(table)
 
 
 def _title(result: Evaluation, family: Family) -> str:
+    how = ", most likely actions" if result.deterministic else ""
     return (
         f"{result.family}: {len(result.params)} tasks {how_new(family, result.split)}, "
-        f"{result.episodes} episodes a step\nintervals: {result.intervals}"
+        f"{result.episodes} episodes a step{how}\nintervals: {result.intervals}"
     )
 
 
 def bar(ends: tuple[float, float], axis: tuple[float, float]) -> str:
-    """From 0 to an interval, which is shaded; `axis` is what `BAR` characters span, 0 included."""
+    """A bar from 0 to a shaded interval; `BAR` characters span `axis`, which includes 0."""
     low, high = axis
     if low == high:
         return ""
@@ -62,14 +64,14 @@ def bar(ends: tuple[float, float], axis: tuple[float, float]) -> str:
 
 
 def how_new(family: Family, split: Split) -> str:
-    """What tasks of a split have to do with training."""
+    """How tasks of a split relate to those of training, for display."""
     if split in ("train", "extrapolate"):
         return "as in training" if split == "train" else "out of the training range"
     found = unseen(family, split)
     alike = getattr(family, "alike", {}) if split == "test" else {}
     if alike and not found.startswith("none"):
         return "held out, but " + ", ".join(
-            f"{count} of {tried} values of {name} play as in training"
+            f"{count} of {tried} values of {name} behave as in training"
             for name, (count, tried) in alike.items()
         )
     if not found.startswith("none"):
@@ -80,7 +82,7 @@ def how_new(family: Family, split: Split) -> str:
 
 
 def show_simulation(console: Console, record: dict[str, Any]) -> None:
-    """Steps a second of each family."""
+    """Print the steps per second of each family."""
     table = Table(box=box.SIMPLE_HEAD, title_justify="left")
     table.title = f"{record['episodes']} episodes in parallel, random policy, no learning"
     for column in ("family", "env steps/s", "AsyncVectorEnv"):

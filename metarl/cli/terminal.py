@@ -1,4 +1,4 @@
-"""Standard output that outlives its reader: `metarl train | head -1` trains to the end."""
+"""Standard output that survives a closed pipe: `metarl train | head -1` trains to the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 class _Tolerant(io.RawIOBase):
-    """A file descriptor that swallows what nobody reads any more."""
+    """A file descriptor that discards output after its reader has closed the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -33,10 +33,10 @@ class _Tolerant(io.RawIOBase):
 
 
 def tolerate_lost_readers() -> None:
-    """Let a reader go away, or be absent from the start; escape letters that the encoding lacks."""
+    """Tolerate a closed pipe or a missing stream; escape characters outside the encoding."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started metarl
+        if stream is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for the process's life
         elif stream is getattr(sys, f"__{name}__") and stream.fileno() == descriptor:
             stream.flush()

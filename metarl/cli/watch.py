@@ -1,4 +1,4 @@
-"""`metarl watch`: an agent before and after adaptation to one variant, side by side."""
+"""`metarl watch`: film an agent before and after adaptation to one variant."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from metarl.system.user_errors import report_user_errors
 if TYPE_CHECKING:
     from metarl.cli.arguments import Watch
 
-MILLISECONDS = 80  # that a frame stays
+MILLISECONDS = 80  # that a frame is shown
 
 
 def watch(command: Watch) -> int:
@@ -44,28 +44,28 @@ def watch(command: Watch) -> int:
     if not can_be_filmed(family):
         raise UsageError(_why_no_pictures(family))
     console = Console(markup=False)
-    told = describe(family, task_values(task)[0])
-    console.print(f"{family.name}: {told}", soft_wrap=True, highlight=False, markup=False)
+    variant = describe(family, task_values(task)[0])
+    console.print(f"{family.name}: {variant}", soft_wrap=True, highlight=False, markup=False)
     steps = job.run.eval_steps if command.steps is None else command.steps
     episodes = command.episodes or job.train.episodes
-    luck = stream(command.seed, "watch", 0, agent.device)
+    gen = stream(command.seed, "watch", 0, agent.device)
     with report_user_errors(family):
-        adapted = agent.adapt(family, task, steps, episodes, luck)
+        adapted = agent.adapt(family, task, steps, episodes, gen)
         films = [film(a, family, task, command.seed) for a in (agent, adapted)]
     names = ("before", after(steps, agent.step_name))
     for name, shown in zip(names, films, strict=True):
         console.print(f"{name}: return {shown.returns[-1]:.2f} in {len(shown.returns) - 1} steps")
-    frames = side_by_side(films, names, f"{family.name}: {told}")
+    frames = side_by_side(films, names, f"{family.name}: {variant}")
     if command.window:
         from metarl.plotting.viewer import play
 
-        play(frames, f"{family.name}: {told}", MILLISECONDS)
+        play(frames, f"{family.name}: {variant}", MILLISECONDS)
         return 0
     written = save(frames, out)
     if written != out:
         console.print(
-            f"{out} would need ffmpeg (pip install -c constraints.txt -e '.[video]'): "
-            "a GIF instead.",
+            f"{out} needs ffmpeg (pip install -c constraints.txt -e '.[video]'): writing a GIF "
+            "instead.",
             soft_wrap=True,
             markup=False,
         )
@@ -76,18 +76,18 @@ def watch(command: Watch) -> int:
 def _why_no_pictures(family: Family) -> str:
     if hasattr(family, "simulate") and importlib.util.find_spec("mujoco"):
         return (
-            f"{family.name} can't be drawn here: if it is of MuJoCo, it needs OpenGL: set "
-            "MUJOCO_GL=egl or MUJOCO_GL=osmesa, whichever is installed; an environment needs the "
-            "render mode rgb_array."
+            f"{family.name} can't be rendered here: a MuJoCo environment needs OpenGL: set "
+            "MUJOCO_GL=egl or MUJOCO_GL=osmesa, whichever is installed; other environments need "
+            "the render mode rgb_array."
         )
     return (
-        f"{family.name} has no pictures: look at its runs with `metarl evaluate --plot`, or give "
+        f"{family.name} can't be rendered: see its runs with `metarl evaluate --plot`, or give "
         "the family a frame(state, task)."
     )
 
 
 def choose_task(command: Watch, family: Family, device: torch.device) -> Any:
-    """The task with this number among those of the split, with what `--variant` says instead.
+    """The task with index `--task` of the split, with the parameters of `--variant` replaced.
 
     Raises:
         UsageError: no such task, parameter or value.
@@ -105,14 +105,14 @@ def choose_task(command: Watch, family: Family, device: torch.device) -> Any:
 
 
 def _check_out(out: Path) -> None:
-    """Raise UsageError for a film that can't be written, before anything is played."""
+    """Raise UsageError, before any episode, for a film that can't be written."""
     if out.suffix not in (".gif", ".mp4"):
         raise UsageError(f"--out {out}: unknown ending; give a file that ends in .gif or .mp4.")
     check_output("--out", out)
 
 
 def save(frames: list[Picture], out: Path) -> Path:
-    """Write a GIF or MP4 by the ending; without ffmpeg a GIF in any case. Where it is."""
+    """Write a GIF or MP4 depending on the suffix, always a GIF without ffmpeg; return its path."""
     if out.suffix == ".mp4" and _has_ffmpeg():
         _mp4(frames, out)
         return out
@@ -136,14 +136,14 @@ def _has_ffmpeg() -> bool:
 def _mp4(frames: list[Picture], out: Path) -> None:
     import imageio_ffmpeg
 
-    height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec takes even sizes
+    height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec requires even sizes
     with tempfile.TemporaryDirectory() as folder:  # ffmpeg would follow a link at `out`
-        made = Path(folder) / "film.mp4"
+        file = Path(folder) / "film.mp4"
         writer = imageio_ffmpeg.write_frames(
-            str(made), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
+            str(file), (width, height), fps=1000 / MILLISECONDS, macro_block_size=2
         )
         writer.send(None)
         for frame in [*frames, *frames[-1:] * (PAUSE // MILLISECONDS)]:
             writer.send(frame[:height, :width].tobytes())
         writer.close()
-        write_atomically(out, made.read_bytes())
+        write_atomically(out, file.read_bytes())

@@ -1,1 +1,1 @@
-"""Comparing groups of runs."""
+"""Comparison of groups of runs."""

@@ -1,4 +1,4 @@
-"""Several runs side by side: the same unseen tasks, the same budget, seeds taken together."""
+"""Compare runs on the same unseen tasks with the same budget, grouping seeds."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from metarl.comparison.run_groups import (
     labels,
     trained,
 )
+from metarl.comparison.saved_evaluation import protocol_of
 from metarl.config.settings_file import read_settings
 from metarl.envs import Family, Split, UsageError
 from metarl.evaluation.evaluate import Evaluation
@@ -35,22 +36,22 @@ from metarl.evaluation.statistics import (
 from metarl.experiment.final_evaluation import evaluate_run
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.run import open_run
-from metarl.system.files import DAMAGED, RECORD, read_json
 
 
 class Protocol(NamedTuple):
-    """What all runs are evaluated on."""
+    """The evaluation that all runs share."""
 
     split: Split
     seed: int
     tasks: int
-    episodes: int | None  # of each task for each step; None for each run's own
+    episodes: int | None  # of each task for each step; None for each run's setting
     steps: int
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed alone (S of them), on the M tasks that all rows share."""
+    """S runs that differ only in their seed, on the M tasks that all rows share."""
 
     label: str
     runs: tuple[Path, ...]
@@ -61,30 +62,30 @@ class Row:
 
     @property
     def returns(self) -> Array:
-        """(S, M, K + 1)."""
+        """Returns, (S, M, K + 1)."""
         return np.stack([result.returns for result in self.results])
 
     @property
     def intervals(self) -> str:
-        """What the 95 % intervals are of."""
+        """What the 95 % intervals cover, for display."""
         one = self.results[0]
         if len(self.results) == 1:
             return one.intervals
         return f"over seeds and {'tasks' if one.task is None else 'episodes'}"
 
     def record(self, first: Row) -> dict[str, Any]:
-        """Numbers over runs and tasks, lists over steps 0 ... K; `first` is what it is held to."""
+        """JSON record over runs and tasks, lists over steps 0 ... K; compared with `first`."""
         steps = range(self.returns.shape[-1])
         at, task = [self.returns[..., k] for k in steps], self.results[0].task
         means, gains = self._ends()
-        spent = np.stack([result.env_steps for result in self.results])
+        env_steps = np.stack([result.env_steps for result in self.results])
         return {
             "algorithm": self.label,
             "runs": [str(folder) for folder in self.runs],
             "seeds": list(self.seeds),
             "env_steps_trained": self.env_steps,
             "episodes": [k * self.episodes for k in steps],
-            "adaptation_env_steps": spent.mean(axis=(0, 1)).tolist(),
+            "adaptation_env_steps": env_steps.mean(axis=(0, 1)).tolist(),
             "intervals": self.intervals,
             "return_mean": [float(x.mean()) for x in at],
             "return_ci95": means,
@@ -101,12 +102,12 @@ class Row:
         }
 
     def _ends(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Intervals of the return and of the gain after each step; those of one run are its own."""
+        """Intervals of the return and the gain after each step; for one run, those of its tasks."""
         one, *others = self.results
         if not others:
             return one.ci95.tolist(), one.gain_ci95.tolist()
-        every = np.array([result.bounds for result in self.results])
-        bounds = float(every.min()), float(every.max())
+        all_bounds = np.array([result.bounds for result in self.results])
+        bounds = float(all_bounds.min()), float(all_bounds.max())
         at = np.moveaxis(self.returns, -1, 0)
         means = [interval(x, bounds, one.task) for x in at]
         gains = [difference_interval(x, at[0], bounds, one.task) for x in at[1:]]
@@ -114,10 +115,10 @@ class Row:
 
 
 def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[Path, Run]:
-    """The runs; those of one world share a family, and its worker processes.
+    """Open runs; runs on the same family share one instance and its worker processes.
 
     Raises:
-        UsageError: a folder that is no run, given twice, or not trained at all.
+        UsageError: a folder is not a run, is given twice, or has not been trained.
     """
     runs: dict[Path, Run] = {}
     families: dict[str, Family] = {}
@@ -126,82 +127,66 @@ def open_runs(folders: Sequence[Path], device: str | None, trust: bool) -> dict[
             raise UsageError(f"{folder} is given twice: leave out one.")
         found = read_settings(folder)
         named = {name: getattr(found.train, name) for name in TASK_SETTINGS}
-        world = json.dumps({**named, "record": found.family}, sort_keys=True)
+        key = json.dumps({**named, "record": found.family}, sort_keys=True)
         runs[folder] = open_run(
-            folder, device, families.get(world), trust=trust, advice="give --trust"
+            folder, device, families.get(key), trust=trust, advice="give --trust"
         )
-        families[world] = runs[folder].family
+        families[key] = runs[folder].family
         if runs[folder].state.iteration == 0:
             raise UsageError(
                 f"{folder} has not been trained: start with `metarl train --resume "
-                f"{quote(str(folder))}{runs[folder].reopening}`, or leave it out."
+                f"{quote(str(folder))}{runs[folder].resuming}`, or leave it out."
             )
     return runs
 
 
 def evaluate_runs(runs: Runs, protocol: Protocol, console: Console) -> list[Evaluation]:
-    """Returns of each run on the same tasks: its own evaluation, or a new one where that differs.
+    """Evaluate each run on the same tasks, reusing its final evaluation if it matches.
 
-    Tasks are those of the first run's family, which `--force` may have let differ.
+    Tasks are those of the first run's family; with `--force`, families may differ.
     """
     family = next(iter(runs.values())).family
     for folder, job in runs.items():
         check_spaces(folder, job, family)
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
         return [
-            _evaluate(folder, job, family, protocol)
-            for folder, job in progress.track(runs.items(), description="evaluating")
+            _evaluate(job, family, protocol)
+            for job in progress.track(runs.values(), description="evaluating")
         ]
 
 
-def _evaluate(folder: Path, job: Run, family: Family, protocol: Protocol) -> Evaluation:
-    split, seed, tasks, episodes, steps = protocol
+def _evaluate(job: Run, family: Family, protocol: Protocol) -> Evaluation:
+    split, seed, tasks, episodes, steps, deterministic = protocol
     episodes = episodes or job.train.episodes
-    asked = (split, seed, episodes, tasks)
-    own = saved(folder, job.state.env_steps) if job.family is family else None
-    if own and asked == (own.split, own.seed, own.episodes, len(own.params)) and own.steps >= steps:
+    asked = (split, seed, episodes, tasks, deterministic)
+    own = job.evaluation if job.family is family else None
+    if own and asked == protocol_of(own) and own.steps >= steps:
         return own.until(steps)
     return evaluate_run(
-        job, family, split=split, seed=seed, tasks=tasks, episodes=protocol.episodes, steps=steps
+        job,
+        family,
+        split=split,
+        seed=seed,
+        tasks=tasks,
+        episodes=protocol.episodes,
+        steps=steps,
+        deterministic=deterministic,
     )
 
 
 def check_spaces(folder: Path, job: Run, family: Family) -> None:
-    """Raise UsageError unless the run's agent can play in the family."""
+    """Raise UsageError unless the family's spaces equal those of the run's family."""
     for name in ("observation_space", "action_space"):
-        own, other = getattr(job.family, name), getattr(family, name)
-        if own != other:
+        trained_on, other = getattr(job.family, name), getattr(family, name)
+        if trained_on != other:
             raise UsageError(
                 f"{folder} was trained on {job.family.name}, whose {name.replace('_', ' ')} is "
-                f"{own}, not {other} as that of {family.name}: leave it out."
+                f"{trained_on}, not {other} as that of {family.name}: leave it out."
             )
 
 
-def saved(folder: Path, env_steps: int) -> Evaluation | None:
-    """The run's `evaluation.json`, unless it has been trained further since; None where none is."""
-    try:
-        record = read_json(folder / "evaluation.json", RECORD)
-        found = Evaluation.from_json(record)
-        whole = record["env_steps_trained"] == env_steps and _is_whole(found)
-        return found if whole else None
-    except (*DAMAGED, KeyError, TypeError, IndexError, AttributeError):
-        return None  # or one that an older metarl wrote, or damaged: it can be made anew
-
-
-def _is_whole(found: Evaluation) -> bool:
-    """Whether its tables are numbers, of the same tasks and steps; it may be anyone's."""
-    tables = [found.returns, found.env_steps]
-    tables += [x for x in (found.success,) if x is not None]
-    shapes = {x.shape for x in tables}
-    if found.oracle is not None:
-        tables.append(found.oracle)
-    numbers = all(x.dtype.kind in "if" and np.isfinite(x).all() for x in tables)
-    rows = len(found.params) == len(found.returns) == len(tables[-1])
-    return numbers and rows and len(shapes) == 1 and found.returns.ndim == 2
-
-
 def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> list[Row]:
-    """A row for each group of seeds."""
+    """One row for each group of runs that differ only in their seed."""
     folders, jobs = list(runs), list(runs.values())
     settings = [trained(job) for job in jobs]
     groups = group(settings)
@@ -220,11 +205,12 @@ def rows_of(runs: Runs, results: Sequence[Evaluation], episodes: int | None) -> 
 
 
 def record_of(rows: Sequence[Row], evaluation: Evaluation) -> dict[str, Any]:
-    """All that is written and shown of a comparison; `evaluation` is the evaluation of any run."""
+    """The JSON record of a comparison; `evaluation` is that of any run."""
     return {
         "family": evaluation.family,
         "split": evaluation.split,
         "seed": evaluation.seed,
+        "deterministic": evaluation.deterministic,
         "tasks": len(evaluation.params),
         "oracle_mean": None if evaluation.oracle is None else float(evaluation.oracle.mean()),
         "rows": [row.record(rows[0]) for row in rows],

@@ -23,7 +23,7 @@ MARKERS = "osD^vP*X"
 
 
 def comparison(record: dict[str, Any], runs: Runs) -> Figure:
-    """Return against adaptation, and how it rose in meta-training where the runs recorded that."""
+    """Return against adaptation, and against meta-training if the runs recorded it."""
     rows = record["rows"]
     curves = [[c for f in row["runs"] if len(c := _curve(Path(f) / "metrics.csv"))] for row in rows]
     panels = 2 if any(map(len, curves)) else 1
@@ -53,13 +53,13 @@ def comparison(record: dict[str, Any], runs: Runs) -> Figure:
 
 
 def _count_steps(axes: Axes, horizon: int) -> None:
-    """A second axis above, for episodes below."""
+    """Add a secondary axis with environment steps."""
     both = (lambda episodes: episodes * horizon, lambda steps: steps / horizon)
     axes.secondary_xaxis("top", functions=both).set_xlabel("environment steps, at most")
 
 
 def _learning(axes: Axes, curves: Sequence[Sequence[Array]]) -> None:
-    """Evaluations during training: each seed faint, the mean of an algorithm's seeds bold."""
+    """Evaluations during training: thin lines for seeds, a bold line for their mean."""
     for i, seeds in enumerate(curves):
         for curve in seeds:
             axes.plot(*curve.T, color=f"C{i % 10}", linewidth=0.8, alpha=0.5)

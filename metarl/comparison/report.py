@@ -1,4 +1,4 @@
-"""A comparison of runs on a terminal, and as JSON, CSV, LaTeX or a figure."""
+"""Show a comparison of runs, and write it as JSON, CSV, LaTeX or a figure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metarl.evaluation.statistics import FEW_SEEDS
 from metarl.plotting.task_figures import FIGURES, encode
 from metarl.system.files import check_output, write_atomically
 
-ALL = (".csv", ".json", ".tex", ".png", ".svg")  # what a stem without an ending gets
+ALL = (".csv", ".json", ".tex", ".png", ".svg")  # written for a path without a suffix
 COLUMNS = (
     "algorithm", "seeds", "env_steps_trained", "episodes", "adaptation_env_steps",
     "intervals", "return", "return_low", "return_high", "return_by_seed",
@@ -30,8 +30,9 @@ COLUMNS = (
 
 
 def show(console: Console, record: dict[str, Any]) -> None:
-    """A block of lines for each algorithm, a line for each step of adaptation."""
+    """Print a table with a block for each algorithm and a line for each step of adaptation."""
     title = f"{record['family']}: {record['tasks']} {record['split']} tasks"
+    title += ", most likely actions" if record["deterministic"] else ""
     title += "".join(f"\nintervals{line}" for line in _intervals(record["rows"]))
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("algorithm", overflow="fold")
@@ -65,7 +66,7 @@ def show(console: Console, record: dict[str, Any]) -> None:
 
 
 def _intervals(rows: list[dict[str, Any]]) -> list[str]:
-    """What they are of, said once where it holds for all rows."""
+    """What the intervals cover; a single line if it is the same for all rows."""
     kinds = list(dict.fromkeys(row["intervals"] for row in rows))
     if len(kinds) == 1:
         return [f": {kinds[0]}"]
@@ -76,13 +77,13 @@ def _intervals(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _single(*rows: dict[str, Any]) -> str:
-    """Of which rows a comparison knows one run only."""
+    """A note on the rows with a single run."""
     names = [row["algorithm"] for row in rows if len(row["seeds"]) == 1]
     return f" Of {' and '.join(names)}: this run, over tasks." if names else ""
 
 
 def _show_seeds(console: Console, rows: list[dict[str, Any]]) -> None:
-    """What each run of a row reaches, where these are few."""
+    """Print the return of each run of rows with few seeds."""
     for row in rows:
         if 1 < len(row["seeds"]) < FEW_SEEDS:
             each = zip(row["seeds"], row["return_by_seed"][-1], strict=True)
@@ -120,7 +121,7 @@ def _lines(row: dict[str, Any]) -> list[list[str]]:
 
 
 def as_csv(record: dict[str, Any]) -> str:
-    """A line for each algorithm and step of adaptation, under `COLUMNS`."""
+    """CSV with a line for each algorithm and step of adaptation; the header is `COLUMNS`."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -142,7 +143,7 @@ def as_csv(record: dict[str, Any]) -> str:
 
 
 def as_latex(record: dict[str, Any]) -> str:
-    """Rows of a table: algorithm, seeds, million steps, a return for each step, P(better)."""
+    """LaTeX rows: algorithm, seeds, million steps, return after each step, P(better)."""
     steps = len(record["rows"][0]["episodes"])
     after = " & ".join(f"return after {k}" for k in range(steps))
     lines = [f"% algorithm & seeds & million environment steps & {after} & P(better) \\\\"]
@@ -172,7 +173,7 @@ TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def files(out: tuple[Path, ...]) -> list[Path]:
-    """What is to be written; a path without an ending stands for one of each kind."""
+    """The files to write; a path without a suffix stands for one of each kind."""
     return [
         path
         for given in out
@@ -183,7 +184,7 @@ def files(out: tuple[Path, ...]) -> list[Path]:
 
 
 def check_outputs(out: tuple[Path, ...]) -> None:
-    """Raise UsageError before anything is computed for a file that can't be written."""
+    """Raise UsageError, before any computation, for a file that can't be written."""
     for path in files(out):
         check_output("--out", path)
         if path.suffix not in (*TEXTS, *FIGURES):
@@ -192,7 +193,7 @@ def check_outputs(out: tuple[Path, ...]) -> None:
 
 
 def write(out: tuple[Path, ...], record: dict[str, Any], runs: Runs) -> list[Path]:
-    """The record in each form that is asked for; which files there are now."""
+    """Write the record in each requested format and return the paths."""
     for path in files(out):
         content = (
             TEXTS[path.suffix](record).encode()

@@ -1,4 +1,4 @@
-"""Which runs are seeds of one algorithm, what sets the others apart, and what would be unfair."""
+"""Group runs by algorithm, label the groups, and check that they are comparable."""
 
 from __future__ import annotations
 
@@ -15,24 +15,19 @@ from metarl.experiment.loaded_run import Run
 
 Runs = Mapping[Path, Run]
 
-TASK_SETTINGS = (
-    "family",
-    "vary",
-    "hold_out",
-    "extrapolate",
-    "set",
-)  # settings that say what a task is
-SLACK = 0.05  # share by which the environment steps of meta-training may differ
+# Settings that define the tasks.
+TASK_SETTINGS = ("family", "vary", "hold_out", "extrapolate", "set")
+SLACK = 0.05  # relative difference of the steps of meta-training that is allowed
 HOW = "compare runs that agree in it, or give --force"
 
 
 def trained(job: Run) -> TrainConfig:
-    """The settings of a run, with the iterations that it has made, which may be more or fewer."""
+    """The settings of a run, with the number of iterations actually done."""
     return dataclasses.replace(job.train, iterations=job.state.iteration, **job.started_from)
 
 
 def group(settings: Iterable[TrainConfig]) -> list[list[int]]:
-    """Indices of the runs that differ in their seed alone, in the order in which they came."""
+    """Groups of indices of runs that differ only in their seed, in the order given."""
     found: dict[TrainConfig, list[int]] = {}
     for i, cfg in enumerate(settings):
         found.setdefault(dataclasses.replace(cfg, seed=0), []).append(i)
@@ -40,24 +35,24 @@ def group(settings: Iterable[TrainConfig]) -> list[list[int]]:
 
 
 def labels(settings: Sequence[TrainConfig]) -> list[str]:
-    """The algorithm of each, and where it isn't as shipped, unless all share that."""
+    """Names of the algorithms, with the changed settings that not all of them share."""
     changed = [_changed(cfg) for cfg in settings]
     shared = set.intersection(*(set(c.items()) for c in changed))
     families = len({cfg.family for cfg in settings}) > 1
     names = []
-    for cfg, own in zip(settings, changed, strict=True):
-        world = f" on {cfg.family}" if families else ""
-        apart = [f", {_words(k, v)}" for k, v in own.items() if (k, v) not in shared]
-        names.append(cfg.algo + world + "".join(apart))
+    for cfg, settings_of in zip(settings, changed, strict=True):
+        family = f" on {cfg.family}" if families else ""
+        differs = [f", {_words(k, v)}" for k, v in settings_of.items() if (k, v) not in shared]
+        names.append(cfg.algo + family + "".join(differs))
     return names
 
 
 def _changed(cfg: TrainConfig) -> dict[str, Any]:
-    """Settings that aren't as shipped for the family and the algorithm."""
-    shipped = preset(cfg.family, cfg.algo, seed=cfg.seed)
+    """Settings that differ from the defaults of the family and the algorithm."""
+    defaults = preset(cfg.family, cfg.algo, seed=cfg.seed)
     names = [f.name for f in dataclasses.fields(TrainConfig)]
-    own = {name: getattr(cfg, name) for name in names}
-    return {name: v for name, v in own.items() if v != getattr(shipped, name)}
+    values = {name: getattr(cfg, name) for name in names}
+    return {name: v for name, v in values.items() if v != getattr(defaults, name)}
 
 
 def _words(name: str, value: Any) -> str:
@@ -71,15 +66,15 @@ def _words(name: str, value: Any) -> str:
 
 
 def episodes_per_step(cfg: TrainConfig, asked: int | None) -> int:
-    """Episodes of a task that one step of adaptation costs: those asked for, or of training.
+    """Episodes of a task for each step of adaptation: as requested, or as in training.
 
-    A memory learns from every episode that it plays; `episodes` are trials apart from each other.
+    A recurrent agent adapts after every episode; its `episodes` are independent trials.
     """
     return 1 if cfg.memory != "none" else asked or cfg.episodes
 
 
 def check_distinct(runs: Runs) -> None:
-    """Raise UsageError where two runs are one, which would count as two seeds."""
+    """Raise UsageError for two runs with the same settings and seed, which aren't two samples."""
     seen: dict[TrainConfig, Path] = {}
     for folder, job in runs.items():
         settings = trained(job)
@@ -92,10 +87,10 @@ def check_distinct(runs: Runs) -> None:
 
 
 def check_fair(runs: Runs, episodes: int | None) -> None:
-    """Raise UsageError that names the first thing in which runs are not to be compared.
+    """Raise UsageError for the first difference that makes a comparison unfair.
 
     Args:
-        episodes: of each step of adaptation, where they were asked for.
+        episodes: requested number of episodes for each step of adaptation, if any.
     """
     (first, one), *others = runs.items()
     for folder, job in others:
@@ -105,17 +100,17 @@ def check_fair(runs: Runs, episodes: int | None) -> None:
                 flag = name.replace("_", "-")
                 raise UsageError(f"{first} has {flag} {a}, {folder} {b}: {HOW}.")
         if one.record != job.record:
-            raise UsageError(
-                f"{first} and {folder} were made with other fields of the family: {HOW}."
-            )
+            raise UsageError(f"{first} and {folder} differ in the fields of their family: {HOW}.")
         a, b = (str(episodes_per_step(j.train, episodes)) for j in (one, job))
         if a != b:
-            raise UsageError(f"{first} adapts from {a} episodes a step, {folder} from {b}: {HOW}.")
+            raise UsageError(
+                f"{first} adapts with {a} episodes per step, {folder} with {b}: {HOW}."
+            )
     for folder, job in runs.items():
         if job.state.iteration < job.train.iterations:
             raise UsageError(
                 f"{folder} has {job.state.iteration} of its {job.train.iterations} iterations: "
-                f"go on with `metarl train --resume {quote(str(folder))}{job.reopening}`, "
+                f"go on with `metarl train --resume {quote(str(folder))}{job.resuming}`, "
                 "or give --force."
             )
     low, high = (f(runs, key=lambda folder: runs[folder].state.env_steps) for f in (min, max))

@@ -5,28 +5,33 @@ from __future__ import annotations
 from metarl.config.settings import TrainConfig
 from metarl.envs import UsageError
 
-# Outer rules that take no derivative of a loss, and the algorithm that each is known by.
+# Outer rules without an outer loss, with the algorithm that uses each.
 _PRESET = {"reptile": "reptile", "es": "es-maml"}
 
 
-Conflict = tuple[bool, str]  # whether there is one, and what to say then
+Conflict = tuple[bool, str]  # whether the settings conflict, and the message
 
 
 def check_combination(cfg: TrainConfig) -> None:
-    """Raise UsageError that names two settings that exclude each other, and the way out."""
-    every = (*_of_memory(cfg), *_of_outer(cfg), *_of_exploration(cfg), *_of_start(cfg))
-    for clash, message in every:
-        if clash:
+    """Raise UsageError for the first pair of settings that exclude each other."""
+    conflicts = (
+        *_memory_conflicts(cfg),
+        *_outer_conflicts(cfg),
+        *_exploration_conflicts(cfg),
+        *_warm_start_conflicts(cfg),
+    )
+    for conflict, message in conflicts:
+        if conflict:
             raise UsageError(message)
 
 
-def _of_memory(cfg: TrainConfig) -> list[Conflict]:
+def _memory_conflicts(cfg: TrainConfig) -> list[Conflict]:
     memory = cfg.memory != "none"
     return [
         (
             memory != (cfg.outer == "ppo"),
-            f"--memory {cfg.memory} with --outer {cfg.outer}: trials of a memory are learned by "
-            "ppo, and by it alone; give --outer ppo and --memory gru or fwp, or neither.",
+            f"--memory {cfg.memory} with --outer {cfg.outer}: --memory needs --outer ppo, and "
+            "ppo needs --memory; give --outer ppo and --memory gru or fwp, or neither.",
         ),
         (
             memory and cfg.fast != "all",
@@ -39,37 +44,37 @@ def _of_memory(cfg: TrainConfig) -> list[Conflict]:
             "leave out one of them.",
         ),
         (
-            memory and cfg.policy == "cnn",
-            f"--policy cnn with --memory {cfg.memory}: a memory reads images as plain numbers; "
-            "leave out one of them.",
+            memory and cfg.network not in ("auto", "mlp"),
+            f"--network {cfg.network} with --memory {cfg.memory}: a memory has its own network, "
+            "which takes images as flat vectors; leave out one of them.",
         ),
     ]
 
 
-def _of_outer(cfg: TrainConfig) -> list[Conflict]:
+def _outer_conflicts(cfg: TrainConfig) -> list[Conflict]:
     learned = cfg.step_size != "fixed"
     derivative_free = cfg.outer in _PRESET
     return [
         (
             cfg.epochs > 1 and cfg.outer in (*_PRESET, "trpo", "implicit"),
-            f"--epochs {cfg.epochs} with --outer {cfg.outer}: it moves the weights once for what "
-            "was played; give --epochs 1, or --outer gradient.",
+            f"--epochs {cfg.epochs} with --outer {cfg.outer}: it makes a single update on each "
+            "batch; give --epochs 1, or --outer gradient.",
         ),
         (
             learned and derivative_free,
             f"--step-size {cfg.step_size} with --outer {cfg.outer}: step sizes are learned from "
-            "the derivative of a loss, and it has none; give --step-size fixed, as --algo "
+            "the gradient of an outer loss, and it has none; give --step-size fixed, as --algo "
             f"{_PRESET.get(cfg.outer)} does, or --outer gradient or trpo.",
         ),
         (
             cfg.outer == "reptile" and cfg.inner_lr == 0,
-            "--inner-lr 0 with --outer reptile: it goes where inner steps lead, and they would "
-            "lead nowhere; give --inner-lr 0.1, or another above 0.",
+            "--inner-lr 0 with --outer reptile: it moves toward the adapted weights, which would "
+            "not differ; give --inner-lr 0.1, or another value above 0.",
         ),
         (
             cfg.outer == "reptile" and cfg.fast != "all",
-            f"--fast {cfg.fast} with --outer reptile: it would leave the other weights as they "
-            "were drawn; give --fast all, or another --outer.",
+            f"--fast {cfg.fast} with --outer reptile: it would not train the other weights; give "
+            "--fast all, or another --outer.",
         ),
         (
             cfg.multi_step and derivative_free,
@@ -79,11 +84,11 @@ def _of_outer(cfg: TrainConfig) -> list[Conflict]:
     ]
 
 
-def _of_start(cfg: TrainConfig) -> list[Conflict]:
+def _warm_start_conflicts(cfg: TrainConfig) -> list[Conflict]:
     return [
         (
             cfg.normalize_return and cfg.memory == "none",
-            "--normalize-return without --memory: the advantages of each task are normalised "
+            "--normalize-return without --memory: the advantages of each task are normalized "
             "already, so it would change nothing; leave it out.",
         ),
         (
@@ -94,32 +99,32 @@ def _of_start(cfg: TrainConfig) -> list[Conflict]:
         (
             bool(cfg.init_normalize) and not cfg.init_from,
             f"--init-normalize {cfg.init_normalize} without --init-from: give the model that was "
-            "trained behind it too.",
+            "trained with it too.",
         ),
         (
             bool(cfg.init_normalize) and not cfg.trust,
-            f"--init-normalize {cfg.init_normalize}: it is a pickle, and code in it runs when it "
-            "is read; give --trust if you know where it is from.",
+            f"--init-normalize {cfg.init_normalize}: it is a pickle, and reading it can run code; "
+            "give --trust if you trust its source.",
         ),
         (
             bool(cfg.init_from) and cfg.normalize_obs and not cfg.init_normalize,
             f"--init-from {cfg.init_from} with --normalize-obs: its first layer was not trained on "
-            "normalised observations; give the --init-normalize that it was trained behind, or "
+            "normalized observations; give the --init-normalize that it was trained with, or "
             "leave out --normalize-obs.",
         ),
     ]
 
 
-def _of_exploration(cfg: TrainConfig) -> list[Conflict]:
+def _exploration_conflicts(cfg: TrainConfig) -> list[Conflict]:
     return [
         (
             cfg.exploration > 0 and cfg.outer in _PRESET,
-            f"--exploration {cfg.exploration:g} with --outer {cfg.outer}: it has no loss to add it "
-            "to; give --exploration 0, or --outer gradient or trpo.",
+            f"--exploration {cfg.exploration:g} with --outer {cfg.outer}: it has no outer loss; "
+            "give --exploration 0, or --outer gradient or trpo.",
         ),
         (
             cfg.exploration > 0 and cfg.task_chunk < cfg.tasks,
-            f"--exploration {cfg.exploration:g} with --task-chunk {cfg.task_chunk}: tasks are "
-            f"compared with each other; give --task-chunk {cfg.tasks} or more.",
+            f"--exploration {cfg.exploration:g} with --task-chunk {cfg.task_chunk}: it normalizes "
+            f"over all tasks; give --task-chunk {cfg.tasks} or more.",
         ),
     ]

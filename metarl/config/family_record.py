@@ -1,4 +1,4 @@
-"""What a family is made of, as JSON, so that a run is reopened on the family it was started on."""
+"""The fields of a family as JSON, so that a run reopens the family that it was started on."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from metarl.envs import Choice, Family, GymnasiumFamily, Range, UsageError
 from metarl.envs.gym.specs import find_spec
 
 Record = Mapping[str, Any]
-OLD_NAMES = {"beyond": "extrapolation"}  # of fields, in records before version 0.2
+OLD_NAMES = {"beyond": "extrapolation"}  # renamed fields in records before version 0.2
 PARAMETERS = {"Range": Range, "Choice": Choice}
 PLAIN = (bool, int, float, str)
-# Arguments of `GymnasiumFamily` that are kept as they are. Not kept are `workers` and
-# `step_timeout`, which a run's settings give.
+# Arguments of `GymnasiumFamily` that are recorded as they are. `workers` and `step_timeout` are
+# settings of the run instead.
 KEPT = ("live", "image", "name", "source", "about", "exact_replay")
 
 
 class Unrecordable(Exception):
-    """A value that JSON can't hold; the message names it."""
+    """A value that can't be encoded as JSON; the message names it."""
 
 
 def family_record(train: TrainConfig, run: RunConfig, family: Family, given: bool) -> Record:
-    """All fields of a family, or under `object` why they can't be recorded.
+    """All fields of a family, or the reason under `object` why they can't be recorded.
 
     Args:
-        given: the family came as an object; otherwise `build_family` made it of the settings.
+        given: the user passed the family as an object; otherwise `build_family` built it.
     """
     named: Any = _named(train, run) if given else family
     try:
         if isinstance(family, GymnasiumFamily):
-            return _of_environment(family, named)
+            return _environment_record(family, named)
         if type(named) is not type(family):
             raise Unrecordable(f"its class isn't what '{train.family}' names")
         if not dataclasses.is_dataclass(family):
             if given:
-                raise Unrecordable("its class is no dataclass, whose fields are known")
+                raise Unrecordable("its class is not a dataclass")
             return {}
         return {"fields": _fields(family, named)}
     except Unrecordable as reason:
@@ -54,8 +54,8 @@ def recorded_family(train: TrainConfig, run: RunConfig, record: Record) -> Famil
     """The family that a run was started on.
 
     Raises:
-        UsageError: as `build_family`; or its fields are not in the record, or not those of a family
-            of this name.
+        UsageError: as `build_family`; or the record lacks fields, or has fields that a family of
+            this name doesn't have.
     """
     if "object" in record:
         raise UsageError(
@@ -69,13 +69,13 @@ def recorded_family(train: TrainConfig, run: RunConfig, record: Record) -> Famil
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"'{train.family}' can't be made as it was recorded ({error!r}): open the run in "
+            f"'{train.family}' can't be rebuilt from its record ({error!r}): open the run in "
             "Python, with the family object: metarl.load(RUN, family=...)."
         ) from error
 
 
 def texts(record: Record) -> list[str]:
-    """All texts among the values that the family is made with, labels of parameters too."""
+    """All strings among the recorded values, including labels of parameters."""
     parts = [record.get(part, {}) for part in ("fields", "vary", "fixed")]
     try:
         return [text for part in parts for text in _texts(part)]
@@ -86,8 +86,8 @@ def texts(record: Record) -> list[str]:
 def check_same(train: TrainConfig, family: Family, record: Record) -> None:
     """Raise UsageError unless a family object has the fields that a run was started with."""
     check_belongs(train, family)
-    for name, told in record.get("fields", {}).items():
-        was, now = decode(told), getattr(family, name, None)
+    for name, encoded in record.get("fields", {}).items():
+        was, now = decode(encoded), getattr(family, name, None)
         if not _equal(was, now):
             raise UsageError(
                 f"this run was started on {family.name} with {name} {was}, not {now}: give a "
@@ -96,12 +96,12 @@ def check_same(train: TrainConfig, family: Family, record: Record) -> None:
 
 
 def check_belongs(train: TrainConfig, family: Family) -> None:
-    """Raise UsageError where settings are those of another family."""
+    """Raise UsageError if the settings belong to another family."""
     module, _, name = train.family.rpartition(":")
     names = {family.name}
     if isinstance(family, GymnasiumFamily):
         names.add(family.env_config.spec.id)
-    if module:  # the name of a class, or of a function that makes a family of any name
+    if module:  # a class, or a function that returns a family of any name
         named = getattr(sys.modules.get(module), name, None)
         fits = not isinstance(named, type) or isinstance(family, named) or issubclass(named, Env)
         fits = name in names or (not is_gymnasium_id(name) and fits)
@@ -110,12 +110,12 @@ def check_belongs(train: TrainConfig, family: Family) -> None:
     if not fits:
         raise UsageError(
             f"settings of '{train.family}' with the family '{family.name}': give "
-            f"preset('{family.name}'), or the family that the settings are of."
+            f"preset('{family.name}'), or the family that the settings belong to."
         )
 
 
 def _named(train: TrainConfig, run: RunConfig) -> Family | None:
-    """What the settings name, if they name something."""
+    """The family that the settings name, or None if they name none."""
     try:
         return build_family(train, run)
     except UsageError:
@@ -123,7 +123,7 @@ def _named(train: TrainConfig, run: RunConfig) -> Family | None:
 
 
 def _fields(family: Any, named: Any) -> dict[str, Any]:
-    """All fields; those that JSON can't hold may be left out where the name gives the same."""
+    """All fields; a field that JSON can't encode is omitted if `named` has the same value."""
     found = {}
     for name in (f.name for f in dataclasses.fields(family) if f.init):
         value = getattr(family, name)
@@ -163,12 +163,12 @@ def _dataclass(train: TrainConfig, run: RunConfig, record: Record) -> Any:
 
 
 def _kind(value: Any) -> type:
-    """Its type; a whole number may stand for any, and one kind of parameter for the other."""
+    """Its type, where an int counts as a float and a Range as a Choice."""
     kind = {int: float, Range: Choice}
     return kind.get(type(value), type(value))
 
 
-def _of_environment(family: GymnasiumFamily, named: Any) -> Record:
+def _environment_record(family: GymnasiumFamily, named: Any) -> Record:
     """The arguments of a `GymnasiumFamily`."""
     env_config = family.env_config
     same = isinstance(named, GymnasiumFamily) and (
@@ -199,7 +199,7 @@ def _registered(spec: Any) -> bool:
 
 
 def _environment(train: TrainConfig, run: RunConfig, record: Record) -> Any:
-    """A `GymnasiumFamily` of its recorded arguments."""
+    """A `GymnasiumFamily` from its recorded arguments."""
     spec, functions = record["environment"], {}
     if spec is None:
         named: Any = build_family(train, run)
@@ -218,18 +218,18 @@ def _environment(train: TrainConfig, run: RunConfig, record: Record) -> Any:
 
 
 def encode(name: str, value: Any) -> Any:
-    """A value as JSON, from which `decode` makes it again.
+    """Encode a value as JSON; `decode` is the inverse.
 
     Raises:
-        Unrecordable: a value of another kind, such as a function.
+        Unrecordable: the type is not supported, for example a function.
     """
     if isinstance(value, np.number | np.bool_):
         value = value.item()
     if value is None or isinstance(value, PLAIN):
         return value
     if isinstance(value, Range | Choice):
-        each = {f.name: encode(name, getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {type(value).__name__: each}
+        fields = {f.name: encode(name, getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {type(value).__name__: fields}
     if isinstance(value, tuple | list):
         return {type(value).__name__: [encode(name, each) for each in value]}
     if isinstance(value, dict) and all(isinstance(k, str) for k in value):
@@ -237,13 +237,17 @@ def encode(name: str, value: Any) -> Any:
     raise Unrecordable(f"{name} is a {type(value).__name__}")
 
 
-def decode(told: Any) -> Any:
-    """What `encode` made this of; KeyError, TypeError or ValueError for anything else."""
-    if not isinstance(told, dict):
-        if isinstance(told, list):
-            raise ValueError(told)
-        return told
-    ((kind, inside),) = told.items()
+def decode(encoded: Any) -> Any:
+    """The inverse of `encode`.
+
+    Raises:
+        KeyError, TypeError or ValueError: for input that `encode` doesn't produce.
+    """
+    if not isinstance(encoded, dict):
+        if isinstance(encoded, list):
+            raise ValueError(encoded)
+        return encoded
+    ((kind, inside),) = encoded.items()
     if kind in PARAMETERS:
         fields = {OLD_NAMES.get(k, k): decode(v) for k, v in inside.items()}
         return _parameter(PARAMETERS[kind](**fields))
@@ -252,25 +256,29 @@ def decode(told: Any) -> Any:
     return {"tuple": tuple, "list": list}[kind](decode(each) for each in inside)
 
 
-def _parameter(made: Range | Choice) -> Range | Choice:
-    """The parameter; TypeError unless it is made of numbers."""
-    own = (made.low, made.high) if isinstance(made, Range) else made.values
-    unseen = (made.held_out or (), made.validation or (), made.extrapolation or ())
-    if wrong := [x for part in (own, *unseen) for x in part if type(x) not in (int, float)]:
-        raise TypeError(f"{wrong[0]} is no number")
-    return made
+def _parameter(parameter: Range | Choice) -> Range | Choice:
+    """The parameter; TypeError unless all its values are numbers."""
+    if isinstance(parameter, Range):
+        values: tuple[float, ...] = (parameter.low, parameter.high)
+    else:
+        values = parameter.values
+    unseen = (parameter.held_out, parameter.validation, parameter.extrapolation)
+    parts = (values, *(part or () for part in unseen))
+    if wrong := [x for part in parts for x in part if type(x) not in (int, float)]:
+        raise TypeError(f"{wrong[0]} is not a number")
+    return parameter
 
 
-def _texts(told: Any) -> Iterator[str]:
-    """Texts in what `encode` made; the unit of a parameter is for people."""
-    if isinstance(told, str):
-        yield told
-    elif isinstance(told, list):
-        for each in told:
-            yield from _texts(each)
-    elif isinstance(told, dict):
-        inside = told.get("Choice") or told.get("Range")
+def _texts(encoded: Any) -> Iterator[str]:
+    """Strings in an encoded value, except units of parameters, which are only displayed."""
+    if isinstance(encoded, str):
+        yield encoded
+    elif isinstance(encoded, list):
+        for item in encoded:
+            yield from _texts(item)
+    elif isinstance(encoded, dict):
+        inside = encoded.get("Choice") or encoded.get("Range")
         if isinstance(inside, dict):
-            told = {k: v for k, v in inside.items() if k != "unit"}
-        for each in told.values():
-            yield from _texts(each)
+            encoded = {k: v for k, v in inside.items() if k != "unit"}
+        for item in encoded.values():
+            yield from _texts(item)

@@ -1,4 +1,4 @@
-"""`--vary`, `--hold-out`, `--validation`, `--extrapolate` and `--set`: what their words mean."""
+"""Build a family from `--vary`, `--hold-out`, `--validation`, `--extrapolate` and `--set`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HOW = "give NAME=LOW:HIGH, with :log or :int after it if wanted, or NAME=A,B,C"
 
 
 def build_family(train: TrainConfig, run: RunConfig) -> Family:
-    """The family that a run's settings ask for.
+    """The family that a run's settings specify.
 
     Raises:
-        UsageError: unknown family, environment or parameter, or words that mean nothing.
+        UsageError: unknown family, environment or parameter, or invalid values.
     """
     vary = dict(_pair("--vary", words) for words in train.vary)
     ranges = {name: _parameter(name, value) for name, value in vary.items()}
@@ -54,16 +54,16 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
         for flag, value in (("--live", " ".join(train.live)), ("--image", train.image)):
             if value not in ("", "auto"):
                 raise UsageError(
-                    f"{flag} {value}: {train.family} is no Gymnasium id: leave it out, or give the "
-                    "id of an environment."
+                    f"{flag} {value}: {train.family} is not a Gymnasium id: leave it out, or give "
+                    "the id of an environment."
                 )
     if isinstance(family, GymnasiumFamily):
         family.workers, family.step_timeout = run.workers, run.step_timeout
         family.exact_replay = run.exact_replay
     elif not run.exact_replay:
         raise UsageError(
-            f"--no-exact-replay: {family.name} is no Gymnasium environment, and repeats itself: "
-            "leave it out."
+            f"--no-exact-replay: {family.name} is not a Gymnasium environment, and is always "
+            "reproducible: leave it out."
         )
     return family  # type: ignore[no-any-return]
 
@@ -71,17 +71,17 @@ def build_family(train: TrainConfig, run: RunConfig) -> Family:
 def _as_words(
     environment: str | EnvSpec, given: tuple[str, ...], fixed: dict[str, Any]
 ) -> dict[str, Any]:
-    """The constants, where `none`, `true` and `false` are words if the default is a word."""
+    """The constants; `none`, `true` and `false` stay strings if the default is a string."""
     defaults = keyword_defaults(find_spec(environment, ())[0])
-    said = dict(_pair("--set", words) for words in given)
+    text = dict(_pair("--set", words) for words in given)
     return {
-        k: said[k] if isinstance(defaults.get(k), str) and isinstance(v, bool | None) else v
+        k: text[k] if isinstance(defaults.get(k), str) and isinstance(v, bool | None) else v
         for k, v in fixed.items()
     }
 
 
 def is_gymnasium_id(name: str) -> bool:
-    """`LunarLander-v3`, `ALE/Pong-v5`, `my.module:Mine-v0`, or whatever is registered."""
+    """`LunarLander-v3`, `ALE/Pong-v5`, `my.module:Mine-v0`, or any registered id."""
     named = re.fullmatch(r"([\w.]+:)?([\w.-]+/)?[\w.()-]+-v\d+", name)
     return named is not None or name in gymnasium.registry
 
@@ -89,7 +89,7 @@ def is_gymnasium_id(name: str) -> bool:
 def _changed(
     family: Any, train: TrainConfig, ranges: dict[str, Parameter], fixed: dict[str, Any]
 ) -> Any:
-    """A family by its name, with other ranges or constants."""
+    """A named family with other ranges or constants."""
     if isinstance(family, GymnasiumFamily):
         return family.changed(_unseen(train, {**family.vary, **ranges}), fixed)
     known = parameters(family)
@@ -123,10 +123,10 @@ def _changed(
 
 
 def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """The parameters with what training must not see."""
+    """The parameters with the values that training must not see."""
     changed = dict(ranges)
     parts: dict[str, dict[str, Any]] = defaultdict(dict)
-    said: dict[str, list[str]] = defaultdict(list)
+    given: dict[str, list[str]] = defaultdict(list)
     for flag, field, words in (
         ("--hold-out", "held_out", train.hold_out),
         ("--validation", "validation", train.validation),
@@ -138,32 +138,32 @@ def _unseen(train: TrainConfig, ranges: Mapping[str, Parameter]) -> dict[str, Pa
                     f"{flag} {name}: not a parameter that varies: give one of {', '.join(changed)}."
                 )
             flags = f"{flag} {name}={text}"
-            said[name].append(flags)
+            given[name].append(flags)
             parts[name] |= _part(flags, changed[name], text, field)
-    for name, part in parts.items():  # all of a parameter at once: they are checked together
+    for name, part in parts.items():  # set all fields at once: they are validated together
         try:
             changed[name] = dataclasses.replace(changed[name], **part)
         except UsageError as error:
-            raise UsageError(f"{' '.join(said[name])}: {error}") from error
+            raise UsageError(f"{' '.join(given[name])}: {error}") from error
     return changed
 
 
-def _part(said: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
-    """The field of a parameter that a hold-out, a validation or an extrapolation sets."""
+def _part(flag: str, known: Parameter, text: str, field: str) -> dict[str, Any]:
+    """The field of a parameter that a hold-out, validation or extrapolation flag sets."""
     if isinstance(known, Range):
-        given = _parameter(said, text)
+        given = _parameter(flag, text)
         if not isinstance(given, Range):
-            raise UsageError(f"{said}: give LOW:HIGH, as it varies over a range.")
+            raise UsageError(f"{flag}: give LOW:HIGH, as it varies over a range.")
         return {field: (given.low, given.high)}
     values = [_value(word) for word in _words(text)]
     if not known.labels:
         if wrong := [v for v in values if type(v) not in (int, float)]:
-            raise UsageError(f"{said}: '{wrong[0]}' is no number: give some of {known}.")
+            raise UsageError(f"{flag}: '{wrong[0]}' is not a number: give some of {known}.")
         return {field: tuple(map(float, values))}
     new = field == "extrapolation"
     labels = known.labels + tuple(v for v in values if v not in known.labels and new)
     if wrong := [v for v in values if v not in labels]:
-        raise UsageError(f"{said}: unknown value '{wrong[0]}': give some of {known}.")
+        raise UsageError(f"{flag}: unknown value '{wrong[0]}': give some of {known}.")
     return {field: tuple(float(labels.index(v)) for v in values), "labels": labels}
 
 
@@ -177,28 +177,28 @@ def _pair(flag: str, words: str) -> tuple[str, str]:
 
 def _parameter(name: str, text: str) -> Parameter:
     """`-12:-4`, `0.1:1:log`, `1:9:int` or `a,b,c`."""
-    said = name if name.startswith("--") else f"--vary {name}={text}"
+    flag = name if name.startswith("--") else f"--vary {name}={text}"
     words = text.split(":")
     if len(words) > 1:
         low, high, *kinds = words
         numbers = [_value(low), _value(high)]
         if not all(type(x) in (int, float) for x in numbers) or set(kinds) - {"log", "int"}:
-            raise UsageError(f"{said}: {HOW}.")
+            raise UsageError(f"{flag}: {HOW}.")
         try:
-            whole, log = "int" in kinds, "log" in kinds
-            return Range(float(numbers[0]), float(numbers[1]), integer=whole, log=log)
+            integer, log = "int" in kinds, "log" in kinds
+            return Range(float(numbers[0]), float(numbers[1]), integer=integer, log=log)
         except UsageError as error:
-            raise UsageError(f"{said}: {error}") from error
+            raise UsageError(f"{flag}: {error}") from error
     values = [_value(word) for word in _words(text)]
     if any(v in values[:i] for i, v in enumerate(values)) or len(values) < 2:
-        raise UsageError(f"{said}: {HOW}, two different values or more.")
+        raise UsageError(f"{flag}: {HOW}, two different values or more.")
     if all(type(v) in (int, float) for v in values):
         return Choice(tuple(map(float, values)))
     return Choice(tuple(map(float, range(len(values)))), labels=tuple(values))
 
 
 def _words(text: str) -> list[str]:
-    """`a,b,c` or `[0,1],[1,0]`: split at the commas that are not within brackets."""
+    """Split `a,b,c` or `[0,1],[1,0]` at the commas outside brackets."""
     words, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in "])")
@@ -210,19 +210,19 @@ def _words(text: str) -> list[str]:
 
 
 def _value(word: str) -> Any:
-    """A whole number, a number, true, false, a list `[0, 1]`, or the word itself."""
+    """Parse an int, a float, true, false, none or a list `[0, 1]`; else the word itself."""
     word = word.strip()
     if word[:1] == "[":
         try:
             return ast.literal_eval(word)
         except (ValueError, SyntaxError) as error:
-            raise UsageError(f"{word}: no list: give one such as [0,1] or ['a','b'].") from error
+            raise UsageError(f"{word}: not a list: give one such as [0,1] or ['a','b'].") from error
     for kind in (int, float):
         try:
             number = kind(word)
         except ValueError:
             continue
-        if math.isfinite(number):  # nan and inf are words: no parameter can be either
+        if math.isfinite(number):  # nan and inf stay strings: no parameter can have these values
             return number
     return {"true": True, "false": False, "none": None}.get(word.lower(), word)
 
@@ -231,7 +231,7 @@ def _function(name: str) -> SetValue:
     module, _, attribute = name.partition(":")
     try:
         function: SetValue = getattr(import_user_code(module), attribute)
-    except (Exception, SystemExit) as error:  # whatever a user's module raises
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise UsageError(
             f"--vary {name}: {type(error).__name__}: {error}: give module:function, called "
             "with (env, value)."

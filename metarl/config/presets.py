@@ -1,4 +1,4 @@
-"""The settings that each algorithm, family and suite is shipped with."""
+"""Default settings for each algorithm, family and suite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from metarl.config.published import ALGORITHMS
 from metarl.config.settings import TrainConfig
 from metarl.envs import UsageError
 
-# MuJoCo is most of the time: fewer episodes, and more updates on each of them. Credit must not
-# drown in the rest of the episode; step sizes must fall as the noise does.
+# Simulation dominates the time with MuJoCo: fewer episodes, and more updates on each of them. A
+# short credit horizon reduces the variance; decaying learning rates help late in training.
 _CHEETAH = {
     "episodes": 10,
     "gamma": 0.97,
@@ -19,12 +19,12 @@ _CHEETAH = {
     "lr_decay": True,
 }
 
-# Where a family needs other settings than TrainConfig's own.
+# Families that need other settings than the defaults of TrainConfig.
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
-    # What an item is worth shows at once, so credit must not drown in the rest of the episode.
+    # The reward of an item is immediate, so a short credit horizon reduces the variance.
     "forager": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.7, "iterations": 250},
-    # Small first noise, so that who is near the goal can stay there; another size for each step,
-    # since the longer it has adapted the less there is to change.
+    # Small initial noise, so that an agent near the goal can stay there. A step size for each step,
+    # since later steps need smaller changes.
     "point-navigation": {
         "inner_steps": 3,
         "multi_step": True,
@@ -37,8 +37,8 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "lr_decay": True,
         "iterations": 120,
     },
-    # The first step finds the action mapping, further ones the target. A push moves the cart the
-    # wrong way before it moves it the right way, so credit must reach a second ahead and more.
+    # The first step identifies the action mapping, further steps the target. The cart must first
+    # move away from the target to tilt the pole, so the credit horizon must exceed a second.
     "cartpole": {
         "hidden": (32, 32),
         "tasks": 10,
@@ -60,13 +60,13 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr": 3e-3,
         "iterations": 90,
     },
-    # Energy pays at once. Steps must be large from the start: adaptation has to become useful
-    # before a policy that never adapts does, which has no way back.
+    # Reward for energy is immediate. Step sizes must be large from the start: otherwise training
+    # converges to a policy that never adapts, a local optimum that it doesn't leave.
     "acrobot": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 30},
     "mountain-car": {"inner_lr": 2.0, "gamma": 0.9, "gae_lambda": 0.8, "iterations": 25},
-    # A hint, or what a food is worth, shows at once: credit must not drown in what comes later.
+    # The reward of a hint or of a food is immediate: a short credit horizon reduces the variance.
     "maze": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 1.5,
         "gamma": 0.5,
         "gae_lambda": 0.7,
@@ -82,7 +82,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr_of_steps": 0.01,
         "iterations": 100,
     },
-    # A pull, or a film, changes little of what comes after it: credit it with its own reward alone.
+    # An action hardly affects later rewards: credit it with its own reward only.
     "bandit": {"inner_lr": 5.0, "gamma": 0.0, "iterations": 40},
     "recommender": {
         "inner_lr": 5.0,
@@ -91,11 +91,11 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr_of_steps": 1e-2,
         "iterations": 200,
     },
-    # Where an action leads is soon forgotten, since transitions are random.
+    # Transitions are random, so the effect of an action decays quickly.
     "tabular-mdp": {"inner_lr": 5.0, "gae_lambda": 0.3, "meta_lr": 3e-3, "iterations": 100},
-    # A move bears on this round and a little on the next.
+    # A move affects this round, and the next one a little.
     "repeated-rps": {"inner_lr": 2.0, "gamma": 0.5, "gae_lambda": 0.5, "iterations": 100},
-    # A guess shows at once whether it was good, and hardly bears on the next.
+    # The reward of a guess is immediate, and it hardly affects later ones.
     "word-guess": {
         "inner_lr": 2.0,
         "gamma": 0.0,
@@ -105,10 +105,10 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     },
     "half-cheetah-dir": {**_CHEETAH, "iterations": 800},
     "half-cheetah-vel": {**_CHEETAH, "iterations": 150},
-    # A key matters until the ball comes down, some ten steps later at most. Two steps in training
-    # keep the third from overshooting; fewer tasks pay for the second.
+    # An action matters until the ball comes down, at most about ten steps later. Training with two
+    # inner steps keeps the third from overshooting; fewer tasks compensate for the cost.
     "breakout": {
-        "policy": "mlp",
+        "network": "mlp",
         "inner_lr": 2.0,
         "inner_steps": 2,
         "multi_step": True,
@@ -118,7 +118,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
         "meta_lr": 5e-3,
         "iterations": 60,
     },
-    # A shot is worth something only when the opponent misses it, eight steps later.
+    # A shot is rewarded only when the opponent misses it, eight steps later.
     "pong": {
         "inner_lr": 2.0,
         "inner_steps": 2,
@@ -131,7 +131,7 @@ FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-# The same for all of a suite, by the beginning of the name: what fits in memory.
+# Settings of suites, by the prefix of the family's name; chosen to fit in memory.
 SUITE_SETTINGS: dict[str, dict[str, Any]] = {
     "ALE/": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
     "atari-": {"tasks": 4, "episodes": 4, "task_chunk": 2, "iterations": 100},
@@ -148,7 +148,7 @@ _TRIALS = {
     "lr_decay": True,
 }
 
-# One gradient for each batch, so a longer one than where several epochs share it.
+# A single epoch on each batch, so a larger learning rate than with several epochs.
 _ADAM = ("maml", "fomaml", "imaml", "meta-sgd", "maml-dice")
 _ADAM_SETTINGS: dict[str, dict[str, Any]] = {
     "cartpole": {"iterations": 60},
@@ -156,7 +156,7 @@ _ADAM_SETTINGS: dict[str, dict[str, Any]] = {
     "point-navigation": {"inner_lr": 0.3, "meta_lr": 5e-3, "iterations": 100},
     "half-cheetah-dir": {"meta_lr": 1e-2, "iterations": 80},
 }
-# A quarter of the episodes shows the curvature well enough, in a third of the time.
+# A quarter of the episodes estimates the curvature well enough, in a third of the time.
 _TRUST = ("maml-trpo", "anil", "boil", "cavia")
 _TRUSTED = {"max_kl": 0.03, "curvature_share": 0.25}
 _TRUST_SETTINGS: dict[str, dict[str, Any]] = {
@@ -166,7 +166,7 @@ _TRUST_SETTINGS: dict[str, dict[str, Any]] = {
     "half-cheetah-dir": {**_TRUSTED, "iterations": 80},
 }
 
-# Four episodes of a trial, as many as an evaluation of three steps plays; many small batches.
+# Four episodes in a trial, as many as in an evaluation of three steps; many small batches.
 _FOUR = {**_TRIALS, "trial": 4, "meta_lr": 3e-3, "gae_lambda": 0.9}
 _MEMORY_SETTINGS: dict[str, dict[str, Any]] = {
     "cartpole": {**_FOUR, "hidden": (64, 64), "tasks": 50, "gamma": 0.99, "iterations": 80},
@@ -183,19 +183,19 @@ _MEMORY_SETTINGS: dict[str, dict[str, Any]] = {
     "half-cheetah-dir": {**_FOUR, "tasks": 50, "gamma": 0.97, "epochs": 5, "iterations": 100},
 }
 
-# What an algorithm needs otherwise in one family.
+# Settings for a pair of family and algorithm.
 PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{(f, algo): settings for f, settings in _ADAM_SETTINGS.items() for algo in _ADAM},
     **{(f, algo): settings for f, settings in _TRUST_SETTINGS.items() for algo in _TRUST},
-    # Curvature is steep: with longer steps the proximal point is far, or none is there.
+    # High curvature: with larger steps the proximal point is far away, or doesn't exist.
     ("half-cheetah-dir", "imaml"): {**_ADAM_SETTINGS["half-cheetah-dir"], "inner_lr": 0.03},
-    # An iteration costs several of maml's.
+    # An iteration costs as much as several iterations of maml.
     ("point-navigation", "imaml"): {**_ADAM_SETTINGS["point-navigation"], "iterations": 60},
-    # A context moves the policy less than all weights do.
+    # A context changes the policy less than all weights do, so it needs larger steps.
     ("forager", "cavia"): {**_TRUST_SETTINGS["forager"], "inner_lr": 10.0},
     ("point-navigation", "cavia"): {**_TRUST_SETTINGS["point-navigation"], "inner_lr": 1.0},
     ("half-cheetah-dir", "cavia"): {**_TRUST_SETTINGS["half-cheetah-dir"], "inner_lr": 30.0},
-    # Without learned step sizes it takes longer; without second derivatives there is time for it.
+    # Without learned step sizes it needs more iterations, which are cheap: no second derivatives.
     ("forager", "reptile"): {"iterations": 400},
     ("point-navigation", "reptile"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 300},
     ("cartpole", "reptile"): {"meta_lr": 3e-3, "iterations": 200},
@@ -205,7 +205,7 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("forager", "e-maml"): {"iterations": 250},
     ("point-navigation", "e-maml"): {"inner_lr": 0.3, "meta_lr": 3e-3, "iterations": 150},
     ("cartpole", "e-maml"): {"iterations": 130},
-    # The value's loss is small beside the policy's: large, it stalls the cell that both share.
+    # A small weight of the value loss: a large one stalls the cell shared with the policy.
     **{
         ("bandit", algo): {
             **_TRIALS,
@@ -237,18 +237,20 @@ PAIR_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
         for algo in ("rl2", "fwp")
     },
     **{(f, algo): settings for f, settings in _MEMORY_SETTINGS.items() for algo in ("rl2", "fwp")},
-    # Many agents, each on a task of its own, rather than many episodes of each.
-    # Untrained, two steps of 2.0 bring the small network to 0.3, which leaves little to climb; of
-    # 10.0, to 2.2.
+    # Many agents, each on a separate task, rather than many episodes of each. Before training, two
+    # steps of size 2.0 bring the small network to a return of 0.3, which gives almost no gradient
+    # to climb; steps of size 10.0 bring it to 2.2.
     ("forager", "es-maml"): {"tasks": 50, "episodes": 10, "inner_lr": 10.0},
     ("point-navigation", "es-maml"): {"tasks": 50, "episodes": 10, "iterations": 400},
-    # With small steps it finds the policy that never adapts, and stays there.
+    # With small steps it converges to a policy that never adapts.
     ("cartpole", "es-maml"): {"tasks": 50, "episodes": 10, "inner_lr": 5.0, "iterations": 230},
 }
 
 
 def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> TrainConfig:
-    """The shipped settings of a family and an algorithm, and what is given instead of them.
+    """The default settings of a family and an algorithm, overridden by `settings`.
+
+    `network` may be the class or function itself; it is recorded by its name.
 
     Raises:
         UsageError: no such algorithm.
@@ -256,6 +258,9 @@ def preset(family: str = "forager", algo: str = "promp", **settings: Any) -> Tra
     if algo not in ALGORITHMS:
         raise UsageError(f"--algo {algo}: unknown; give one of {', '.join(ALGORITHMS)}.")
     suite = [v for start, v in SUITE_SETTINGS.items() if family.startswith(start)]
-    own = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
-    shipped = {**own, **ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
-    return TrainConfig(family=family, algo=algo, **{**shipped, **settings})
+    of_family = FAMILY_SETTINGS.get(family, suite[0] if suite else {})
+    defaults = {**of_family, **ALGORITHMS[algo].settings, **PAIR_SETTINGS.get((family, algo), {})}
+    settings = {**defaults, **settings}
+    if callable(network := settings.get("network")):
+        settings["network"] = f"{network.__module__}:{network.__qualname__}"
+    return TrainConfig(family=family, algo=algo, **settings)

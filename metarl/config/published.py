@@ -1,4 +1,4 @@
-"""Published algorithms, each as the settings that it fixes; all other settings stay flags."""
+"""Published algorithms: each is the set of settings that it fixes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A name for some settings of `TrainConfig`."""
+    """A published algorithm as settings of `TrainConfig`."""
 
     about: str
     source: str
     settings: dict[str, Any]
 
 
-# One policy-gradient step on each batch, of a loss that isn't clipped.
+# One policy-gradient step on each batch, with an unclipped loss.
 _PLAIN: dict[str, Any] = {"epochs": 1, "clip": 0.0, "inner_kl": 0.0}
-# No loss, so none after each step either.
+# These rules have no outer loss, so there is none to average over inner steps.
 _NO_LOSS = {**_PLAIN, "multi_step": False}
 _TRPO = {**_PLAIN, "outer": "trpo"}
 
 ALGORITHMS: dict[str, Algorithm] = {
     "promp": Algorithm(
-        "clipped ratio and inner KL, several epochs; step sizes learned, the paper's are fixed",
+        "clipped ratio and inner KL, several epochs; step sizes are learned, in the paper fixed",
         "Rothfuss et al. 2019 (arXiv:1810.06784)",
         {},
     ),
@@ -33,7 +33,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         {**_PLAIN, "step_size": "fixed"},
     ),
     "maml-trpo": Algorithm(
-        "trust region over what adaptation leads to",
+        "trust region on the adapted policies",
         "Finn et al. 2017 (arXiv:1703.03400), section 5.3",
         {**_TRPO, "step_size": "fixed"},
     ),
@@ -43,23 +43,23 @@ ALGORITHMS: dict[str, Algorithm] = {
         {**_PLAIN, "step_size": "fixed", "second_order_steps": 0},
     ),
     "imaml": Algorithm(
-        "the derivative of where adaptation ends, whatever way it went",
+        "implicit differentiation of the adapted weights, independent of the path to them",
         "Rajeswaran et al. 2019 (arXiv:1909.04630)",
         {
             **_PLAIN,
             "outer": "implicit",
             "step_size": "fixed",
             "inner_iterations": 5,
-            "cg_steps": 10,  # 5 leave systems unsolved, which costs whole updates
+            "cg_steps": 10,  # with 5, some systems stay unsolved and their updates are skipped
         },
     ),
     "reptile": Algorithm(
-        "towards the adapted weights",
+        "moves toward the adapted weights, without differentiating adaptation",
         "Nichol et al. 2018 (arXiv:1803.02999)",
         {**_NO_LOSS, "outer": "reptile", "step_size": "fixed"},
     ),
     "anil": Algorithm(
-        "adapts the last layer alone",
+        "adapts only the last layer",
         "Raghu et al. 2020 (arXiv:1909.09157)",
         {**_TRPO, "fast": "head", "step_size": "fixed"},
     ),
@@ -84,24 +84,24 @@ ALGORITHMS: dict[str, Algorithm] = {
         {**_PLAIN, "step_size": "fixed", "estimator": "dice"},
     ),
     "e-maml": Algorithm(
-        "episodes before adaptation earn credit for returns after it",
+        "credits episodes before adaptation with the returns after it",
         "Stadie et al. 2018 (arXiv:1803.01118)",
-        # Sampling has its credit in the term: a ratio in the inner loss would count it twice.
+        # The term credits sampling already: a ratio in the inner loss would count it twice.
         {**_PLAIN, "step_size": "fixed", "estimator": "log-likelihood", "exploration": 1.0},
     ),
     "es-maml": Algorithm(
-        "evolution strategies over adaptation: no second derivatives",
+        "evolution strategies over adaptation, without derivatives of it",
         "Song et al. 2020 (arXiv:1910.01215)",
-        # Every weight more is one more that chance moves.
+        # A small network: the variance of the estimate grows with the number of weights.
         {**_NO_LOSS, "outer": "es", "step_size": "fixed", "hidden": (16,), "meta_lr": 0.03},
     ),
     "rl2": Algorithm(
-        "remembers: a recurrent network that reads the whole trial",
+        "a recurrent network over the whole trial",
         "Duan et al. 2016 (arXiv:1611.02779)",
         {"outer": "ppo", "memory": "gru", "multi_step": False},
     ),
     "fwp": Algorithm(
-        "remembers in fast weights that the network itself writes, by the delta rule",
+        "a recurrent network whose state is fast weights, written by the delta rule",
         "Schlag et al. 2021 (arXiv:2102.11174); Irie et al. 2021 (arXiv:2106.06295)",
         {"outer": "ppo", "memory": "fwp", "multi_step": False},
     ),

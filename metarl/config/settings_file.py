@@ -1,4 +1,4 @@
-"""`config.json`: what a run was started with, with a digest, read as data and nothing else."""
+"""`config.json`: the settings of a run with a digest, read as data only."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from metarl.envs import UsageError
 from metarl.system.files import DAMAGED, read_json, write_atomically
 from metarl.system.machine import git_commit, versions
 
-FORMAT = 5  # raised when an older metarl could not read what this one writes
-SIGNED = 5  # from this format on there are digests of the settings, here and in checkpoints
+FORMAT = 5  # increased when older versions can't read what this version writes
+SIGNED = 5  # the first format with digests of the settings, here and in checkpoints
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run folder says of its run."""
+    """The contents of `config.json`."""
 
     train: TrainConfig
     run: RunConfig
-    family: Mapping[str, Any]  # as `metarl.config.family_record` makes it; empty before format 5
-    started_from: Mapping[str, Any]  # files that the first weights came from, for people
-    digest: str  # of all of this; each checkpoint names it
+    family: Mapping[str, Any]  # from `metarl.config.family_record`; empty before format 5
+    started_from: Mapping[str, Any]  # files of the warm start, for information only
+    digest: str  # of all of the above; recorded in each checkpoint
 
 
 def write_config(
     folder: Path, train: TrainConfig, run: RunConfig, family: Mapping[str, Any]
 ) -> Settings:
-    """Write `config.json`; the settings as they will be read back."""
+    """Write `config.json` and return the settings as they will be read back."""
     plain = dataclasses.asdict(train)
-    start = {name: plain.pop(name) for name in START}  # `trust` is left out altogether
+    start = {name: plain.pop(name) for name in START}  # `trust` is never recorded
     record = {
         "format": FORMAT,
         "train": plain,
@@ -54,10 +54,10 @@ def write_config(
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings of a run; nothing that they name is imported.
+    """Read the settings of a run; code that they name is not imported.
 
     Raises:
-        UsageError: no run there, half-written, damaged, changed, or from a newer metarl.
+        UsageError: missing, incomplete, damaged or modified, or written by a newer version.
     """
     path = folder / "config.json"
     if not path.exists():
@@ -75,18 +75,18 @@ def read_settings(folder: Path) -> Settings:
 
 
 def read_config(folder: Path) -> tuple[TrainConfig, RunConfig]:
-    """The settings that a run was started with; errors as in `read_settings`."""
+    """The settings that a run was started with; errors as `read_settings`."""
     found = read_settings(folder)
     return found.train, found.run
 
 
 def _settings(record: dict[str, Any]) -> Settings:
-    own, newest = record.pop("sha256", None), record["versions"]["metarl"]
+    recorded, version = record.pop("sha256", None), record["versions"]["metarl"]
     if type(record["format"]) is not int or record["format"] < 1:
         raise ValueError(f"format {record['format']}")
     if record["format"] > FORMAT:
         raise UsageError(
-            f"written by metarl {newest} in format {record['format']}, this metarl reads up to "
+            f"written by metarl {version} in format {record['format']}, this metarl reads up to "
             f"{FORMAT}: upgrade metarl."
         )
     train, run = from_record(TrainConfig, record["train"]), from_record(RunConfig, record["run"])
@@ -95,34 +95,37 @@ def _settings(record: dict[str, Any]) -> Settings:
     if not all(isinstance(part, dict) for part in parts):
         raise TypeError("no record of a family")
     digest = digest_of(record)
-    if own != digest and (own is not None or record["format"] >= SIGNED):
+    if recorded != digest and (recorded is not None or record["format"] >= SIGNED):
         code = named_code(train)
         raise UsageError(
             "damaged, or changed after the run was started (its SHA-256 differs): restore it, or "
             + "start a new run."
             + (f" It names code that would be imported: {', '.join(code)}." if code else "")
         )
-    # Before format 5 these were among the settings.
-    told = {k: str(start.get(k) or record["train"].get(k, "")) for k in FILES}
-    return Settings(train, run, family, told, digest)
+    # Before format 5, these were part of the settings.
+    started_from = {k: str(start.get(k) or record["train"].get(k, "")) for k in FILES}
+    return Settings(train, run, family, started_from, digest)
 
 
 def _short(error: Exception) -> str:
-    """The error on one line, and no longer than that: a damaged file may hold anything."""
+    """The error on one line, truncated: a damaged file may contain anything."""
     return " ".join(repr(error).split())[:200]
 
 
 def from_record(kind: type[T], record: dict[str, Any]) -> T:
-    """A settings object from its JSON, in which a tuple is a list.
+    """A settings object from its JSON, where tuples are lists.
 
-    What a run starts from isn't read: no folder may name a file to open, or say that it is trusted.
+    The fields of `START` are ignored: a folder may not name files to open, or declare itself
+    trusted.
     """
     record = {k: v for k, v in record.items() if k not in START}
-    if "first_order" in record:  # as it was called until format 2
+    if "policy" in record:  # the name until version 0.2
+        record["network"] = record.pop("policy")
+    if "first_order" in record:  # the name until format 2
         record["second_order_steps"] = 0 if record.pop("first_order") else 20
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
 
 
 def digest_of(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a record of JSON, in whatever order its keys are."""
+    """SHA-256 of a JSON record, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A variant in a user's words, `gravity=-11 wind=2`, as a task."""
+"""Parse a variant given as `gravity=-11 wind=2` into a task."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from metarl.envs.core.parameters import Parameter
 
 
 def parse_variant(family: Family, words: Sequence[str], flag: str = "--variant") -> Any:
-    """One task, fields (1, 1), from `NAME=VALUE`s; parameters left out take a value of training's.
+    """One task, fields (1, 1), from `NAME=VALUE` words; other parameters take a training value.
 
-    A name is that of a parameter, or as it was given to `--vary`: `gravity[2]`. A value is a
-    number or, where the values of a set have labels, one of these.
+    A name is that of a parameter, or as given to `--vary`: `gravity[2]`. A value is a number or,
+    if the values of a `Choice` have labels, a label.
 
     Args:
-        flag: for errors.
+        flag: named in errors.
     Raises:
-        UsageError: no such parameter, one that is named twice, or a value that it can't have.
+        UsageError: no such parameter, a parameter given twice, or a value outside its range.
     """
     return make_task(family, **named_values(family, words, flag))
 
 
 def named_values(family: Family, words: Sequence[str], flag: str = "--variant") -> dict[str, float]:
-    """The parameters that are named, and their values; arguments and errors as above."""
+    """The given parameters and their values; arguments and errors as `parse_variant`."""
     known = parameters(family)
     values: dict[str, float] = {}
     for each in words:
@@ -42,20 +42,20 @@ def named_values(family: Family, words: Sequence[str], flag: str = "--variant") 
     return values
 
 
-def _number(said: str, parameter: Parameter, text: str) -> float:
+def _number(flag: str, parameter: Parameter, text: str) -> float:
     if isinstance(parameter, Choice) and parameter.labels:
         named = {parameter.show(v): v for v in (*parameter.values, *parameter.extrapolation)}
         if text not in named:
-            raise UsageError(f"{said}: give one of {', '.join(named)}.")
+            raise UsageError(f"{flag}: give one of {', '.join(named)}.")
         return named[text]
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{said}: give a number in {allowed(parameter)}.") from None
+        raise UsageError(f"{flag}: give a number in {allowed(parameter)}.") from None
 
 
 def _example(known: dict[str, Parameter]) -> str:
     name, parameter = next(iter(known.items()))
-    defaults = parameter.default_value
-    shown = parameter.show(defaults) if isinstance(parameter, Choice) else f"{defaults:g}"
+    value = parameter.default_value
+    shown = parameter.show(value) if isinstance(parameter, Choice) else f"{value:g}"
     return f"{name}={shown}"

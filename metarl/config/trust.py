@@ -1,4 +1,4 @@
-"""What a run folder may not make metarl do unless its user says so: import code, open files."""
+"""Trust checks: a run folder may import code or open files only if the user allows it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from metarl.config.settings import TrainConfig
+from metarl.config.named_code import trackers_in
+from metarl.config.settings import RunConfig, TrainConfig
 from metarl.envs import UsageError
 
-WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, which is neither a path nor code
+WORD = re.compile(r"[\w +-]{1,100}")  # a value such as `4x4`, neither a path nor code
 
 
 def named_code(train: TrainConfig) -> list[str]:
-    """What is imported to make the family of these settings, beyond metarl and installed packages.
+    """Names of user code that building the family and the network of these settings imports.
 
-    A family is `module:Class` or `module:Id-v0`, a parameter may be `module:function`. The id of
-    a registered environment names no code: what it imports was installed.
+    A family may be `module:Class` or `module:Id-v0`, a parameter `module:function`, a network
+    `module:Class`. The id of a registered environment names no user code: it imports an installed
+    package.
     """
     names = (words.partition("=")[0].strip() for words in (*train.vary, *train.set))
-    return [name for name in (train.family, *names) if ":" in name]
+    return [name for name in (train.family, *names, train.network) if ":" in name]
+
+
+def named_hooks(run: RunConfig) -> list[str]:
+    """What is imported to train with these settings: trackers and callbacks."""
+    return [name for name in (*trackers_in(run.track), *run.callback) if ":" in name]
 
 
 def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:
-    """Values that an environment may open or import: words that look like a path or like code.
+    """Values that an environment may open or import: words that look like a path or code.
 
     Args:
-        texts: further ones, that the family was made with.
+        texts: further texts that the family is built from.
     """
     found = [each for each in _words(train) if _may_be_opened(each.partition("=")[2])]
     return found + [text for text in texts if _may_be_opened(text)]
@@ -35,12 +42,12 @@ def named_files(train: TrainConfig, texts: Iterable[str] = ()) -> list[str]:
 def check_trust(
     folder: Path, train: TrainConfig, texts: Iterable[str], trust: bool, advice: str
 ) -> None:
-    """Raise UsageError that says what the settings of a run folder would import or open.
+    """Raise UsageError if opening the run would import code or open files, unless trusted.
 
     Args:
         texts: as for `named_files`.
-        trust: whether the user trusts who made the folder; then nothing is refused.
-        advice: how to say so.
+        trust: whether the user trusts the author of the folder.
+        advice: how to grant trust, for the message.
     """
     code, files = named_code(train), named_files(train, texts)
     if trust or not (code or files):
@@ -54,25 +61,54 @@ def check_trust(
     )
 
 
-def typed(asked: TrainConfig, train: TrainConfig, texts: Iterable[str]) -> bool:
-    """Whether the user typed all the names and values himself that a run would import or open."""
-    known = {*named_code(asked), *_words(asked)}
-    return {*named_code(train), *named_files(train, texts)} <= known
+def check_hooks_trusted(folder: Path, run: RunConfig, trust: bool, advice: str) -> None:
+    """Raise UsageError that says which trackers and callbacks training would import.
+
+    Opening a run, or evaluating it, imports none of them.
+    """
+    hooks = named_hooks(run)
+    if hooks and not trust:
+        raise UsageError(
+            f"{folder / 'config.json'}: training this run would import {', '.join(hooks)}: "
+            f"{advice} if you trust who made this folder."
+        )
 
 
-def flag_for(train: TrainConfig, texts: Iterable[str]) -> str:
-    """` --trust` for a command that opens a run of these settings, where it needs that."""
-    return " --trust" if named_code(train) or named_files(train, texts) else ""
+def typed(
+    asked: tuple[TrainConfig, RunConfig],
+    found: tuple[TrainConfig, RunConfig],
+    texts: Iterable[str],
+) -> bool:
+    """Whether the user typed all names and values that a run would import or open.
+
+    Args:
+        asked: settings of the command.
+        found: settings that the run would be trained with.
+        texts: as for `named_files`.
+    """
+    known = {*named_code(asked[0]), *_words(asked[0]), *named_hooks(asked[1])}
+    train, run = found
+    return {*named_code(train), *named_files(train, texts), *named_hooks(run)} <= known
+
+
+def flag_for(train: TrainConfig, texts: Iterable[str], run: RunConfig | None = None) -> str:
+    """` --trust` for a command that opens a run of these settings, where it needs that.
+
+    Args:
+        run: the command trains too, so that trackers and callbacks are imported.
+    """
+    hooks = named_hooks(run) if run else []
+    return " --trust" if hooks or named_code(train) or named_files(train, texts) else ""
 
 
 def _words(train: TrainConfig) -> tuple[str, ...]:
-    """All NAME=VALUE that the family is made of."""
+    """All NAME=VALUE words that define the family."""
     seen = (*train.vary, *train.hold_out, *train.validation, *train.extrapolate)
     return (*seen, *train.set)
 
 
 def _may_be_opened(text: str) -> bool:
-    """Whether one of the comma-separated words is neither a number, a range nor a plain word."""
+    """Whether any of the comma-separated words is not a number, a range or a plain word."""
     return not all(_harmless(word.strip()) for word in text.split(","))
 
 

@@ -1,4 +1,4 @@
-"""Bounds of settings, as annotations; and the errors of values outside them."""
+"""Bounds of settings as annotations, and their validation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from metarl.envs.core.precision import FLOAT32_MAX, FLOAT32_TINY, INT64_MAX, fit
 
 @dataclass(frozen=True)
 class OneOf:
-    """Names that a string must be among: the keys of a table, `module:TABLE`.
+    """Allowed values of a string: the keys of a table, `module:TABLE`.
 
-    It is loaded when it matters: it may grow until then, and its functions may need torch.
+    The table is imported lazily: user code may extend it, and its functions may need torch.
     """
 
     table: str
@@ -30,7 +30,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Within:
-    """Closed interval that a number, or each number of a tuple, must lie in."""
+    """Closed interval of a number, or of each number in a tuple."""
 
     low: float
     high: float = math.inf
@@ -39,12 +39,12 @@ class Within:
         return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f">= {self.low:g}"
 
     def holds(self, n: float) -> bool:
-        """Whether a number lies inside; never infinity, which an open end leaves out too."""
+        """Whether a number lies in the interval; never true for infinity."""
         return self.low <= n <= self.high and abs(n) < math.inf
 
 
 def check(settings: Any) -> None:
-    """Raise UsageError that names the flag, the value and what is allowed."""
+    """Raise UsageError, naming flag, value and allowed values, for the first invalid setting."""
     hints = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -63,46 +63,44 @@ def check(settings: Any) -> None:
 
 
 def _check_type(flag: str, n: Any, real: bool) -> None:
-    """Raise UsageError unless a number fits the type that it is computed in."""
+    """Raise UsageError unless a number is representable in float32 or int64."""
     if real and not fits_float32(n):
         raise UsageError(
-            f"{flag} {_short(n)}: not a number in float32, in which it is computed; give 0, or one "
-            f"from {FLOAT32_TINY:.3g} to {FLOAT32_MAX:.3g}."
+            f"{flag} {_short(n)}: not representable in float32; give 0, or a number from "
+            f"{FLOAT32_TINY:.3g} to {FLOAT32_MAX:.3g}."
         )
     if type(n) is int and abs(n) > INT64_MAX:
-        raise UsageError(
-            f"{flag} {_short(n)}: more than an integer of 64 bits holds; give at most {INT64_MAX}."
-        )
+        raise UsageError(f"{flag} {_short(n)}: exceeds 64 bits; give at most {INT64_MAX}.")
 
 
 def _short(n: float) -> str:
-    """A number as a person reads it; Python writes no integer of more than 4300 digits."""
+    """A number for display; Python refuses to print integers of more than 4300 digits."""
     return str(n) if isinstance(n, float) or abs(n) < 10**30 else f"of {n.bit_length()} bits"
 
 
 def _check_kind(flag: str, value: Any, kind: Any) -> None:
-    """Raise UsageError unless the value is of the annotated kind; True is no number."""
+    """Raise UsageError unless the value has the annotated type; a bool is not a number."""
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise UsageError(f"{flag} {value}: unknown; give one of {', '.join(get_args(kind))}.")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    right = {
-        int: whole,
-        float: whole or isinstance(value, float),
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    valid = {
+        int: is_int,
+        float: is_int or isinstance(value, float),
         bool: isinstance(value, bool),
         str: isinstance(value, str),
         tuple[int, ...]: isinstance(value, tuple) and all(type(n) is int for n in value),
         tuple[str, ...]: isinstance(value, tuple) and all(type(n) is str for n in value),
     }
-    if not right.get(kind, True):
+    if not valid.get(kind, True):
         raise UsageError(f"{flag} {value}: wrong type; give {getattr(kind, '__name__', kind)}.")
 
 
 def number(help: str, low: float, high: float = math.inf) -> tuple[Any, Within]:
-    """Help text with its range, and the range itself, as annotations."""
+    """Annotations of a number: help text with its range, and the range."""
     bound = Within(low, high)
     return arg(help=f"{help}; {bound}"), bound
 
 
 def name_in(table: str, help: str) -> tuple[Any, OneOf]:
-    """Help text, and the table that a name must be in, as annotations."""
+    """Annotations of a name: help text, and the table of allowed names."""
     return arg(help=help), OneOf(table)

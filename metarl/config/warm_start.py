@@ -1,4 +1,4 @@
-"""Settings of what a policy starts from, and of the units in which it sees the world."""
+"""Settings of the warm start and of normalization."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Annotated
 from tyro.conf import arg
 
 FILES = ("init_from", "init_normalize")
-START = (*FILES, "trust")  # never read from a run folder, which may be someone else's
+START = (*FILES, "trust")  # never read from a run folder, whose author may not be the user
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """See each setting's help."""
+    """Warm start from Stable-Baselines3, and normalization of observations and returns."""
 
     init_from: Annotated[
         str,
         arg(
             metavar="ZIP",
-            help="start from the policy of this model of Stable-Baselines3 (PPO, A2C or TRPO with "
+            help="start from the policy of this Stable-Baselines3 model (PPO, A2C or TRPO with "
             "MlpPolicy and tanh); nothing in it is unpickled",
         ),
     ] = ""
@@ -27,15 +27,15 @@ class WarmStart:
         str,
         arg(
             metavar="PKL",
-            help="the VecNormalize that the model was trained behind, as its save() wrote it; "
+            help="the VecNormalize that the model was trained with, as written by its save(); "
             "needs --trust",
         ),
     ] = ""
     trust: Annotated[
         bool,
         arg(
-            help="let code run that a file names: what the folder of --resume would import, and "
-            "the pickle of --init-normalize"
+            help="allow code from files to run: imports that the folder of --resume names, and the "
+            "pickle of --init-normalize"
         ),
     ] = False
     normalize_obs: Annotated[
@@ -48,7 +48,7 @@ class WarmStart:
     normalize_return: Annotated[
         bool,
         arg(
-            help="scale the rewards that a memory and its critic see by the running standard "
-            "deviation of returns; elsewhere advantages of each task are normalised in any case"
+            help="with --memory: divide the rewards that the network and its critic receive by the "
+            "running standard deviation of returns; otherwise advantages are normalized per task"
         ),
     ] = False

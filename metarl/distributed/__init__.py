@@ -1,1 +1,1 @@
-"""Several processes: reductions and starting them."""
+"""Training with several processes: collectives and the launcher."""

@@ -1,4 +1,4 @@
-"""Returns of play without an agent: at random, or by what the family knows."""
+"""Returns of policies that don't learn: uniformly random, and the family's oracle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metarl.evaluation.statistics import Array
 def random_actions(
     space: Space[Any], shape: tuple[int, ...], gen: torch.Generator | None
 ) -> Tensor:
-    """Uniform over the space, (*shape, A) or (*shape,)."""
+    """Uniform actions, (*shape, A) or (*shape,)."""
     if isinstance(space, Box):
         u = torch.rand(*shape, *space.shape, generator=gen)
         return (2 * u - 1) * torch.from_numpy(space.high)
@@ -39,7 +39,7 @@ def random_return(family: Family, task: Any, episodes: int, gen: torch.Generator
 def oracle_return(
     family: Family, task: Any, episodes: int, gen: torch.Generator | None
 ) -> Array | None:
-    """Mean return of each task under the family's own `oracle`, (M,); None without one."""
+    """Mean return of each task under the family's `oracle`, (M,); None without one."""
     if not hasattr(family, "oracle") or hasattr(family, "simulate"):
         return None
     return scripted_return(family, task, episodes, gen, lambda s: family.oracle(s.state, task))
@@ -53,7 +53,7 @@ def scripted_return(
     gen: torch.Generator | None,
     act: Callable[[Any], Tensor],
 ) -> Array:
-    """Mean return of each task, (M,), of the actions that `act` gives for a simulator's state."""
+    """Mean return of each task under `act`, which maps a simulator to actions; (M,)."""
     simulator = simulate(family, task, episodes, gen)
     simulator.reset()
     total = torch.zeros(len(task[0]), episodes, device=task[0].device)

@@ -1,1 +1,1 @@
-"""A run: its folder, checkpoints, resuming."""
+"""Runs: folder, checkpoints, resuming."""

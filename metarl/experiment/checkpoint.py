@@ -1,8 +1,8 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, digests of both, nothing unpickled.
+"""Checkpoints: tensors in safetensors, the rest in JSON, with digests; nothing is unpickled.
 
-A checkpoint is a pair `step-000120.safetensors` and `step-000120.json`. Each file is written aside,
-forced to disk and renamed, the JSON last: whoever finds it finds the whole checkpoint. The two
-newest pairs are kept, so that there is always one to fall back on.
+A checkpoint is a pair `step-000120.safetensors` and `step-000120.json`. Each file is written to a
+temporary file, forced to disk and renamed, the JSON last: if it exists, the checkpoint is complete.
+The two newest pairs are kept, so that there is one to fall back on.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ COUNTERS = ("iteration", "env_steps", "skipped", "skipped_in_a_row")
 
 
 def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = "") -> Path:
-    """Write the state; older checkpoints but one are removed once it is safe.
+    """Write the state, then remove all but the `KEEP` newest checkpoints.
 
     Args:
-        config: the digest of the run's settings; without it the checkpoint fits any.
+        config: digest of the run's settings; empty matches any settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"step-{state.iteration:06d}"
@@ -63,7 +63,7 @@ def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = 
     for old in checkpoints(folder)[:-KEEP]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
-    for part in folder.glob("step-*.part"):  # of a save that was killed
+    for part in folder.glob("step-*.part"):  # left by a killed process
         if part.is_symlink() or part.is_file():
             part.unlink()
     return stem.with_suffix(".json")
@@ -72,12 +72,13 @@ def save_checkpoint(folder: Path, family: str, state: TrainState, config: str = 
 def load_checkpoint(
     folder: Path, cfg: TrainConfig, family: Family, blank: TrainState, config: str = ""
 ) -> TrainState:
-    """The newest checkpoint in `folder`, on the device of `blank`, a state without training.
+    """Load the newest checkpoint in `folder`, to the device of the untrained state `blank`.
 
     Args:
-        config: the digest of the run's settings.
+        config: digest of the run's settings.
     Raises:
-        UsageError: none there, damaged, from a newer metarl, or of another run, family or network.
+        UsageError: no checkpoint; or it is damaged, from a newer version, or of another run, family
+            or network.
     """
     found = checkpoints(folder)
     if not found:
@@ -100,40 +101,40 @@ def load_checkpoint(
     learned = record["iteration"] > record["skipped"]
     want = expected(cfg, blank.agent, family, learned, list(tensors))
     check_tensors(path.with_suffix(".safetensors"), want, tensors, advice)
-    # In the order of the agent: a file has no order, and the sum in a gradient norm depends on it.
+    # In the agent's order: the file has none, and the rounding of a gradient norm depends on it.
     names = named_weights(blank.agent)
     device = next(iter(names.values())).device
-    here = {k: t.to(device) for k, t in tensors.items()}
+    loaded = {k: t.to(device) for k, t in tensors.items()}
     running_stats = RunningStats(
-        *(_moments(f"seen/{group}/", here) for group in RunningStats._fields)
+        *(_moments(f"seen/{group}/", loaded) for group in RunningStats._fields)
     )
     return TrainState(
         agent=normalizing(
-            with_weights(blank.agent, {k: here[f"weights/{k}"] for k in names}), running_stats
+            with_weights(blank.agent, {k: loaded[f"weights/{k}"] for k in names}), running_stats
         ),
-        opt={k.removeprefix("opt/"): t for k, t in here.items() if k.startswith("opt/")},
+        opt={k.removeprefix("opt/"): t for k, t in loaded.items() if k.startswith("opt/")},
         running_stats=running_stats,
         **{name: record[name] for name in COUNTERS},
     )
 
 
 def _moments(prefix: str, tensors: dict[str, Tensor]) -> Moments | None:
-    """Those saved under this prefix, if any."""
+    """The moments saved under a prefix, or None."""
     if prefix + "steps" not in tensors:
         return None
     return Moments(*(tensors[prefix + name] for name in Moments._fields))
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Their JSON files, oldest first."""
+    """The JSON files of all checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step-*.json"), key=lambda p: (len(p.stem), p.stem))
 
 
 def _read(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON of a checkpoint, whole and undamaged."""
+    """Read and validate the JSON of a checkpoint."""
     try:
         record = read_json(path)
-        newer, own = record["format"] > FORMAT, record.pop("sha256")
+        newer, recorded = record["format"] > FORMAT, record.pop("sha256")
     except (*DAMAGED, KeyError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path} can't be read ({reason}): {advice}") from error
@@ -142,24 +143,24 @@ def _read(path: Path, advice: str) -> dict[str, Any]:
             f"{path} has format {record['format']}, "
             f"this metarl reads up to {FORMAT}: upgrade metarl."
         )
-    if digest_of(record) != own:
+    if digest_of(record) != recorded:
         raise UsageError(f"{path} is damaged (its SHA-256 differs): {advice}")
     counts = [record.get(name) for name in COUNTERS]
     texts = [record.get("family"), record.get("tensors_sha256"), record.get("config_sha256", "")]
-    whole = all(type(n) is int and 0 <= n < 2**63 for n in counts)
-    if not (whole and all(isinstance(text, str) for text in texts)):
-        raise UsageError(f"{path} lacks something, or has it of another kind: {advice}")
+    valid = all(type(n) is int and 0 <= n < 2**63 for n in counts)
+    if not (valid and all(isinstance(text, str) for text in texts)):
+        raise UsageError(f"{path} lacks a field, or has one of another type: {advice}")
     if not counts[3] <= counts[2] <= counts[0]:
-        raise UsageError(f"{path} has skipped more updates than it made iterations: {advice}")
+        raise UsageError(f"{path} has more skipped updates than iterations: {advice}")
     return record  # type: ignore[no-any-return]
 
 
 def _read_tensors(
     path: Path, record: dict[str, Any], blank: TrainState, advice: str
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, undamaged; what they are is checked afterwards."""
+    """Read the tensors of a checkpoint and verify their digest; shapes are checked later."""
     need = sum(w.nbytes for w in named_weights(blank.agent).values())
-    try:  # Adam takes twice as much again
+    try:  # Adam's moments take twice the size of the weights
         blob = read_limited(path, 64 * MB + 8 * need)
     except OSError as error:
         raise UsageError(f"{path} can't be read ({error}): {advice}") from error
@@ -169,4 +170,4 @@ def _read_tensors(
         return load(blob)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{path} is no safetensors file ({reason}): {advice}") from error
+        raise UsageError(f"{path} is not a safetensors file ({reason}): {advice}") from error

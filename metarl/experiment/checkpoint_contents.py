@@ -1,4 +1,4 @@
-"""What a checkpoint must hold for the agent that its run's settings make."""
+"""The tensors that a checkpoint must contain for a run's agent."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from metarl.agents.learners.recurrent_agent import AnyAgent
 from metarl.config.settings import TrainConfig
 from metarl.envs import Family, UsageError
 from metarl.outer.functional_adam import MOMENTS
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import named_weights
+from metarl.outer.update import trained_weights
 
-ADAM = ("gradient", "implicit", "reptile", "es")  # outer rules whose weights Adam moves
+ADAM = ("gradient", "implicit", "reptile", "es")  # outer rules that use Adam
 
 
 class Kind(NamedTuple):
-    """What is known of a tensor before it is read."""
+    """The expected shape and dtype of a tensor."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    positive: bool = False  # holds no number below 0
+    positive: bool = False  # all elements are >= 0
 
 
 def expected(
     cfg: TrainConfig, agent: AnyAgent, family: Family, learned: bool, found: Iterable[str]
 ) -> dict[str, Kind | None]:
-    """All tensors of a checkpoint, by their names in it.
+    """All tensors of a checkpoint, by name.
 
     Args:
-        learned: an update was made, so that the optimizer has its moments.
-        found: names in the checkpoint. A run that has learned nothing may have moments of
-            observations, from a `VecNormalize`; a custom outer rule has tensors of any name.
+        learned: at least one update was made, so the optimizer has moments.
+        found: names in the checkpoint. A run without updates may have moments of observations from
+            a `VecNormalize`; a custom outer rule may have tensors of any name.
     """
     weights = {k: Kind(tuple(w.shape), w.dtype) for k, w in named_weights(agent).items()}
     want: dict[str, Kind | None] = {f"weights/{k}": kind for k, kind in weights.items()}
@@ -52,7 +52,7 @@ def expected(
 
 
 def moved_by_adam(cfg: TrainConfig, agent: AnyAgent) -> list[str] | None:
-    """Names of the weights that Adam moves; None where the outer rule isn't metarl's own."""
+    """Names of the weights that Adam updates; None for a custom outer rule."""
     weights = named_weights(agent)
     baseline = [k for k in weights if k.startswith("value/")]
     if cfg.outer in ADAM:
@@ -61,7 +61,7 @@ def moved_by_adam(cfg: TrainConfig, agent: AnyAgent) -> list[str] | None:
 
 
 def _adam(weights: Mapping[str, Kind], moved: Iterable[str]) -> dict[str, Kind | None]:
-    """Adam's moments of these weights."""
+    """Adam's moments of the given weights."""
     kinds: dict[str, Kind | None] = {}
     for k in moved:
         kinds[f"opt/{k}/step"] = Kind((), torch.float32, positive=True)
@@ -71,37 +71,39 @@ def _adam(weights: Mapping[str, Kind], moved: Iterable[str]) -> dict[str, Kind |
 
 
 def _of_custom(weights: Mapping[str, Kind], found: Iterable[str]) -> dict[str, Kind | None]:
-    """Adam's moments of weights for which there are any; nothing is known of what else is there."""
-    own = {name for name in found if name.startswith("opt/")}
-    moved = [k for k in weights if any(f"opt/{k}/{q}" in own for q in MOMENTS)]
-    return {**dict.fromkeys(own), **_adam(weights, moved)}
+    """Adam's moments of weights that have them; other tensors of the rule are unconstrained."""
+    names = {name for name in found if name.startswith("opt/")}
+    moved = [k for k in weights if any(f"opt/{k}/{q}" in names for q in MOMENTS)]
+    return {**dict.fromkeys(names), **_adam(weights, moved)}
 
 
 def check_tensors(
-    path: Path, want: Mapping[str, Kind | None], found: Mapping[str, Tensor], advice: str
+    path: Path,
+    want: Mapping[str, Kind | None],
+    found: Mapping[str, Tensor],
+    advice: str,
+    remedy: str = "give the family and settings that the run was started with.",
 ) -> None:
-    """Raise UsageError that names the first tensor which isn't as it must be.
+    """Raise UsageError that names the first tensor that is missing, unexpected or invalid.
 
-    Nothing is computed with them before: Adam's fused kernel trusts the shapes it is given.
+    This must run before any computation: Adam's fused kernel doesn't check shapes.
 
     Args:
-        want: None for a tensor of which only its name is known.
-        advice: what to do about a damaged one.
+        want: None for a tensor whose shape and dtype are not known.
+        advice: what to do about a damaged file.
+        remedy: what to do about a tensor of another shape.
     """
     for name in sorted(want.keys() | found.keys(), key=lambda k: (not k.startswith("weights/"), k)):
-        kind, said = want.get(name), f"{path}: {name.removeprefix('weights/')}"
+        kind, where = want.get(name), f"{path}: {name.removeprefix('weights/')}"
         have = tuple(found[name].shape) if name in found else "missing"
         need = "not wanted" if name not in want else kind.shape if kind else have
         if have != need:
-            raise UsageError(
-                f"{said} is {have}, this family and network need {need}: "
-                "give the family and settings that the run was started with."
-            )
-        if reason := _wrong(found[name], kind):
-            raise UsageError(f"{said} {reason}: {advice}")
+            raise UsageError(f"{where} is {have}, this family and network need {need}: {remedy}")
+        if reason := _invalid(found[name], kind):
+            raise UsageError(f"{where} {reason}: {advice}")
 
 
-def _wrong(x: Tensor, kind: Kind | None) -> str:
+def _invalid(x: Tensor, kind: Kind | None) -> str:
     if kind and x.dtype != kind.dtype:
         have, need = (str(dtype).removeprefix("torch.") for dtype in (x.dtype, kind.dtype))
         return f"holds {have} in place of {need}"

@@ -1,4 +1,4 @@
-"""What is watched while a run trains, and who is told."""
+"""Periodic evaluation during training, and the built-in trackers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.agents.learners.recurrent_agent import AnyAgent
+from metarl.config.named_code import trackers_in
 from metarl.envs import unseen
 from metarl.evaluation.evaluate import evaluate
+from metarl.experiment.named_hooks import trackers_of
 from metarl.outer.train_state import TrainState
 from metarl.tracking.adaptation_stats import how_it_adapts
 from metarl.tracking.metric_names import columns, eval_metrics
@@ -21,28 +23,29 @@ if TYPE_CHECKING:
 
 def shipped_trackers(folder: Path, job: Run) -> list[Tracker]:
     """Those that `--track` asks for."""
-    run, state = job.run, job.state
-    if run.track == "none":
-        return []
+    run, state, names = job.run, job.state, trackers_in(job.run.track)
+    own = trackers_of(job)  # before any file is open: they may raise
+    if not {"tensorboard", "csv"} & set(names):
+        return own
     success, inner = getattr(job.family, "success", False), isinstance(state.agent, Agent)
     oracle, implicit = hasattr(job.family, "oracle"), job.train.outer == "implicit"
     header = columns(run.eval_steps, success, inner, oracle, implicit)
     csv = CsvTracker(folder / "metrics.csv", header, state.iteration)
-    if run.track == "csv":
-        return [csv]
+    if "tensorboard" not in names:
+        return [csv, *own]
     from metarl.tracking.tensorboard import TensorBoardTracker  # what isn't used isn't loaded
 
     board = TensorBoardTracker(folder, state.env_steps)
     train = dataclasses.replace(job.train, **job.started_from)
     board.introduce(train, run, header, unseen(job.family, "validation"), state.env_steps)
-    return [csv, board]
+    return [csv, board, *own]
 
 
 def evaluate_validation(job: Run, state: TrainState) -> tuple[dict[str, float], dict[str, Values]]:
-    """Metrics on validation tasks, and distributions of how the agent adapts to them.
+    """Metrics on validation tasks, and distributions of the adaptation to them.
 
-    Never on test tasks: who stops, tunes or chooses by these curves would have seen the test.
-    `metarl evaluate RUN --split validation` plays the same tasks.
+    Test tasks are never used here: stopping, tuning or selecting by these curves would leak them.
+    `metarl evaluate RUN --split validation` uses the same tasks.
     """
     adapted: list[AnyAgent] = []
     result = evaluate(

@@ -1,4 +1,4 @@
-"""Starting a run in a new folder, and opening one."""
+"""Start a run in a new folder, or open an existing one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from metarl.experiment.checkpoint import checkpoints, load_checkpoint, save_chec
 from metarl.experiment.compile_mode import check_compile
 from metarl.experiment.loaded_run import Run
 from metarl.experiment.memory_check import check_room
+from metarl.experiment.named_hooks import check_hooks
 from metarl.experiment.run_folder import FolderInUse, FolderTaken, new_folder
+from metarl.experiment.saved_evaluation import saved_evaluation
 from metarl.outer.train_state import TrainState
 from metarl.system.machine import choose_device
 from metarl.system.user_errors import report_user_errors
@@ -36,12 +38,13 @@ from metarl.training.meta_train import new_agent
 
 
 def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | None = None) -> Run:
-    """Make a new run folder, its `config.json` written before the first step.
+    """Create a run folder with its `config.json`.
 
     Raises:
-        UsageError: the folder is there already, or can't be written; or settings clash.
+        UsageError: the folder exists already or can't be written; or settings exclude each other.
     """
     check_compile(train, run)
+    check_hooks(run)
     given = family is not None
     family = family or build_family(train, run)
     device = choose_device(run.device)
@@ -55,20 +58,21 @@ def start(folder: Path, train: TrainConfig, run: RunConfig, family: Family | Non
     try:
         with new_folder(folder):
             written = write_config(folder, train, run, record)
-            if train.init_from:  # no folder may name what to begin with once more
+            if train.init_from:  # resuming never reads this file again, as a folder may not name it
                 save_checkpoint(folder / "checkpoints", train.family, state, written.digest)
     except FolderInUse:
         raise
     except FolderTaken as error:
         raise FolderTaken(
-            f"{error}: go on with `metarl train --resume {quote(str(folder))}"
-            f"{flag_for(train, texts(record))}`, or give another --run."
+            f"{error}: resume it with `metarl train --resume {quote(str(folder))}"
+            f"{flag_for(train, texts(record), run)}`, or give another --run."
         ) from None
     except OSError as error:
         raise UsageError(
             f"{folder} can't be written ({error.strerror}): give a writable folder with --run."
         ) from error
-    return Run(train, run, family, state, record, written.started_from, written.digest)
+    told = record, written.started_from, written.digest
+    return Run(train, run, family, state, *told, folder=folder, trusted=True)
 
 
 def open_run(
@@ -79,51 +83,62 @@ def open_run(
     trust: bool = False,
     advice: str = "give trust=True, or the family object,",
 ) -> Run:
-    """The run in a folder, at its newest checkpoint; the folder may be someone else's.
+    """Open the run in a folder at its newest checkpoint; the folder may be untrusted.
 
     Args:
-        begin: a run that was killed before its first checkpoint starts once more.
-        device: instead of the one that the run was started on.
-        family: the family object, where it can't be found by its name.
-        trust: import what the folder names, `module:Class` or `module:function`.
-        advice: how the user says that, for errors.
+        begin: start again a run that was killed before its first checkpoint.
+        device: replaces the device that the run was started on.
+        family: the family object, if it can't be built from its name.
+        trust: import the code that the folder names, `module:Class` or `module:function`; training
+            imports its trackers and callbacks too.
+        advice: how the user grants trust, for errors.
     Raises:
-        UsageError: no run, or a damaged one; code that isn't trusted; or another family than the
-            run was started on.
+        UsageError: no run, or a damaged one; it names code that isn't trusted; or `family` differs
+            from the one that the run was started on.
     """
-    found, where = read_settings(folder), folder / "checkpoints"
+    found, saved = read_settings(folder), folder / "checkpoints"
     if family is None:
         check_trust(folder, found.train, texts(found.family), trust, advice)
         family = recorded_family(found.train, found.run, found.family)
     else:
         check_same(found.train, family, found.family)
-    if where.is_symlink():
-        raise UsageError(f"{where} is a symbolic link: put the folder itself in its place.")
+    if saved.is_symlink():
+        raise UsageError(f"{saved} is a symbolic link: put the folder itself in its place.")
     chosen = choose_device(device or found.run.device)
-    starts = begin and not checkpoints(where)
-    if starts and any(found.started_from.values()):
+    restart = begin and not checkpoints(saved)
+    if restart and any(found.started_from.values()):
         raise UsageError(
-            f"{folder} was stopped before its first checkpoint, and began with a model that "
-            "no folder may name: start it once more, with --init-from and another --run."
+            f"{folder} was stopped before its first checkpoint and was started with --init-from, "
+            "which is not read from a folder: start a new run with --init-from and another --run."
         )
     with report_user_errors(family):
-        make = first_state if starts else new_agent
-        made: Any = make(found.train, family, chosen)
-    state = made
-    if not starts:
-        state = load_checkpoint(where, found.train, family, TrainState(made), found.digest)
-    started = found.family, found.started_from, found.digest
-    return Run(found.train, found.run, family, state, *started)
+        make = first_state if restart else new_agent
+        new: Any = make(found.train, family, chosen)
+    state = new
+    if not restart:
+        state = load_checkpoint(saved, found.train, family, TrainState(new), found.digest)
+    return Run(
+        found.train,
+        found.run,
+        family,
+        state,
+        found.family,
+        found.started_from,
+        found.digest,
+        folder,
+        saved_evaluation(folder, state.env_steps),
+        trust,
+    )
 
 
 def load(
     folder: Path | str, device: str = "cpu", family: Family | None = None, trust: bool = False
 ) -> AnyAgent:
-    """The agent of a run.
+    """Load the agent of a run.
 
     Args:
-        family: the family object, where the run was started on one that isn't metarl's.
-        trust: or import what the folder names; only for a folder of someone you trust.
+        family: the family object, if the run was started on a custom one.
+        trust: import the code that the folder names instead; only for folders that you trust.
     Raises:
         UsageError: as `open_run`.
     """

@@ -1,4 +1,4 @@
-"""The folder of a run: made by one process, and written to by one process at a time."""
+"""The folder of a run, locked so that one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from pathlib import Path
 from metarl.envs import RunError, UsageError
 
 LOCK = ".lock"
-# File systems without locks, such as some of clusters: there a run is not guarded.
+# File systems without locks, as on some clusters: runs are not guarded there.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class FolderTaken(UsageError):
-    """A folder that holds a run already, or something else."""
+    """The folder already exists and is not empty, or is not a folder."""
 
 
 class FolderInUse(FolderTaken):
-    """A folder that another process writes to."""
+    """Another process holds the lock of the folder."""
 
 
 @dataclass(frozen=True)
 class HeldFolder:
-    """A run's folder that this process alone writes to."""
+    """A run's folder, locked by this process."""
 
     path: Path
-    directory: int  # descriptor, which follows the folder when it is renamed
-    lock: int  # descriptor
+    directory: int  # file descriptor, which follows the folder when it is renamed
+    lock: int  # file descriptor
 
     def check(self) -> None:
         """Raise RunError if the folder was deleted, renamed or replaced."""
         if not _is_at(self.path / LOCK, self.lock):
             place = self.place()
             what = f"was renamed to {place}" if place else "was deleted"
-            raise RunError(f"{self.path} {what} while metarl wrote to it.")
+            raise RunError(f"{self.path} {what} while metarl was writing to it.")
 
     def place(self) -> Path | None:
-        """Where the folder is now; None where it was deleted, or can't be followed."""
+        """The folder's current path; None if it was deleted or can't be determined."""
         if _is_at(self.path, self.directory):
             return self.path
         try:
@@ -60,21 +60,21 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-_held: dict[tuple[int, int], HeldFolder] = {}  # by device and inode: a folder is locked once
+_held: dict[tuple[int, int], HeldFolder] = {}  # by device and inode, so a folder is locked once
 
 
 def where_is(folder: Path) -> Path | None:
-    """Where a folder that this process holds is now, also if it was renamed; None if deleted."""
+    """The current path of a folder that this process holds, even if renamed; None if deleted."""
     return next((held.place() for held in _held.values() if held.path == folder), folder)
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[HeldFolder]:
-    """Lock a run's folder until the block ends, or the process does.
+    """Lock a run's folder until the block or the process ends.
 
     Raises:
-        FolderInUse: another process holds it; it is named.
-        OSError: the folder isn't there, or can't be written.
+        FolderInUse: another process holds it; the message names the process.
+        OSError: the folder doesn't exist or can't be written.
     """
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     key = (os.fstat(directory).st_dev, os.fstat(directory).st_ino)
@@ -111,7 +111,7 @@ def _lock(folder: Path, lock: int) -> None:
 
 
 def _holder(lock: int) -> str:
-    """`process 123 on HOST`, as the lock's file says."""
+    """`process 123 on HOST`, from the lock file."""
     try:
         record = json.loads(os.pread(lock, 1000, 0))
         return f"process {int(record['pid'])} on {record['host']}"
@@ -121,17 +121,17 @@ def _holder(lock: int) -> str:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make the folder of a new run, or take one that is empty; without a trace of a failure.
+    """Create the folder of a new run, or use an empty one; releases its lock file on failure.
 
     Raises:
-        FolderTaken: it is there already and not empty, or is no folder.
-        FolderInUse: another process is making it.
-        OSError: it can't be made.
+        FolderTaken: it exists and is not empty, or is not a folder.
+        FolderInUse: another process is creating it.
+        OSError: it can't be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise FolderTaken(f"{folder} exists already, and is no folder") from None
+        raise FolderTaken(f"{folder} exists already, and is not a folder") from None
     with hold(folder):
         if any(path.name != LOCK for path in folder.iterdir()):
             raise FolderTaken(f"{folder} exists already")
@@ -143,7 +143,7 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 
 def numbered(folder: Path) -> Iterator[Path]:
-    """`NAME`, `NAME-2`, `NAME-3`, ...: names for runs that were started in the same second."""
+    """`NAME`, `NAME-2`, `NAME-3`, ...: names for runs started in the same second."""
     yield folder
     for number in range(2, 1000):
         yield folder.with_name(f"{folder.name}-{number}")

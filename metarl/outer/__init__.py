@@ -1,4 +1,4 @@
-"""Outer rules: what one iteration's tasks make of the slow weights."""
+"""Outer rules: how one iteration's experience updates the slow weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from metarl.outer import es, imaml, maml, recurrent_ppo, reptile, trpo
 from metarl.outer.update import Update
 
-# (cfg, agent, opt, family, task, gen, mark) -> Update
+# (cfg, agent, opt, family, task, gen, on_phase_end) -> Update
 Outer = Callable[..., Update]
 
 OUTER: dict[str, Outer] = {

@@ -1,4 +1,4 @@
-"""Adam as a function, so that outer rules carry no state but tensors."""
+"""Adam as a pure function, so that outer rules carry only tensors as state."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def adam(
     opt: dict[str, Tensor],
     lr: Callable[[str], float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights after one step, and the moments after it; touches nothing.
+    """Return the weights and the optimizer state after one step; the inputs are not modified.
 
     Args:
-        opt: moments by `weight/moment`; where there are none Adam begins. Other entries stay.
-        lr: step size of a weight's name.
+        opt: moments by `weight/moment`; a weight without any starts afresh. Other entries are kept.
+        lr: learning rate for a weight's name.
     Source: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1.
     """
     new = {k: w.detach().clone() for k, w in weights.items()}
     groups = [{"params": [w], "lr": lr(k)} for k, w in new.items()]
-    # fused: the plain one reads its step counter on the host, once for each weight.
+    # The fused version never reads its step counters on the host; the default one does, per weight.
     optimizer = torch.optim.Adam(groups, fused=True)
     for k, w in new.items():
         w.grad = grads[k]
@@ -39,7 +39,7 @@ def adam(
 
 
 def clip(grads: dict[str, Tensor], max_norm: float) -> tuple[dict[str, Tensor], Tensor]:
-    """Gradients scaled to an L2 norm of at most `max_norm` over all, and the norm before."""
+    """Gradients scaled to a global L2 norm of at most `max_norm`, and the norm before scaling."""
     norm = torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])
     )

@@ -1,4 +1,4 @@
-"""iMAML: the derivative of where adaptation ends, whatever way it went."""
+"""iMAML: the meta-gradient by implicit differentiation, independent of the adaptation path."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from metarl.agents.networks.policy import Params
 from metarl.distributed.collectives import all_reduce, all_reduce_mean, all_reduce_named
 from metarl.envs import Family
 from metarl.outer.conjugate_gradient import solve
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
-from metarl.outer.maml import meta_lr, trained_weights
 from metarl.outer.meta_objective import loss_of
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -30,10 +28,10 @@ TOLERANCE = 0.1  # |b - A x| / |b|, above which a gradient is not used
 
 
 class Residuals(NamedTuple):
-    """How far what the implicit gradient takes as solved is from it, in each task."""
+    """Largest residual over inner steps of the equations that the implicit gradient assumes."""
 
-    system: Tensor  # (N,) largest |b - A x| / |b| of the steps' linear systems
-    point: Tensor  # (N,) largest |T(new) - new| / |T(new) - old| of the steps' proximal points
+    system: Tensor  # (N,) |b - A x| / |b| of the linear systems
+    point: Tensor  # (N,) |T(new) - new| / |T(new) - old| of the proximal points
 
 
 def improve(
@@ -45,9 +43,9 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """Play chunk by chunk of tasks, and move the weights once; no graph of the adaptation is kept.
+    """Collect all chunks of tasks, then take one Adam step; no adaptation graph is kept.
 
-    Where the linear system of a task isn't solved to `TOLERANCE`, the gradient is NaN: the update
+    If the linear system of any task isn't solved to `TOLERANCE`, the gradient is NaN and the update
     is skipped.
 
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), algorithm 1.
@@ -60,8 +58,8 @@ def improve(
     for part in chunks(task, cfg.task_chunk):
         collected = collect_and_adapt(first_order, agent, family, part, gen, on_phase_end)
         share = len(part[0]) / cfg.tasks
-        loss, each, far = implicit_gradient(cfg, agent, weights, collected)
-        residuals.append(far)
+        loss, each, residual = implicit_gradient(cfg, agent, weights, collected)
+        residuals.append(residual)
         grads = {k: g + share * each[k] for k, g in grads.items()}
         total = total + share * loss
         data.append(collected._replace(path=[]))
@@ -69,8 +67,7 @@ def improve(
     system, point = (torch.cat(x) for x in zip(*residuals, strict=True))
     (unsolved,) = all_reduce((~(system <= TOLERANCE)).to(system.dtype).sum())
     grads = {k: torch.where(unsolved > 0, torch.nan, g) for k, g in grads.items()}
-    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-    moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
+    moved, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
     moved = {k: w.detach() for k, w in moved.items()}
     (total,) = all_reduce(total)
     metrics = {
@@ -87,11 +84,12 @@ def improve(
 def implicit_gradient(
     cfg: TrainConfig, agent: Agent, weights: Weights, data: Experience
 ) -> tuple[Tensor, Weights, Residuals]:
-    """Loss after adaptation, and its gradient by the weights if every inner step was solved.
+    """Loss after adaptation, and its gradient, assuming that every inner step has converged.
 
-    A solved step ends in a fixed point, new = T(old, new, w), where T is one more iteration of it;
-    what comes back through it is (1 - dT/dnew)^-T of what comes in. With one step size for all
-    weights and none shared that is iMAML's (1 + H / lambda)^-1, lambda one over the step size.
+    A converged step ends in a fixed point, new = T(old, new, w), where T is one inner iteration.
+    Its vector-Jacobian product multiplies by (1 - dT/dnew)^-T. With a single step size for all
+    weights, this is iMAML's (1 + H / lambda)^-1, where lambda is the inverse of the step size.
+
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), lemma 1.
     """
     now, fast = with_weights(agent, weights), list(agent.inner_lr)
@@ -99,19 +97,19 @@ def implicit_gradient(
     loss = loss_of(cfg, now, data, path, first=True)
     by_step = [p[k] for p in path for k in fast]
     each = torch.autograd.grad(loss, [*by_step, *weights.values()], materialize_grads=True)
-    pull = list(zip(*[iter(each[: len(by_step)])] * len(fast), strict=True))  # of each step
+    direct = list(zip(*[iter(each[: len(by_step)])] * len(fast), strict=True))  # for each step
     grads = dict(zip(weights, each[len(by_step) :], strict=True))
-    back = list(pull[-1])
-    nothing = torch.zeros(len(data.query.obs), device=loss.device, dtype=loss.dtype)
-    residuals = [Residuals(nothing, nothing)]
+    cotangent = list(direct[-1])
+    zeros = torch.zeros(len(data.query.obs), device=loss.device, dtype=loss.dtype)
+    residuals = [Residuals(zeros, zeros)]
     for k in reversed(range(len(data.support))):
-        back, by_weight, far = through_step(cfg, now, weights, data, path, k, back)
+        cotangent, by_weight, residual = through_step(cfg, now, weights, data, path, k, cotangent)
         grads = {name: g + by_weight[name] for name, g in grads.items()}
-        residuals.append(far)
-        back = [b + p for b, p in zip(back, pull[k], strict=True)]
-    for name, b in zip(fast, back, strict=True):
+        residuals.append(residual)
+        cotangent = [c + d for c, d in zip(cotangent, direct[k], strict=True)]
+    for name, c in zip(fast, cotangent, strict=True):
         if f"params/{name}" in grads:  # a context has no slow weight: it starts at 0
-            grads[f"params/{name}"] = grads[f"params/{name}"] + b.sum(0)
+            grads[f"params/{name}"] = grads[f"params/{name}"] + c.sum(0)
     worst = Residuals(*(torch.stack(x).amax(0) for x in zip(*residuals, strict=True)))
     return loss.detach(), grads, worst
 
@@ -123,13 +121,14 @@ def through_step(
     data: Experience,
     path: list[Params],
     step: int,
-    back: list[Tensor],
+    cotangent: list[Tensor],
 ) -> tuple[list[Tensor], Weights, Residuals]:
-    """What comes back through an inner step: to the weights before it, and to all tasks' own.
+    """Vector-Jacobian product of an inner step: for the weights before it, and for shared weights.
 
-    x = back + (dT/dnew)^T x is 1 + (step size x Hessian), transposed. The paper's conjugate
-    gradient needs it symmetric and positive definite. Here it is neither where step sizes differ
-    or gradients are clipped, and where the loss is not convex: a policy gradient's hardly is.
+    Solves x = cotangent + (dT/dnew)^T x, whose matrix is 1 + (step size x Hessian), transposed. The
+    paper's conjugate gradient requires a symmetric positive definite matrix. This one is not
+    symmetric if step sizes differ or gradients are clipped, and not positive definite if the loss
+    is not convex, which is usual for a policy gradient.
     """
     fast, lr = list(agent.inner_lr), agent.step_size(step)
     new = step_from(
@@ -143,28 +142,28 @@ def through_step(
     out, at = [new[k] for k in fast], [path[step + 1][k] for k in fast]
 
     def product(x: Tensor) -> Tensor:
-        hvp = torch.autograd.grad(out, at, split(x, back), retain_graph=True)
-        return x - joined(hvp)
+        vjp = torch.autograd.grad(out, at, split(x, cotangent), retain_graph=True)
+        return x - joined(vjp)
 
-    x, missed = solve(product, joined(back), cfg.cg_steps)
-    gap, way = distance(new, path[step + 1], fast), distance(new, path[step], fast)
-    point = torch.where(gap > 0, (gap / way).sqrt(), 0)
-    parts = split(x, back)
+    x, system = solve(product, joined(cotangent), cfg.cg_steps)
+    last_move, total_move = distance(new, path[step + 1], fast), distance(new, path[step], fast)
+    point = torch.where(last_move > 0, (last_move / total_move).sqrt(), 0)
+    parts = split(x, cotangent)
     each = torch.autograd.grad(out, list(weights.values()), parts, materialize_grads=True)
-    return parts, dict(zip(weights, each, strict=True)), Residuals(missed, point)
+    return parts, dict(zip(weights, each, strict=True)), Residuals(system, point)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """All numbers of each task in one vector, (N, P)."""
+    """Flatten and concatenate per task, (N, P)."""
     return torch.cat([x.flatten(1) for x in parts], dim=1)
 
 
 def split(x: Tensor, parts: list[Tensor]) -> list[Tensor]:
-    """(N, P) in the shapes of others."""
+    """Split (N, P) into tensors with the shapes of `parts`: the inverse of `joined`."""
     pieces = x.split([p[0].numel() for p in parts], dim=1)
     return [piece.view_as(p) for piece, p in zip(pieces, parts, strict=True)]
 
 
 def leaf(x: Tensor) -> Tensor:
-    """The same numbers as the beginning of a new graph."""
+    """A detached copy that requires grad."""
     return x.detach().requires_grad_()

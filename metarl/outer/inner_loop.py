@@ -1,4 +1,4 @@
-"""What a meta-iteration plays: before, between and after the inner steps."""
+"""The inner loop: collect, adapt, and collect again with the adapted weights."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Experience(NamedTuple):
-    """What a chunk of tasks plays in one meta-iteration of K inner steps."""
+    """Data of a chunk of tasks in one meta-iteration with K inner steps."""
 
     task: Any
-    rollouts: list[Rollout]  # K + 1, each collected with the weights before it
-    support: list[Batch]  # K, before each inner step
-    query: Batch  # after the last
-    # K + 1 weights, [] once they have served; differentiable in the slow ones, except where
-    # programs are compiled: there the meta-gradient adapts again
+    rollouts: list[Rollout]  # K + 1; rollout k is collected with the weights after k steps
+    support: list[Batch]  # K, one for each inner step
+    query: Batch  # collected with the adapted weights
+    # K + 1 weights, differentiable with respect to the slow weights; [] after use. In compiled mode
+    # they are constants, and the meta-gradient adapts again.
     path: list[Params]
 
 
 def chunks(task: Any, size: int) -> list[Any]:
-    """The tasks in parts of at most `size`."""
+    """Split a batch of tasks into chunks of at most `size`."""
     return [type(task)(*c) for c in zip(*(x.split(size) for x in task), strict=True)]
 
 
@@ -45,7 +45,7 @@ def collect_and_adapt(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback = lambda phase: None,
 ) -> Experience:
-    """Play and adapt K times, then play once more, keeping the graph of the adaptation."""
+    """Collect and adapt K times, then collect once more; keeps the graph of the adaptation."""
     rollouts: list[Rollout] = []
     batches: list[Batch] = []
     path = [agent.fast(len(task[0]))]
@@ -70,7 +70,7 @@ def _one_step(agent: Agent, params: Params, batch: Batch, step: int, first_order
 
 @may_compile
 def step_alone(agent: Agent, params: Params, batch: Batch, inner_lr: Params) -> Params:
-    """Weights one inner step later, as constants."""
+    """Weights after one inner step, detached."""
     fast = {k: p.detach().requires_grad_(k in inner_lr) for k, p in params.items()}
     rule = agent.rule
     new = inner_update(
@@ -80,10 +80,10 @@ def step_alone(agent: Agent, params: Params, batch: Batch, inner_lr: Params) -> 
 
 
 def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 20) -> list[Params]:
-    """The path that the agent's present weights take over the support of before.
+    """Weights after each inner step from the agent's current weights, on the recorded support data.
 
     Args:
-        steps: keep second derivatives in at most so many of the last inner steps.
+        steps: keep second derivatives in at most this many of the last inner steps.
     """
     return adapt(
         agent.inner_loss,
@@ -98,7 +98,7 @@ def adapt_again(cfg: TrainConfig, agent: Agent, data: Experience, steps: int = 2
 
 @torch.no_grad()
 def policy_change(agent: Agent, data: list[Experience]) -> dict[str, torch.Tensor]:
-    """KL from the policy that played first to the agent's, and entropy after adaptation, nats."""
+    """KL from the initial collecting policy to the agent's, and entropy after adaptation; nats."""
     sizes = [len(d.query.obs) for d in data]
     kl, entropy = [], []
     for d in data:

@@ -1,4 +1,4 @@
-"""The policy gradient of the loss after adaptation, with Adam: MAML, ProMP and their kin."""
+"""Gradient-based outer update with Adam: MAML, ProMP and variants."""
 
 from __future__ import annotations
 
@@ -10,30 +10,13 @@ from torch import Tensor
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.distributed.collectives import all_reduce, all_reduce_named
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import chunks, collect_and_adapt, policy_change
 from metarl.outer.meta_objective import meta_gradient
-from metarl.outer.train_state import named_weights, with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.train_state import with_weights
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
-
-
-def trained_weights(cfg: TrainConfig, agent: Agent) -> dict[str, Tensor]:
-    """Leaves for all weights that the outer update moves: a context always starts at 0."""
-    learned = cfg.step_size != "fixed" and cfg.inner_steps > 0
-    return {
-        k: w.detach().requires_grad_()
-        for k, w in named_weights(agent).items()
-        if (k.startswith("params/") and k != "params/context")
-        or (learned and k.startswith("inner_lr/"))
-    }
-
-
-def meta_lr(cfg: TrainConfig, name: str) -> float:
-    """Adam's step size of a weight."""
-    return cfg.meta_lr_of_steps if name.startswith("inner_lr/") else cfg.meta_lr
 
 
 def improve(
@@ -45,10 +28,10 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """Play chunk by chunk of tasks, and move the weights once each epoch.
+    """Collect all chunks of tasks, then take one Adam step per epoch.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), algorithm 3; with several epochs, `clip` and
-        `inner_kl` it is ProMP, Rothfuss et al. 2019 (arXiv:1810.06784), algorithm 1.
+    Source: Finn et al. 2017 (arXiv:1703.03400), algorithm 3. With several epochs, `clip` and
+        `inner_kl`, this is ProMP, Rothfuss et al. 2019 (arXiv:1810.06784), algorithm 1.
     """
     parts = chunks(task, cfg.task_chunk)
     weights = trained_weights(cfg, agent)
@@ -66,8 +49,7 @@ def improve(
             data[c] = data[c]._replace(path=[])  # frees the graph of the adaptation
             total = total + share * loss
             on_phase_end("outer")
-        grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-        moved, opt = adam(weights, grads, opt, lambda k: meta_lr(cfg, k))
+        moved, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
         weights = {k: w.requires_grad_() for k, w in moved.items()}
         losses.append(total)
         norms.append(norm)

@@ -1,4 +1,4 @@
-"""What the outer gradient descends: the loss after adaptation."""
+"""The meta-objective: the loss after adaptation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = False) -> Tensor:
     """Mean over tasks of the clipped loss after adaptation, with the optional terms; ().
 
-    With `cfg.multi_step` the loss is the mean over all steps of adaptation, after each of them.
+    With `cfg.multi_step`, the loss is the mean of the losses after each inner step.
 
     Args:
-        first: the weights are still those that played: the adaptation's own graph is used, and the
-            KL, whose value and gradient are 0 there, is left out.
-    Source: Rothfuss et al. 2019 (arXiv:1810.06784), section 6; `multi_step` is the multi-step
+        first: the weights are still those that collected the data. The graph of the adaptation is
+            reused, and the KL term is omitted, because its value and gradient are 0.
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), section 6. `multi_step` is the multi-step
         loss of MAML++, Antoniou et al. 2019 (arXiv:1810.09502), with equal weights.
     """
     if first:
@@ -41,7 +41,7 @@ def meta_loss(cfg: TrainConfig, agent: Agent, data: Experience, first: bool = Fa
 def meta_gradient(
     cfg: TrainConfig, agent: Agent, weights: Params, data: Experience, first: bool = False
 ) -> tuple[Tensor, Params]:
-    """`meta_loss` of the agent with these weights, (), and its gradient by each of them."""
+    """`meta_loss` of the agent with these weights, (), and its gradient."""
     return _meta_gradient(cfg, agent, weights, data, first and not is_compiling())
 
 
@@ -57,7 +57,7 @@ def _meta_gradient(
 def loss_of(
     cfg: TrainConfig, agent: Agent, data: Experience, path: list[Params], first: bool = False
 ) -> Tensor:
-    """`meta_loss` of the weights that adaptation led through; ()."""
+    """`meta_loss` for a given adaptation path; ()."""
     losses = [
         clipped_surrogate(act_dist(agent.policy, fast, batch.obs), batch, cfg.clip)
         for fast, batch in weighed(cfg, data, path)
@@ -72,9 +72,9 @@ def loss_of(
 
 
 def weighed(cfg: TrainConfig, data: Experience, path: list[Params]) -> list[tuple[Params, Batch]]:
-    """The adapted weights that count, each with what was played with them."""
+    """The adapted weights that enter the loss, each with the batch collected with them."""
     after = [(path[-1], data.query)]
-    if cfg.multi_step:  # what was played with the weights after step k serves step k + 1, and this
+    if cfg.multi_step:  # the support of step k + 1 was collected with the weights after step k
         after += zip(path[1:-1], data.support[1:], strict=True)
     return after
 
@@ -82,17 +82,19 @@ def weighed(cfg: TrainConfig, data: Experience, path: list[Params]) -> list[tupl
 def exploration_loss(
     cfg: TrainConfig, agent: Agent, data: Experience, path: list[Params]
 ) -> Tensor:
-    """Log likelihood of what was played before, times the return after, of each task; (N,).
+    """Loss whose gradient credits the pre-adaptation actions with the return they led to; (N,).
 
-    Sampling shares in the credit: every action that the adaptation learned from, of all its steps,
-    gets the return that it led to, over the mean of the tasks and in units of their spread. A task
-    counts by the sum over its actions, as in the paper; in units of the mean number of actions,
-    where the paper's own weight would drown the rest of the gradient in noise.
+    Every action that adaptation learned from, in all inner steps, gets as its advantage the return
+    after adaptation, normalized over tasks. As in the paper, each task contributes the sum over its
+    actions; the sum is divided by the mean number of actions, because the paper's own weight would
+    let the noise of this term dominate the gradient.
 
-    The sum with the loss after adaptation is the derivative of the return if the inner loss is
-    `log-likelihood`: the derivatives of the others have a share of the sampling in them already.
-    Source: E-MAML, Stadie et al. 2018 (arXiv:1803.01118), section 3.1; on what inner loss it goes
-        with, formulation I of Rothfuss et al. 2019 (arXiv:1810.06784), section 4.
+    Together with the loss after adaptation, this gives the gradient of the return if the inner loss
+    is `log-likelihood`. The gradients of the other inner losses already contain a part of the
+    sampling term.
+
+    Source: E-MAML, Stadie et al. 2018 (arXiv:1803.01118), section 3.1. On the inner loss it
+        requires: formulation I of Rothfuss et al. 2019 (arXiv:1810.06784), section 4.
     """
     ret = torch.stack([r.episode_return().mean(1) for r in data.rollouts])  # (K + 1, N)
     signal = any_difference(data.rollouts)
@@ -113,7 +115,7 @@ def exploration_loss(
 
 
 def any_difference(rollouts: list[Rollout]) -> Tensor:
-    """Whether any episode, of all tasks of a rank, got other rewards than the others; () bool."""
+    """Whether rewards differ between any two episodes of a rank's tasks, on any rank; () bool."""
     each = []
     for r in rollouts[1:]:
         rew, mask = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (r.rew, r.mask))

@@ -1,4 +1,4 @@
-"""Meta-training of agents that adapt in their memory: PPO over whole trials."""
+"""Meta-training of recurrent agents: PPO over whole trials, as in RL²."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from metarl.agents.rollouts.batch import Batch, clipped_surrogate, mean_kl
 from metarl.agents.rollouts.rollout import Rollout
 from metarl.distributed.collectives import all_reduce, process_group
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import chunks
 from metarl.outer.train_state import named_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
 
 
 class Trials(NamedTuple):
-    """M whole trials as the loss sees them; the living steps of each at the front."""
+    """M whole trials, with the valid steps of each first and padding after them."""
 
     steps: Steps  # (T, M, ...)
-    adv: Tensor  # (T, M) normalised over all living steps; 0 in the padding
-    ret: Tensor  # (T, M) what the value is to become
-    spread: Tensor  # () standard deviation of `ret`, which makes the value loss free of units
-    reach: float  # steps ahead that count, the critic's unit: its output is a reward a step
+    adv: Tensor  # (T, M) normalized over all valid steps; 0 in the padding
+    ret: Tensor  # (T, M) target of the value function
+    spread: Tensor  # () standard deviation of `ret`, which makes the value loss unitless
+    reach: float  # effective horizon in steps; the critic's output times this is the value
 
 
 def improve(
@@ -44,7 +43,7 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback = lambda phase: None,
 ) -> Update:
-    """Play `cfg.episodes` new trials of each task; go over them `cfg.epochs` times.
+    """Collect `cfg.episodes` new trials of each task, then run `cfg.epochs` epochs of PPO on them.
 
     Source: PPO, Schulman et al. 2017 (arXiv:1707.06347), over trials as in RL², Duan et al. 2016
         (arXiv:1611.02779), section 2.2.
@@ -56,19 +55,18 @@ def improve(
     on_phase_end("rollout")
     trials = make_trials(cfg, agent, family.horizon, [rollouts for _, rollouts in collected])
     weights = named_weights(agent)
-    parts = min(
-        cfg.minibatches, cfg.tasks // process_group().size * cfg.episodes
-    )  # alike on all ranks
+    # All ranks must use the same number of minibatches.
+    parts = min(cfg.minibatches, cfg.tasks // process_group().size * cfg.episodes)
     metrics = []
     for _ in range(cfg.epochs):
-        for few in split(trials, parts, gen):
-            live = {k: w.detach().requires_grad_() for k, w in weights.items()}
-            params = {k.removeprefix("params/"): w for k, w in live.items()}
-            loss, kl, entropy = trial_loss(cfg, agent.policy, params, few)
-            each = torch.autograd.grad(loss, list(live.values()))
+        for minibatch in split(trials, parts, gen):
+            leaves = {k: w.detach().requires_grad_() for k, w in weights.items()}
+            params = {k.removeprefix("params/"): w for k, w in leaves.items()}
+            loss, kl, entropy = trial_loss(cfg, agent.policy, params, minibatch)
+            each = torch.autograd.grad(loss, list(leaves.values()))
             loss, kl, entropy, *sums = all_reduce(loss.detach(), kl, entropy, *each)
-            grads, norm = clip(dict(zip(live, sums, strict=True)), cfg.max_grad_norm)
-            weights, opt = adam(live, grads, opt, lambda name: cfg.meta_lr)
+            grads = dict(zip(leaves, sums, strict=True))
+            weights, opt, norm = clipped_adam(cfg, leaves, grads, opt)
             metrics.append(torch.stack((loss, norm, kl, entropy)))
     on_phase_end("outer")
     names = ("train/meta_loss", "train/grad_norm", "train/kl", "train/entropy")
@@ -79,7 +77,7 @@ def improve(
 def collect_trials(
     cfg: TrainConfig, agent: MemoryAgent, family: Family, task: Any, gen: torch.Generator | None
 ) -> list[Rollout]:
-    """The `cfg.trial` episodes of `cfg.episodes` new trials of each task, in turn."""
+    """Collect `cfg.episodes` new trials of each task, one rollout per episode of a trial."""
     agent, rollouts = dataclasses.replace(agent, memory=None), []
     for episode in range(cfg.trial):
         rollouts.append(agent.play(family, task, cfg.episodes, gen))
@@ -92,10 +90,10 @@ def collect_trials(
 def make_trials(
     cfg: TrainConfig, agent: MemoryAgent, horizon: int, collected: list[list[Rollout]]
 ) -> Trials:
-    """All chunks' trials side by side, with advantages over what the agent's own critic expects.
+    """Pack the trials of all chunks, with advantages estimated by the agent's critic.
 
-    Returns are those of the whole trial: the value of what comes after an episode's end counts,
-    up to the trial's end, where it is 0.
+    Returns run to the end of the trial: the value bootstraps across the ends of episodes, and is 0
+    at the end of the trial.
     """
     policy, new = agent.policy, dataclasses.replace(agent, memory=None)
     chunks = []
@@ -111,7 +109,7 @@ def make_trials(
     adv = trial_gae(steps.rew, val, steps.mask, cfg.gamma, cfg.gae_lambda)
     ret = adv + val * steps.mask
     mean, spread = moments(ret, steps.mask)
-    # Where all returns are equal their size is the unit, not what rounding makes of their spread.
+    # If all returns are equal, the spread is rounding error: use their magnitude instead.
     size = (mean.square() + spread.square()).sqrt()
     spread = torch.where(spread > ret.shape[0] * torch.finfo(ret.dtype).eps * size, spread, size)
     adv = torch.where(any_signal(collected), normalize(adv, steps.mask), 0)
@@ -119,9 +117,9 @@ def make_trials(
 
 
 def any_signal(collected: list[list[Rollout]]) -> Tensor:
-    """Whether any trials of one task, on any rank, got other rewards than its others; () bool.
+    """Whether rewards differ between trials of a task, on any rank; () bool.
 
-    If not, advantages are nothing but the critic's errors.
+    If not, advantages consist only of the critic's errors.
     """
     each = [(~same_rewards(r.rew, r.mask)).sum() for rollouts in collected for r in rollouts]
     (count,) = all_reduce(torch.stack(each).sum())
@@ -129,7 +127,7 @@ def any_signal(collected: list[list[Rollout]]) -> Tensor:
 
 
 def trial_gae(rew: Tensor, val: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalised advantage estimate, (T, M); 0 in the padding. Time is the first axis.
+    """Generalized advantage estimation, (T, M); 0 in the padding. Time is the first axis.
 
     Source: Schulman et al. 2016 (arXiv:1506.02438), section 3.
     """
@@ -140,13 +138,13 @@ def trial_gae(rew: Tensor, val: Tensor, mask: Tensor, gamma: float, gae_lambda: 
 
 
 def normalize(adv: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over all living steps; 0 in the padding."""
+    """Normalize to mean 0 and standard deviation 1 over all valid steps; 0 in the padding."""
     mean, std = moments(adv, mask)
     return in_units(adv - mean, std) * mask
 
 
 def moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over all living steps, ()."""
+    """Mean and standard deviation over the valid steps of all ranks, ()."""
     (count,) = all_reduce(mask.sum())
     weight = mask / count
     (mean,) = all_reduce((x * weight).sum())
@@ -159,7 +157,7 @@ def trial_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, KL from the collecting policy (nats) and entropy (nats).
 
-    Each is this rank's share of the mean over the living steps of all ranks.
+    Each is this rank's share of the mean over the valid steps of all ranks.
     """
     steps = trials.steps
     (count,) = all_reduce(steps.mask.sum())
@@ -167,8 +165,8 @@ def trial_loss(
     dist, val, _ = recurrent_forward(policy, params, steps.x, _blank(policy, steps), steps.mask)
     batch = Batch(steps.x, steps.act, steps.logp, trials.adv, weight, steps.dist, 1)
     entropy = (dist.entropy() * weight).sum()
-    missed = in_units(trials.reach * val - trials.ret, trials.spread)
-    value_loss = (missed.square() * weight).sum()  # share of the variance that is left unexplained
+    error = in_units(trials.reach * val - trials.ret, trials.spread)
+    value_loss = (error.square() * weight).sum()  # unexplained share of the variance
     loss = clipped_surrogate(dist, batch, cfg.clip).sum()
     loss = loss + cfg.value_weight * value_loss - cfg.entropy * entropy
     with torch.no_grad():
@@ -177,14 +175,14 @@ def trial_loss(
 
 
 def split(trials: Trials, parts: int, gen: torch.Generator | None) -> list[Trials]:
-    """The trials in random order, in `parts` parts of about one size."""
+    """Shuffle the trials and split them into `parts` minibatches of nearly equal size."""
     m, device = trials.adv.shape[1], trials.adv.device
     order = torch.randperm(m, generator=gen, device=device)
     return [_columns(trials, index) for index in order.tensor_split(min(parts, m))]
 
 
 def _columns(trials: Trials, index: Tensor) -> Trials:
-    """Trials `index`, in that order."""
+    """Select trials by index, in the given order."""
 
     def pick(x: Tensor) -> Tensor:
         return x[:, index] if x.dim() > 1 else x
@@ -192,18 +190,18 @@ def _columns(trials: Trials, index: Tensor) -> Trials:
     steps = trials.steps
     dist = type(steps.dist)(*map(pick, steps.dist))
     x, act, logp, rew, mask = map(pick, steps[:5])
-    few = Steps(x, act, logp, rew, mask, dist)
-    return trials._replace(steps=few, adv=pick(trials.adv), ret=pick(trials.ret))
+    selected = Steps(x, act, logp, rew, mask, dist)
+    return trials._replace(steps=selected, adv=pick(trials.adv), ret=pick(trials.ret))
 
 
 def side_by_side(chunks: list[Steps]) -> Steps:
-    """All chunks as one, (T, sum of M, ...); shorter ones are padded with 0."""
+    """Concatenate chunks, (T, sum of M, ...); shorter ones are padded with 0."""
     if len(chunks) == 1:
         return chunks[0]
     length = max(len(c.rew) for c in chunks)
 
     def join(parts: tuple[Tensor, ...]) -> Tensor:
-        if parts[0].dim() < 2:  # the same for all
+        if parts[0].dim() < 2:  # shared by all steps
             return parts[0]
         full = [torch.cat((x, x.new_zeros(length - len(x), *x.shape[1:]))) for x in parts]
         return torch.cat(full, dim=1)
@@ -215,5 +213,5 @@ def side_by_side(chunks: list[Steps]) -> Steps:
 
 
 def _blank(policy: MemoryPolicy, steps: Steps) -> Tensor:
-    """The state with which all M trials start."""
+    """Initial hidden state of all M trials: zeros."""
     return steps.x.new_zeros(steps.x.shape[1], *policy.cell.state_shape)

@@ -1,4 +1,4 @@
-"""Reptile: towards the weights that inner steps lead to, without any derivative of them."""
+"""Reptile: move the slow weights toward the adapted weights, without differentiating adaptation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from torch import Tensor
 from metarl.agents.learners.gradient_agent import Agent
 from metarl.distributed.collectives import all_reduce_mean, all_reduce_named
 from metarl.envs import Family
-from metarl.outer.functional_adam import adam, clip
 from metarl.outer.inner_loop import Experience, chunks, collect_and_adapt, policy_change
-from metarl.outer.maml import trained_weights
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, clipped_adam, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
@@ -30,10 +28,11 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """One step of Adam along the mean over tasks of the way that adaptation went.
+    """Take an Adam step along the mean over tasks of the change of the weights by adaptation.
 
-    The episodes after the last of `cfg.inner_steps` make one more inner step, K + 1 in all: with a
-    single one Reptile would be plain training on all tasks together.
+    The episodes collected after the last of the K = `cfg.inner_steps` steps are used for one more
+    inner step, K + 1 in all: with a single step, Reptile would be joint training on all tasks.
+
     Source: Nichol et al. 2018 (arXiv:1803.02999), algorithm 1 in batches, Adam as in section 3.
     """
     first_order = dataclasses.replace(cfg, second_order_steps=0)
@@ -45,8 +44,7 @@ def improve(
         grads = {k: grads[k] + g / cfg.tasks for k, g in reptile_gradient(agent, collected).items()}
         data.append(collected._replace(path=[]))
         on_phase_end("outer")
-    grads, norm = clip(all_reduce_named(grads), cfg.max_grad_norm)
-    weights, opt = adam(weights, grads, opt, lambda name: cfg.meta_lr)
+    weights, opt, norm = clipped_adam(cfg, weights, all_reduce_named(grads), opt)
     ret = all_reduce_mean(torch.cat([d.rollouts[-1].episode_return() for d in data]))
     metrics = {"train/meta_loss": -ret, "train/grad_norm": norm}
     metrics |= policy_change(with_weights(agent, weights), data)
@@ -54,9 +52,10 @@ def improve(
 
 
 def reptile_gradient(agent: Agent, data: Experience) -> dict[str, Tensor]:
-    """Slow weights minus those after K + 1 steps, in units of the step size; summed over tasks.
+    """Slow weights minus those after K + 1 steps, divided by the step size; summed over tasks.
 
-    That is the sum of the steps' gradients, so that it clips as the gradient of a loss does.
+    This is the sum of the steps' gradients, so gradient clipping applies as to a loss.
+
     Source: Nichol et al. 2018 (arXiv:1803.02999), section 5.1.
     """
     last = agent.inner_step(data.path[-1], data.query, len(data.support), first_order=True)

@@ -1,4 +1,4 @@
-"""What a run carries from one meta-iteration to the next."""
+"""State that a run carries from one meta-iteration to the next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A = TypeVar("A", bound=AnyAgent)
 
 
 class RunningStats(NamedTuple):
-    """Running moments that a policy normalises by; frozen within a meta-iteration."""
+    """Running moments for normalization; frozen within a meta-iteration."""
 
     obs: Moments | None = None
     ret: Moments | None = None
@@ -29,27 +29,29 @@ GROUPS = ("params", "inner_lr", "value")  # attributes of agents that training m
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything needed to go on; randomness is a function of (seed, iteration) and not kept."""
+    """Everything needed to resume; random streams are a function of (seed, iteration)."""
 
     agent: AnyAgent
-    opt: dict[str, Tensor] = field(default_factory=dict)  # the outer rule's, by `weight/quantity`
+    opt: dict[str, Tensor] = field(default_factory=dict)  # optimizer state by `weight/quantity`
     iteration: int = 0
     env_steps: int = 0
-    skipped: int = 0  # updates left out for a non-finite gradient
+    skipped: int = 0  # updates skipped because the gradient was not finite
     skipped_in_a_row: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    running_stats: RunningStats = field(
-        default_factory=RunningStats
-    )  # of all observations and returns, where they are normalised
+    running_stats: RunningStats = field(default_factory=RunningStats)
+
+    def __repr__(self) -> str:
+        steps = f"{self.env_steps:,} env steps"
+        return f"TrainState(iteration {self.iteration}, {steps}, {self.agent!r})"
 
 
 def named_weights(agent: AnyAgent) -> dict[str, Tensor]:
-    """Everything that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
+    """All tensors that meta-training may change, by `params/...`, `inner_lr/...`, `value/...`."""
     return {f"{g}/{k}": p for g in GROUPS for k, p in getattr(agent, g, {}).items()}
 
 
 def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
-    """The agent with other values for the weights that are named."""
+    """The agent with the named weights replaced."""
     parts: dict[str, Params] = defaultdict(dict)
     for name, weight in weights.items():
         group, _, key = name.partition("/")
@@ -59,7 +61,7 @@ def with_weights(agent: A, weights: dict[str, Tensor]) -> A:
 
 
 def moved(state: TrainState, device: torch.device) -> TrainState:
-    """The same on another device."""
+    """The state on another device."""
     running_stats = RunningStats(
         *(m and Moments(*(x.to(device) for x in m)) for m in state.running_stats)
     )
@@ -70,7 +72,7 @@ def moved(state: TrainState, device: torch.device) -> TrainState:
 
 
 def normalizing(agent: A, running_stats: RunningStats) -> A:
-    """The agent that normalises by these moments; the same where there are none."""
+    """The agent with these normalization moments; unchanged if there are none."""
     if running_stats == RunningStats():
         return agent
     policy: Any = with_moments(agent.policy, running_stats.obs, running_stats.ret)

@@ -1,4 +1,4 @@
-"""Trust region over what adaptation leads to: MAML as its paper trains policies."""
+"""TRPO as the outer rule: a trust region on the adapted policies, as in the MAML paper."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from metarl.outer.inner_loop import (
     collect_and_adapt,
     policy_change,
 )
-from metarl.outer.maml import trained_weights
 from metarl.outer.meta_objective import loss_of, meta_gradient, weighed
 from metarl.outer.train_state import with_weights
-from metarl.outer.update import PhaseCallback, Update
+from metarl.outer.update import PhaseCallback, Update, trained_weights
 
 if TYPE_CHECKING:
     from metarl.config.settings import TrainConfig
 
 Weights = dict[str, Tensor]
 Product = Callable[[Tensor], Tensor]  # v (P,) -> H v (P,)
-SHRINK = 0.8  # of the step, each time that the line search doesn't like it
+SHRINK = 0.8  # factor of the step after each rejection by the line search
 
 
 def improve(
@@ -43,9 +42,9 @@ def improve(
     gen: torch.Generator | None,
     on_phase_end: PhaseCallback,
 ) -> Update:
-    """Play chunk by chunk of tasks, and move the weights once: as far as the bound lets them.
+    """Collect all chunks of tasks, then take one trust-region step.
 
-    Source: Schulman et al. 2015 (arXiv:1502.05477), section 6 and appendix C; after adaptation,
+    Source: Schulman et al. 2015 (arXiv:1502.05477), section 6 and appendix C. As an outer rule:
         Finn et al. 2017 (arXiv:1703.03400), section 5.3.
     """
     weights = trained_weights(cfg, agent)
@@ -73,12 +72,12 @@ def improve(
 
 
 def flat(tensors: Weights) -> Tensor:
-    """All numbers in one vector (P,)."""
+    """Flatten and concatenate, (P,)."""
     return torch.cat([x.detach().flatten() for x in tensors.values()])
 
 
 def like(vector: Tensor, tensors: Weights) -> Weights:
-    """A vector (P,) in the shapes of others."""
+    """Split a vector (P,) into tensors of the given shapes: the inverse of `flat`."""
     parts = vector.split([x.numel() for x in tensors.values()])
     return {k: v.view_as(x) for v, (k, x) in zip(parts, tensors.items(), strict=True)}
 
@@ -86,7 +85,10 @@ def like(vector: Tensor, tensors: Weights) -> Weights:
 def flat_gradient(
     outputs: list[Tensor], weights: Weights, cotangent: list[Tensor] | None = None, **how: bool
 ) -> Tensor:
-    """J^T u of the outputs by the weights, (P,); of a single output () its gradient."""
+    """Vector-Jacobian product J^T u of the outputs with respect to the weights, (P,).
+
+    For a single scalar output, its gradient.
+    """
     grads = torch.autograd.grad(
         outputs, list(weights.values()), cotangent, materialize_grads=True, **how
     )
@@ -94,10 +96,10 @@ def flat_gradient(
 
 
 def curvature(cfg: TrainConfig, agent: Agent, weights: Weights, data: list[Experience]) -> Product:
-    """v -> (H + damping) v, H the Hessian of the KL of what adaptation leads to, mean over tasks.
+    """v -> (H + damping) v, where H is the Hessian of the mean KL of the adapted policies.
 
-    Where the loss counts every step of adaptation, so does the KL: it is the mean over them too.
-    With one chunk its graph is kept for all products; with several only one at a time is there.
+    If the loss averages over inner steps, so does the KL. With a single chunk, its graph is kept
+    for all products; with several, each product rebuilds the graphs one at a time to save memory.
     """
     kept = [gauss_newton(cfg, agent, weights, data[0])] if len(data) == 1 else []
 
@@ -115,9 +117,10 @@ def curvature(cfg: TrainConfig, agent: Agent, weights: Weights, data: list[Exper
 def gauss_newton(cfg: TrainConfig, agent: Agent, weights: Weights, data: Experience) -> Product:
     """v -> J^T F J v, summed over tasks.
 
-    J is the derivative of the distributions after adaptation by the slow weights, F the Hessian of
-    the KL in the distributions' own parameters. Where the KL is 0, F is all of its curvature that
-    there is: the gradient by which J's own derivative would enter is 0 too.
+    J is the Jacobian of the adapted distributions with respect to the slow weights, F the Hessian
+    of the KL in the distributions' parameters. Where the KL is 0 this is its exact Hessian: the
+    term with the derivative of J is multiplied by the gradient of the KL, which is 0 too.
+
     Source: Schulman et al. 2015 (arXiv:1502.05477), appendix C.1.
     """
     data = part_of_episodes(data, cfg.curvature_share)
@@ -125,26 +128,28 @@ def gauss_newton(cfg: TrainConfig, agent: Agent, weights: Weights, data: Experie
     after = [(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, data, path)]
     outputs = [x for dist, _ in after for x in dist]
     leaves = [x.detach().requires_grad_() for x in outputs]
-    rest = iter(leaves)
+    next_leaf = iter(leaves)
     kl = [
-        mean_kl(type(dist)(*(next(rest) for _ in dist)), batch._replace(dist=detached(dist))).sum()
+        mean_kl(
+            type(dist)(*(next(next_leaf) for _ in dist)), batch._replace(dist=detached(dist))
+        ).sum()
         for dist, batch in after
     ]
-    slope = torch.autograd.grad(torch.stack(kl).mean(), leaves, create_graph=True)
-    # J v is the derivative by u of J^T u, which is linear in u.
+    kl_grad = torch.autograd.grad(torch.stack(kl).mean(), leaves, create_graph=True)
+    # J^T u is linear in u, so the VJP of u -> J^T u with cotangent v is J v.
     u = [torch.zeros_like(x, requires_grad=True) for x in outputs]
-    pulled = flat_gradient(outputs, weights, u, create_graph=True)
+    vjp = flat_gradient(outputs, weights, u, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
-        pushed = torch.autograd.grad(pulled, u, v, retain_graph=True)
-        hvp = torch.autograd.grad(slope, leaves, pushed, retain_graph=True)
+        jvp = torch.autograd.grad(vjp, u, v, retain_graph=True)
+        hvp = torch.autograd.grad(kl_grad, leaves, jvp, retain_graph=True)
         return flat_gradient(outputs, weights, list(hvp), retain_graph=True)
 
     return product
 
 
 def part_of_episodes(data: Experience, share: float) -> Experience:
-    """The same experience with the first so many of each task's episodes in its batches."""
+    """The experience with only a share of each task's episodes in its batches."""
     if share == 1:
         return data
     support = [part_of(batch, share) for batch in data.support]
@@ -152,13 +157,13 @@ def part_of_episodes(data: Experience, share: float) -> Experience:
 
 
 def part_of(batch: Batch, share: float) -> Batch:
-    """The first `share` of each task's episodes, at least one; their steps weigh 1 together."""
+    """The first `share` of each task's episodes, at least one; their weights sum to 1."""
     episodes = max(1, round(share * batch.episodes))
     steps = batch.weight.shape[1]
 
     def first(x: Tensor) -> Tensor:
         if x.dim() < 2 or x.shape[1] != steps:
-            return x  # the same at every step
+            return x  # shared by all steps
         grid: Tensor = x.unflatten(1, (-1, batch.episodes))
         return grid[:, :, :episodes].flatten(1, 2)
 
@@ -168,32 +173,35 @@ def part_of(batch: Batch, share: float) -> Batch:
 
 
 def detached(dist: Distribution) -> Distribution:
-    """The same distribution as a constant."""
+    """The distribution with detached parameters."""
     return type(dist)(*(x.detach() for x in dist))
 
 
 def conjugate_gradient(product: Product, b: Tensor, steps: int) -> Tensor:
-    """x with H x close to b, (P,).
+    """Solve H x = b approximately, (P,).
 
     Source: Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
     """
     x, r, p = torch.zeros_like(b), b, b
-    rr = enough = r @ r
+    rr = rr_start = r @ r
     for _ in range(steps):
         hp = product(p)
-        # Once solved there is nothing but rounding to go along; asking the host would be to wait.
-        go = rr > 1e-10 * enough
-        alpha = torch.where(go, rr / (p @ hp), 0)
+        # Once solved, r is rounding error. Masking on the device avoids a host synchronization.
+        unsolved = rr > 1e-10 * rr_start
+        alpha = torch.where(unsolved, rr / (p @ hp), 0)
         x, r = x + alpha * p, r - alpha * hp
-        before, rr = rr, r @ r
-        p = r + torch.where(go, rr / before, 0) * p
+        rr_prev, rr = rr, r @ r
+        p = r + torch.where(unsolved, rr / rr_prev, 0) * p
     return x
 
 
 def trust_region_step(product: Product, grad: Tensor, cg_steps: int, max_kl: float) -> Tensor:
-    """-sqrt(2 max_kl / x^T H x) x with H x close to grad: KL `max_kl` if it is quadratic; (P,)."""
+    """-sqrt(2 max_kl / x^T H x) x with H x close to grad, (P,).
+
+    The KL of this step is `max_kl` in the quadratic approximation.
+    """
     x = conjugate_gradient(product, grad, cg_steps)
-    # What conjugate gradient leaves of grad is at right angles to x, so x^T H x = x^T grad.
+    # The residual of conjugate gradient is orthogonal to x, so x^T H x = x^T grad.
     return -(2 * max_kl / (x @ grad)).sqrt() * x
 
 
@@ -206,19 +214,22 @@ def line_search(
     loss: Tensor,
     data: list[Experience],
 ) -> Weights:
-    """The weights after the longest step that lowers the loss within the bound, or as they were."""
+    """Backtrack to the longest step that lowers the loss within the KL bound.
+
+    Returns the unchanged weights if no step does.
+    """
     start = {k: w.detach() for k, w in weights.items()}
     for i in range(cfg.line_search):
-        part = like(SHRINK**i * step, start)
-        moved = {k: w + part[k] for k, w in start.items()}
-        now, kl = outcome(cfg, with_weights(agent, moved), data)
-        if (now < loss) & (kl <= cfg.max_kl):  # a NaN is neither; waits for the device
+        shrunk = like(SHRINK**i * step, start)
+        moved = {k: w + shrunk[k] for k, w in start.items()}
+        new_loss, kl = outcome(cfg, with_weights(agent, moved), data)
+        if (new_loss < loss) & (kl <= cfg.max_kl):  # False for NaN; synchronizes with the device
             return moved
     return start
 
 
 def outcome(cfg: TrainConfig, agent: Agent, data: list[Experience]) -> tuple[Tensor, Tensor]:
-    """Loss after adaptation of the agent's weights, and KL from the policies that played; ()."""
+    """Loss after adaptation, and KL from the collecting policies; () each."""
     losses, kls = [], []
     for d in data:
         share = len(d.query.obs) / cfg.tasks
@@ -228,5 +239,5 @@ def outcome(cfg: TrainConfig, agent: Agent, data: list[Experience]) -> tuple[Ten
         losses.append(share * loss_of(cfg, agent, d, path))
         kl = [mean_kl(act_dist(agent.policy, fast, b.obs), b) for fast, b in weighed(cfg, d, path)]
         kls.append(share * torch.stack(kl).mean())
-    total, hvp = all_reduce(torch.stack(losses).sum(), torch.stack(kls).sum())
-    return total, hvp
+    loss, kl_sum = all_reduce(torch.stack(losses).sum(), torch.stack(kls).sum())
+    return loss, kl_sum

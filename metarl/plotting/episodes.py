@@ -1,11 +1,11 @@
-"""The adaptation curve, and an episode before and after adaptation, as pictures."""
+"""The adaptation curve, and animations of episodes before and after adaptation."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,18 @@ from metarl.agents.rollouts.rollout import Last
 from metarl.envs import Family, describe, sample_tasks, simulate, task_values
 from metarl.evaluation.evaluate import Evaluation
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Picture = np.ndarray[Any, Any]  # (H, W, 3) uint8
-MAX_FRAMES = 100  # of an animation; longer episodes skip steps
-MIN_WIDTH = 200  # pixels of an episode's picture, below which it is enlarged
-PAUSE = 1500  # ms that an animation's last frame stays
-HEAD = 40  # pixels of the title above it
+MAX_FRAMES = 100  # in an animation; longer episodes skip steps
+MIN_WIDTH = 200  # pixels; narrower frames are enlarged
+PAUSE = 1500  # milliseconds that an animation's last frame is shown
+HEAD = 40  # pixels of the title above a frame
 LINE, LETTER = 16, 6.5  # pixels: height of a line of text, mean width of a letter
 
 
-def adaptation_curve(result: Evaluation) -> Picture:
+def adaptation_curve(result: Evaluation) -> Figure:
     """Return against adaptation: each task faint, the mean with its interval, the oracle."""
     figure, axes = blank()
     steps = np.arange(result.returns.shape[1])
@@ -37,24 +40,24 @@ def adaptation_curve(result: Evaluation) -> Picture:
     axes.plot(steps, result.mean, "o-", color="tab:blue", label="mean", zorder=3)
     if result.oracle is not None:
         axes.axhline(
-            result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, told the task"
+            result.oracle.mean(), color="tab:green", linestyle="--", label="oracle, knows the task"
         )
     axes.set_xticks(steps)
     axes.set_xlabel(result.step_name)
     axes.set_ylabel(f"return, mean of {result.episodes} episodes")
-    axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (grey), adapting")
+    axes.set_title(f"{result.family}: {len(result.params)} {result.split} tasks (gray), adapting")
     axes.spines[["top", "right"]].set_visible(False)
     legend_below(figure, axes)
-    return pixels(figure)
+    return figure
 
 
 def legend_below(figure: Any, axes: Any) -> None:
-    """The legend of some axes under all of them, where it covers no data."""
+    """Place the legend below all axes, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
 
-def blank() -> tuple[Any, Any]:
+def blank() -> tuple[Figure, Any]:
     """An empty figure and its axes; without a window, and without pyplot's list of figures."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,21 +67,22 @@ def blank() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def pixels(figure: Any) -> Picture:
+def pixels(figure: Figure) -> Picture:
     """The figure as it looks."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Film(NamedTuple):
-    """An episode as it looks at first and after each step."""
+    """Frames of an episode, at the reset and after each step."""
 
     frames: list[Picture]
-    returns: list[float]  # so far, at each frame
+    returns: list[float]  # cumulative, at each frame
 
 
 def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> Film:
-    """One episode of one task."""
+    """Film one episode of one task."""
     device = task[0].device
     gen = stream(seed, "film", 0, device)
     simulator = simulate(family, task, 1, gen, render=True)
@@ -99,12 +103,17 @@ def film(agent: AnyAgent, family: Family, task: Any, seed: int) -> Film:
 
 
 def before_and_after(
-    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int
+    agent: AnyAgent, family: Family, steps: int, episodes: int, seed: int, task: Any = None
 ) -> list[Picture]:
-    """Frames of an episode on an unseen task, before adaptation (left) and after (right)."""
+    """Frames of an episode before adaptation (left) and after (right).
+
+    Args:
+        task: one; by default an unseen one.
+    """
     device = agent.device
     gen = stream(seed, "film task", 0, device)
-    task = sample_tasks(family, 1, gen, "test", device)
+    drawn = sample_tasks(family, 1, gen, "test", device)
+    task = drawn if task is None else type(task)(*(x.to(device) for x in task))
     adapted = agent.adapt(family, task, steps, episodes, gen)
     names = ("before", after(steps, agent.step_name))
     films = [film(a, family, task, seed) for a in (agent, adapted)]
@@ -117,12 +126,12 @@ def after(steps: int, name: str) -> str:
 
 
 def side_by_side(films: Sequence[Film], names: Sequence[str], variant: str) -> list[Picture]:
-    """Frames of films that run at the same time, each under its name, step and return so far.
+    """Combine films frame by frame, each titled with its name, step and cumulative return.
 
-    An episode that has ended stays at its last frame, paler, until the longest one ends.
+    An episode that has ended shows its last frame, faded, until the longest one ends.
 
     Args:
-        variant: what is hidden from the agent, a line above all.
+        variant: description of the hidden parameters, shown above all films.
     """
     length = max(len(f.frames) for f in films)
     stride = -(-length // MAX_FRAMES)
@@ -138,7 +147,7 @@ def side_by_side(films: Sequence[Film], names: Sequence[str], variant: str) -> l
 
 
 def _frame(shown: Film, step: int) -> Picture:
-    """The frame at a step; after the end the last one, paler."""
+    """The frame at a step; after the end, the last one, faded."""
     if step < len(shown.frames):
         return shown.frames[step]
     return (shown.frames[-1] // 2 + 128).astype(np.uint8)
@@ -151,7 +160,7 @@ def _caption(shown: Film, step: int) -> str:
 
 
 def _sheet(pictures: list[Picture], titles: list[str], variant: str) -> Picture:
-    """Two pictures next to each other; small ones are enlarged, so that a title has room."""
+    """Two pictures next to each other; small ones are enlarged to make room for titles."""
     height, width = pictures[0].shape[:2]
     scale = -(-MIN_WIDTH // width)
     height, width = scale * height, scale * width
@@ -175,12 +184,12 @@ def _sheet(pictures: list[Picture], titles: list[str], variant: str) -> Picture:
 
 
 def png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+    """Encode as PNG."""
     return _encode([picture], "PNG")
 
 
 def gif(frames: list[Picture], milliseconds: int = 80) -> bytes:
-    """The frames as an animated GIF that repeats, after a pause at the end."""
+    """Encode as an animated GIF that loops, with a pause at the end."""
     times = [milliseconds] * (len(frames) - 1) + [PAUSE]
     return _encode(frames, "GIF", save_all=True, duration=times, loop=0)
 

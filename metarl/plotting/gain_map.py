@@ -1,43 +1,46 @@
-"""Where in the space of tasks adaptation pays: the gain over a family's parameters."""
+"""Maps of the gain by adaptation over a family's parameters."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from metarl.envs import Choice, Family, UsageError, parameters
 from metarl.envs.core.parameters import Parameter
 from metarl.evaluation.evaluate import Array, Evaluation
-from metarl.plotting.episodes import Picture, blank, legend_below, pixels
+from metarl.plotting.episodes import blank, legend_below
 
-MAX_LABELS = 12  # on an axis of distinct values; a longer one shows every second, third, ...
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_LABELS = 12  # on an axis of distinct values; with more values, some labels are skipped
 
 
 class Axis(NamedTuple):
-    """A parameter's values in M tasks, and the cells that they fall into."""
+    """A parameter's values in M tasks, binned into cells."""
 
     label: str
-    place: Array  # (M,) along the axis: the value, or the rank of a value of a `Choice`
+    place: Array  # (M,) position on the axis: the value, or its rank for a `Choice`
     edges: np.ndarray[Any, Any]  # (cells + 1,)
-    names: list[str]  # of the cells of a `Choice`; empty for a `Range`
+    names: list[str]  # labels of the cells of a `Choice`; empty for a `Range`
     log: bool
 
     @property
     def cell(self) -> np.ndarray[Any, Any]:
-        """(M,) which cell each task is in."""
+        """Index of each task's cell, (M,)."""
         return np.searchsorted(self.edges[1:-1], self.place, side="right")
 
 
-def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) -> Picture:
+def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) -> Figure:
     """Gain of the last step over no adaptation, task by task, against one or two parameters.
 
     One `Range` gives a curve, one `Choice` bars, two parameters a heat map.
 
     Args:
-        names: the parameters to show; by default those two that tell most about the gain.
+        names: the parameters to show; by default, the two that explain most of the gain.
     Raises:
-        UsageError: a name that is no parameter, or more than two.
+        UsageError: unknown parameters, or more than two.
     """
     known = parameters(family)
     wrong = [name for name in names if name not in known]
@@ -46,7 +49,7 @@ def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) ->
             f"gain over {', '.join(wrong or names)}: give one or two of {', '.join(known)}."
         )
     names = names or most_telling(result, family)
-    # About three tasks in each cell of a map, and five in each of a curve.
+    # About three tasks in each cell of a heat map, and five in each cell of a curve.
     cells = len(result.params) / 5 if len(names) == 1 else (len(result.params) / 3) ** 0.5
     shown = [_axis(name, known[name], result, cells) for name in names]
     gain = _gain(result)
@@ -61,15 +64,15 @@ def gain_map(result: Evaluation, family: Family, names: tuple[str, ...] = ()) ->
         _bars(plot, shown[0], gain)
     else:
         _curve(plot, shown[0], gain)
-    return pixels(figure)
+    return figure
 
 
 def most_telling(result: Evaluation, family: Family) -> tuple[str, ...]:
-    """The two parameters that explain most of the gain; or one, where no others vary."""
+    """The two parameters that explain most of the gain; one if only one varies."""
     axes = {name: _axis(name, p, result, 4) for name, p in parameters(family).items()}
     varied = [name for name, axis in axes.items() if np.ptp(axis.place) > 0]
-    told = {name: explained(_gain(result), axes[name].cell) for name in varied}
-    return tuple(sorted(told, key=told.__getitem__, reverse=True)[:2] or list(axes)[:1])
+    shares = {name: explained(_gain(result), axes[name].cell) for name in varied}
+    return tuple(sorted(shares, key=shares.__getitem__, reverse=True)[:2] or list(axes)[:1])
 
 
 def _gain(result: Evaluation) -> Array:
@@ -78,7 +81,7 @@ def _gain(result: Evaluation) -> Array:
 
 
 def explained(gain: Array, cell: np.ndarray[Any, Any]) -> float:
-    """Share of the gain's variance between cells, less what chance gives; -inf where unknown.
+    """Share of the gain's variance that cells explain, corrected for chance; -inf if undefined.
 
     Source: epsilon squared, Kelley 1935 (Proceedings of the National Academy of Sciences 21).
     """
@@ -92,7 +95,7 @@ def explained(gain: Array, cell: np.ndarray[Any, Any]) -> float:
 
 
 def _axis(name: str, parameter: Parameter, result: Evaluation, cells: float) -> Axis:
-    """The parameter's values, those of a `Range` cut into cells of the same width."""
+    """The axis of a parameter; a `Range` is divided into cells of the same width."""
     values = np.array([p[name] for p in result.params])
     label = f"{name} ({parameter.unit})" if parameter.unit else name
     if isinstance(parameter, Choice):
@@ -108,7 +111,7 @@ def _axis(name: str, parameter: Parameter, result: Evaluation, cells: float) -> 
 
 
 def _means(gain: Array, *cells: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Array:
-    """Mean gain of each cell, NaN where no task is."""
+    """Mean gain of each cell; NaN for empty cells."""
     total, count = np.zeros(shape), np.zeros(shape)
     np.add.at(total, cells, gain)
     np.add.at(count, cells, 1)
@@ -117,11 +120,11 @@ def _means(gain: Array, *cells: np.ndarray[Any, Any], shape: tuple[int, ...]) ->
 
 
 def _heat_map(figure: Any, plot: Any, x: Axis, y: Axis, gain: Array) -> None:
-    """Means of the cells; the tasks as points in the same colours, where an axis is continuous."""
+    """Draw the means of cells; on continuous axes, also tasks as points in the same colors."""
     shape = (len(y.edges) - 1, len(x.edges) - 1)
     means = _means(gain, y.cell, x.cell, shape=shape)
     colors = _colors(gain)
-    plot.set_facecolor("0.85")  # no task there
+    plot.set_facecolor("0.85")  # empty cells
     mesh = plot.pcolormesh(x.edges, y.edges, means, **colors)
     figure.colorbar(mesh, ax=plot, label="gain in return")
     if not (x.names and y.names):
@@ -138,13 +141,13 @@ def _heat_map(figure: Any, plot: Any, x: Axis, y: Axis, gain: Array) -> None:
 
 
 def _digits(gain: Array) -> int:
-    """Decimals that show three figures of the largest gain, so that 5e-9 next to 30 is 0.0."""
+    """Decimals for three significant digits of the largest gain: 5e-9 next to 30 is 0.0."""
     largest = float(np.abs(gain).max())
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 0
 
 
 def _colors(gain: Array) -> dict[str, Any]:
-    """Blue for better and red for worse than before adaptation; if all is one, its own range."""
+    """Blue for gains and red for losses; a sequential color map if all have the same sign."""
     low, high = float(gain.min()), float(gain.max())
     if low < 0 < high:
         bound = max(-low, high)
@@ -153,7 +156,7 @@ def _colors(gain: Array) -> dict[str, Any]:
 
 
 def _curve(plot: Any, x: Axis, gain: Array) -> None:
-    """A point for each task, and the means of the cells."""
+    """Draw a point for each task, and the means of the cells."""
     plot.plot(x.place, gain, "o", color="tab:blue", alpha=0.5, markersize=4, label="task")
     means = _means(gain, x.cell, shape=(len(x.edges) - 1,))
     plot.stairs(means, x.edges, color="tab:blue", linewidth=2, baseline=None, label="mean")
@@ -163,7 +166,7 @@ def _curve(plot: Any, x: Axis, gain: Array) -> None:
 
 
 def _bars(plot: Any, x: Axis, gain: Array) -> None:
-    """A bar for the mean of each value, and a point for each task."""
+    """Draw a bar for the mean of each value, and a point for each task."""
     means = _means(gain, x.cell, shape=(len(x.names),))
     plot.bar(np.arange(len(means)), means, color="tab:blue", alpha=0.4, width=0.7, label="mean")
     plot.plot(x.place, gain, "o", color="tab:blue", alpha=0.5, markersize=4, label="task")
@@ -179,13 +182,13 @@ def _zero(plot: Any) -> None:
 
 
 def _label(side: Any, scale: Any, axis: Axis) -> None:
-    """Name, and the ticks of distinct values, on one side of a plot."""
+    """Set the label and ticks of one axis of a plot."""
     side.set_label_text(axis.label)
     if axis.names:
-        every = -(-len(axis.names) // MAX_LABELS)
-        side.set_ticks(range(0, len(axis.names), every), axis.names[::every])
-        # What fits under each other always fits; next to each other, about 60 letters.
-        shown = axis.names[::every]
+        stride = -(-len(axis.names) // MAX_LABELS)
+        side.set_ticks(range(0, len(axis.names), stride), axis.names[::stride])
+        # Labels on the y axis always fit; on the x axis, about 60 letters do.
+        shown = axis.names[::stride]
         if side.axis_name == "x" and max(map(len, shown)) * len(shown) > 60:
             side.set_tick_params(rotation=90 if len(shown) > 6 else 30)
     elif axis.log:
@@ -193,7 +196,7 @@ def _label(side: Any, scale: Any, axis: Axis) -> None:
 
         scale("log")
         low, high = axis.edges[0], axis.edges[-1]
-        # Round numbers, few enough that their labels stand apart.
+        # Round numbers, few enough that their labels don't overlap.
         ticks = [
             m * 10.0**e for e in range(-9, 10) for m in ((1, 2, 5) if high < 50 * low else (1,))
         ]

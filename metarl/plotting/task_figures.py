@@ -1,4 +1,4 @@
-"""Figures of an evaluation: every task of one run."""
+"""Figures of the evaluation of a run with each of its tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIGURES = (".png", ".svg", ".pdf")
 
 
 def per_task(result: Evaluation, family: Family) -> Figure:
-    """Return of each task before and after adaptation: sorted, and against telling parameters."""
+    """Return of each task before and after adaptation, sorted and against parameters."""
     names = most_telling(result, family)
     after = result.returns[:, -1]
     figure = new_figure(4.2 * (1 + len(names)), 4.2)
@@ -39,7 +39,7 @@ def per_task(result: Evaluation, family: Family) -> Figure:
 
 
 def _before_and_after(axes: Axes, result: Evaluation, place: Array) -> None:
-    """Two dots for each task, joined; and the oracle's return."""
+    """Draw two connected dots for each task, and the oracle's return."""
     before, after = result.returns[:, 0], result.returns[:, -1]
     axes.vlines(place, before, after, color="0.85", linewidth=1, zorder=1)
     axes.plot(place, before, "o", color="0.55", markersize=4, label="before")
@@ -50,12 +50,12 @@ def _before_and_after(axes: Axes, result: Evaluation, place: Array) -> None:
 
 
 def _against(axes: Axes, result: Evaluation, name: str, parameter: Parameter) -> None:
-    """Tasks over a parameter; those of the same value of a `Choice` stand beside each other."""
+    """Draw tasks against a parameter; tasks with the same value of a `Choice` are spread out."""
     values = np.array([p[name] for p in result.params])
     if isinstance(parameter, Choice):
         distinct, rank = np.unique(values, return_inverse=True)
-        beside = np.array([np.sum(rank[:i] == r) / np.sum(rank == r) for i, r in enumerate(rank)])
-        _before_and_after(axes, result, rank + 0.7 * beside - 0.35)
+        offset = np.array([np.sum(rank[:i] == r) / np.sum(rank == r) for i, r in enumerate(rank)])
+        _before_and_after(axes, result, rank + 0.7 * offset - 0.35)
         every = slice(None, None, -(-len(distinct) // MAX_LABELS))
         shown = [parameter.show(v) for v in distinct[every]]
         crowded = max(map(len, shown)) * len(shown) > 40
@@ -67,7 +67,7 @@ def _against(axes: Axes, result: Evaluation, name: str, parameter: Parameter) ->
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """One that needs no screen."""
+    """A figure that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -77,14 +77,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def check_figure(flag: str, path: Path | None) -> None:
-    """Raise UsageError, before anything is computed, for a figure that can't be written."""
+    """Raise UsageError, before any computation, for a figure that can't be written."""
     if path and path.suffix not in FIGURES:
         raise UsageError(f"{flag} {path}: unknown ending; give one of {', '.join(FIGURES)}.")
     check_output(flag, path)
 
 
 def encode(figure: Figure, ending: str) -> bytes:
-    """The figure as a file: `.png`, `.svg` or `.pdf`."""
+    """Encode the figure as `.png`, `.svg` or `.pdf`."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()

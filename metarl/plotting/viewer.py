@@ -1,4 +1,4 @@
-"""Frames in a window."""
+"""Show frames in a window."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from metarl.plotting.episodes import Picture
 
 
 def play(frames: list[Picture], title: str, milliseconds: int) -> None:
-    """Show the frames over and over, until the window is closed or Escape or Q is pressed.
+    """Show the frames in a loop until the window is closed or Escape or Q is pressed.
 
     Raises:
-        UsageError: pygame isn't installed, or there is no screen.
+        UsageError: pygame isn't installed, or there is no display.
     """
     try:
         import pygame
     except ImportError as error:
         raise UsageError(
             "--window needs pygame: pip install -c constraints.txt -e '.[human]', or leave it out "
-            "for a file."
+            "to write a file."
         ) from error
     height, width = frames[0].shape[:2]
     try:
         pygame.display.init()
         screen = pygame.display.set_mode((width, height))
     except pygame.error as error:
-        raise UsageError(f"--window: {error}: leave it out for a file.") from error
+        raise UsageError(f"--window: {error}: leave it out to write a file.") from error
     pygame.display.set_caption(title)
     for frame in itertools.cycle(frames):
         screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))

@@ -1,4 +1,4 @@
-"""What metarl and Stable-Baselines3 give each other; SB3 is imported when it is first needed."""
+"""Interoperability with Stable-Baselines3 (SB3), which is imported lazily."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def to_vec_env(family: Family, task: Any, copies: int = 1, unit_actions: bool = False) -> VecView:
-    """Tasks as a vectorised environment of Stable-Baselines3, all stepped in one program.
+    """Tasks as a vectorized environment of Stable-Baselines3, stepped as one batch.
 
     Args:
-        task: N tasks, as `make_task` or `sample_tasks` give them.
-        copies: environments of each task, side by side: N * copies in all.
-        unit_actions: take boxes of actions in units of their half, [-1, 1]^A, which suits SB3's
-            settings better; policies exported by metarl act in the box itself.
+        task: N tasks from `make_task` or `sample_tasks`.
+        copies: environments of each task, N * copies in all.
+        unit_actions: scale Box actions to [-1, 1]^A, which suits SB3's defaults better; policies
+            exported by metarl act in the original box.
     """
     from metarl.envs.adapters.sb3_vec_env import VecView
 
@@ -38,18 +38,18 @@ def to_vec_env(family: Family, task: Any, copies: int = 1, unit_actions: bool = 
 
 
 def to_sb3(agent: AnyAgent, family: Family, gamma: float = 0.99, gae_lambda: float = 0.95) -> PPO:
-    """A PPO of Stable-Baselines3 whose policy acts as the agent does, ready to learn or to save.
+    """Convert an agent to SB3's PPO with an equivalent policy, ready to learn or to save.
 
-    Its value network is new: the agent's baseline is fitted to each task's own episodes and has no
-    weights that could go there.
+    The value network is newly initialized: the agent's baseline is fitted to the episodes of each
+    task and has no weights to transfer.
 
     Raises:
-        UsageError: an agent that SB3's `MlpPolicy` can't hold.
+        UsageError: SB3's `MlpPolicy` can't represent the agent.
     """
     from stable_baselines3 import PPO
 
     policy, params = _perceptron(agent)
-    with torch.random.fork_rng(devices=[]):  # the new value network's weights
+    with torch.random.fork_rng(devices=[]):  # a fixed seed for the new value network
         torch.manual_seed(0)
         hidden = [layer.out_features for layer in policy.layers][:-1]
         model = PPO(
@@ -66,15 +66,15 @@ def to_sb3(agent: AnyAgent, family: Family, gamma: float = 0.99, gae_lambda: flo
 
 
 def pixel(family: Family) -> float:
-    """What observations are multiplied by here and not in SB3, which scales images alone."""
+    """Scale of observations that SB3 doesn't apply: it divides only images by 255."""
     from stable_baselines3.common.preprocessing import is_image_space
 
-    seen = family.observation_space
-    return 1 / 255 if seen.dtype == np.uint8 and not is_image_space(seen) else 1.0
+    space = family.observation_space
+    return 1 / 255 if space.dtype == np.uint8 and not is_image_space(space) else 1.0
 
 
 def save_sb3(model: PPO, path: Path) -> None:
-    """Write SB3's zip, the old file or the new one.
+    """Write SB3's zip atomically.
 
     Raises:
         UsageError: it can't be written there.
@@ -93,14 +93,14 @@ def _perceptron(agent: AnyAgent) -> tuple[MLP, Params]:
     """The policy and its weights without a task axis."""
     if isinstance(agent, MemoryAgent):
         raise UsageError(
-            "an agent with a memory adapts in its state, which SB3's MlpPolicy doesn't have: "
-            "export one that adapts by gradient, of a run without --memory."
+            "an agent with --memory adapts its hidden state, which SB3's MlpPolicy doesn't have: "
+            "export an agent that adapts by gradient, from a run without --memory."
         )
     policy = agent.policy
     if not isinstance(policy, MLP):
         raise UsageError(
             "SB3's CnnPolicy has other layers than this CNN, with ReLU, and can't act as it does: "
-            "export the agent of a run with --policy mlp."
+            "export the agent of a run with --network mlp."
         )
     return policy, {k: _one(agent, k, p) for k, p in agent.params.items()}
 
@@ -110,13 +110,14 @@ def _one(agent: Agent, name: str, weight: torch.Tensor) -> torch.Tensor:
         return weight
     if len(weight) > 1:
         raise UsageError(
-            f"an agent adapted to {len(weight)} tasks is as many policies: adapt it to one task."
+            f"an agent adapted to {len(weight)} tasks is {len(weight)} policies: adapt it to one "
+            "task."
         )
     return weight[0]
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
-    """What SB3 must know of an environment to make a policy."""
+    """An environment with only the spaces, which SB3 needs to build a policy."""
 
     def __init__(self, family: Family) -> None:
         self.observation_space, self.action_space = family.observation_space, family.action_space

@@ -1,8 +1,8 @@
-"""Tensors from a file of `torch.save`, of which nothing is run and no size is believed.
+"""Read tensors from an untrusted `torch.save` file without running code or trusting its sizes.
 
-`torch.load` calls what the file's pickle names from a long list, decompresses whatever is in the
-zip, and reads as many bytes as the pickle says beyond the end of what is there. Here the pickle may
-only say: a dictionary of contiguous tensors of floating-point numbers, whose bytes are in the file.
+`torch.load` calls any function from a long list that the pickle names, decompresses everything in
+the zip, and can read past the end of the data if the pickle says so. Here the pickle may only
+describe a dictionary of contiguous floating-point tensors whose bytes are in the file.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from torch import Tensor
 
 from metarl.system.files import MB
 
-DIRECTORY = MB  # most bytes of a zip's table of contents
-RATIO = 20  # by which what is compressed may grow; weights shrink by a few percent
-SMALL = 16 * MB  # which may grow more
-MEMO = 100_000  # objects that a pickle may refer back to
+DIRECTORY = MB  # size limit of a zip's table of contents, bytes
+RATIO = 20  # limit of the compression ratio; weights shrink by only a few percent
+SMALL = 16 * MB  # files up to this size may exceed the ratio
+MEMO = 100_000  # limit of a pickle's memo
 FLOATS = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2"}
 OPCODES = {
     "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1",
@@ -37,30 +37,30 @@ OPCODES = {
 
 
 class Damaged(ValueError):
-    """The file isn't what it should be; the message says where."""
+    """The file is invalid; the message says where."""
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """A zip whose table of contents is short enough to be read."""
+    """Open a zip after checking the size of its table of contents."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 22 - 0xFFFF))
     tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        raise Damaged("no zip")
+        raise Damaged("not a zip")
     if struct.unpack_from("<I", tail, end + 12)[0] > DIRECTORY:
         raise Damaged("too many files in it")
     return zipfile.ZipFile(file)
 
 
 def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A file in a zip, of at most `most` bytes; its checksum is compared."""
+    """Read a file of at most `most` bytes from a zip and verify its checksum."""
     info = archive.getinfo(name)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Damaged(f"{name} is compressed in an unusual way")
     if info.file_size > min(most, max(SMALL, RATIO * info.compress_size)):
         raise Damaged(f"{name} says it has {info.file_size:,} bytes")
-    with archive.open(info) as file:  # the size is given, else more is unpacked than it says
+    with archive.open(info) as file:  # read no more than the declared size
         content = file.read(info.file_size)
         if len(content) != info.file_size or file.read(1):
             raise Damaged(f"{name} has another size than it says")
@@ -68,24 +68,24 @@ def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def read_tensors(blob: bytes) -> dict[str, Tensor]:
-    """The dictionary of tensors that `torch.save` wrote.
+    """Read a dictionary of tensors that `torch.save` wrote.
 
     Raises:
-        Damaged, or whatever `zipfile` and `pickle` raise for a damaged file.
+        Damaged: the file is invalid; `zipfile` and `pickle` may raise other errors.
     """
     with open_zip(io.BytesIO(blob)) as archive:
         members = archive.infolist()
         if sum(info.file_size for info in members) > len(blob):
-            raise Damaged("its parts are larger than it is")
+            raise Damaged("its parts are larger than the file")
         (name,) = [i.filename for i in members if PurePosixPath(i.filename).name == "data.pkl"]
         order = str(PurePosixPath(name).parent / "byteorder")
         if order in archive.NameToInfo and read_member(archive, order, 10) != b"little":
-            raise Damaged("its bytes are in another order")
+            raise Damaged("its byte order is not little-endian")
         text = read_member(archive, name, MB)
         _check_opcodes(text)
         found = _Reader(text, archive, PurePosixPath(name).parent, len(blob)).load()
     if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
-        raise Damaged("no dictionary of tensors")
+        raise Damaged("not a dictionary of tensors")
     return dict(found)
 
 
@@ -94,11 +94,11 @@ def _check_opcodes(text: bytes) -> None:
         if opcode.name not in OPCODES:
             raise Damaged(f"{opcode.name} in its pickle")
         if opcode.name.endswith(("PUT", "GET")) and int(argument or 0) > MEMO:
-            raise Damaged("a pickle of too many objects")
+            raise Damaged("too many objects in its pickle")
 
 
 class _Reader(pickle.Unpickler):
-    """Knows dictionaries and tensors, and no other name that a pickle may call."""
+    """Unpickler that accepts dictionaries and tensors and rejects every other name."""
 
     def __init__(
         self, text: bytes, archive: zipfile.ZipFile, root: PurePosixPath, left: int
@@ -117,10 +117,10 @@ class _Reader(pickle.Unpickler):
         raise Damaged(f"{module}.{name} in its pickle")
 
     def persistent_load(self, pid: Any) -> Any:
-        """The numbers of a storage, which may be several tensors'."""
+        """The array of a storage, which several tensors may share."""
         _, dtype, key, _, count = pid
         if not (isinstance(dtype, np.dtype) and isinstance(key, str) and type(count) is int):
-            raise Damaged("no storage of floating-point numbers")
+            raise Damaged("not a storage of floating-point numbers")
         if key not in self._storages:
             name = str(self._root / "data" / key)
             content = read_member(self._archive, name, self._archive.getinfo(name).file_size)
@@ -130,16 +130,16 @@ class _Reader(pickle.Unpickler):
         return self._storages[key]
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-        """Contiguous, and of no more numbers than the file has for it."""
-        whole = isinstance(storage, np.ndarray) and all(
+        """Rebuild a tensor; it must be contiguous and lie within its storage."""
+        valid = isinstance(storage, np.ndarray) and all(
             type(n) is int and 0 <= n <= len(storage) for n in (offset, *size)
         )
-        count = math.prod(size) if whole and len(size) <= 8 else -1
-        steps = tuple(math.prod(size[i + 1 :]) for i in range(len(size)))
-        wanted = [(a, b) for n, a, b in zip(size, stride, steps, strict=True) if n > 1]
-        if count < 0 or offset + count > len(storage) or any(a != b for a, b in wanted):
+        count = math.prod(size) if valid and len(size) <= 8 else -1
+        contiguous = tuple(math.prod(size[i + 1 :]) for i in range(len(size)))
+        strides = [(a, b) for n, a, b in zip(size, stride, contiguous, strict=True) if n > 1]
+        if count < 0 or offset + count > len(storage) or any(a != b for a, b in strides):
             raise Damaged(f"a tensor of size {tuple(size)} that isn't in it")
         self._left -= count * storage.itemsize
         if self._left < 0:
-            raise Damaged("its tensors are larger than it is")
+            raise Damaged("its tensors are larger than the file")
         return torch.from_numpy(storage[offset : offset + count].reshape(size).copy())

@@ -1,8 +1,8 @@
-"""The weights of our perceptron as those of Stable-Baselines3's, and back.
+"""Convert the weights of an MLP policy to those of Stable-Baselines3's, and back.
 
-SB3's `MlpPolicy` has the same tanh layers. Its normal distribution is in units of the action itself
-where ours is in units of half the action box, its choice of several discrete actions has no gaps,
-and its yes-or-no actions have one logit where ours have two.
+SB3's `MlpPolicy` has the same tanh layers. Its normal distribution is in units of the action, here
+it is in units of half the action range. Its MultiDiscrete logits have no padding, and its
+MultiBinary actions have one logit instead of two.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ Layer = tuple[Tensor, Tensor]  # weight (O, I), bias (O,)
 def to_sb3(
     policy: Policy, params: Params, action_space: Space, pixel: float = 1.0
 ) -> dict[str, Tensor]:
-    """Weights of the actor, by SB3's names; what is folded is computed in float64.
+    """Weights of the actor, by SB3's names; folding is computed in float64.
 
-    A context and what normalises observations go into the first layer, adapters into their own.
+    A context and the normalization of observations are folded into the first layer, adapters into
+    their layers.
 
     Args:
         params: without a task axis.
-        pixel: what an observation's numbers are multiplied by here and not in SB3.
+        pixel: factor that metarl applies to observations and SB3 doesn't.
     """
     layers = plain_layers(policy, {k: p.double().cpu() for k, p in params.items()})
     weight, bias = layers[0]
@@ -44,7 +45,7 @@ def to_sb3(
 
 
 def plain_layers(policy: Policy, params: Params) -> list[Layer]:
-    """The dense layers, each with its context and adapter folded in."""
+    """The dense layers with context and adapters folded in."""
     layers = []
     for i in range(len(policy.layers)):
         weight, bias = params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]
@@ -57,7 +58,7 @@ def plain_layers(policy: Policy, params: Params) -> list[Layer]:
 
 
 def _sb3_rows(policy: Policy, x: Tensor, action_space: Space) -> Tensor:
-    """The last layer's weight or bias, a row for each number that SB3's distribution takes."""
+    """The last layer's weight or bias, with a row for each parameter of SB3's distribution."""
     if policy.act_scale is not None:
         return _each_row(x, policy.act_scale.cpu().double())
     if isinstance(action_space, MultiBinary):
@@ -68,17 +69,17 @@ def _sb3_rows(policy: Policy, x: Tensor, action_space: Space) -> Tensor:
 
 
 def _each_row(x: Tensor, factor: Tensor) -> Tensor:
-    """A weight (O, I) or a bias (O,) with each row times its factor (O,)."""
+    """Multiply each row of a weight (O, I) or a bias (O,) by its factor (O,)."""
     return x * (factor if x.dim() == 1 else factor.unsqueeze(1))
 
 
 def sb3_outputs(policy: Policy, action_space: Space) -> int:
-    """Units of SB3's last layer for these actions."""
+    """Number of units of SB3's last layer for these actions."""
     return len(_sb3_rows(policy, torch.zeros(policy.out, dtype=torch.float64), action_space))
 
 
 def normalized_input(weights: Params, mean: Tensor, std: Tensor) -> Params:
-    """SB3's weights with a normalisation of observations folded into the first layer, float64."""
+    """SB3's weights with the normalization of observations folded into the first layer; float64."""
     name = "mlp_extractor.policy_net.0"
     name = name if f"{name}.weight" in weights else "action_net"
     weight = weights[f"{name}.weight"].double() / std.flatten()
@@ -93,10 +94,10 @@ def from_sb3(
     bounds: tuple[Tensor, Tensor] | None = None,
     pixel: float = 1.0,
 ) -> Params:
-    """The inverse of `to_sb3`: the weights of our layers, which context and adapters leave alone.
+    """The inverse of `to_sb3`: the weights of the layers; context and adapters are not included.
 
     Args:
-        bounds: low and high of the model's own box of actions, mapped linearly to ours.
+        bounds: low and high of the model's action Box, mapped linearly to that of the family.
     """
     count, params = len(policy.layers), {}
     for i in range(count):
@@ -113,12 +114,12 @@ def from_sb3(
         rows = params[f"{last}.{kind}"]
         if bounds is not None:
             rows = _each_row(rows, 2 / (high - low))
-        params[f"{last}.{kind}"] = _our_rows(policy, rows, action_space)
+        params[f"{last}.{kind}"] = _policy_rows(policy, rows, action_space)
     return {k: p.float() for k, p in params.items()}
 
 
-def _our_rows(policy: Policy, x: Tensor, action_space: Space) -> Tensor:
-    """The last layer's weight or bias with a row for each of our units."""
+def _policy_rows(policy: Policy, x: Tensor, action_space: Space) -> Tensor:
+    """The last layer's weight or bias, with a row for each output unit of the policy."""
     if isinstance(action_space, MultiBinary):
         return torch.stack((torch.zeros_like(x), x), dim=1).flatten(0, 1)
     if policy.absent is None:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read with a limit, never through a symbolic link."""
+"""Safe file access: atomic writes, reads with a size limit, no symbolic links."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from metarl.envs import UsageError
 
 MB = 1 << 20
-SETTINGS, RECORD, TABLE = 4 * MB, 256 * MB, 256 * MB  # most bytes of a JSON of each kind, of a CSV
-SPECIAL = (Path("/dev"), Path("/proc"), Path("/sys"))  # no place for files
-SHARED_MEMORY = Path("/dev/shm")  # but for this
-DAMAGED = (OSError, ValueError, RecursionError)  # of JSON: `ValueError` covers bad UTF-8 too
+SETTINGS, RECORD, TABLE = 4 * MB, 256 * MB, 256 * MB  # size limits of JSON and CSV files
+SPECIAL = (Path("/dev"), Path("/proc"), Path("/sys"))  # no regular files can be written here
+SHARED_MEMORY = Path("/dev/shm")  # except here
+DAMAGED = (OSError, ValueError, RecursionError)  # from reading JSON; ValueError covers bad UTF-8
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The old file or the new one, never half a file; what is left of a failure is removed.
+    """Write a file atomically: readers see the old or the new content, never a partial file.
 
-    A symbolic link at `path` is replaced, never followed. The temporary file has a random name and
-    must be new, so that nothing that lies in the folder already is written through.
+    A symbolic link at `path` is replaced, not followed. The temporary file has a random name and
+    must not exist, so that no file or link in the folder is written through.
     """
     part = path.with_name(f"{path.name[:200]}.{secrets.token_hex(8)}.part")
     try:
@@ -33,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)  # so that the new name outlives a power cut
+        folder = os.open(path.parent, os.O_RDONLY)  # makes the rename survive a power failure
         os.fsync(folder)
         os.close(folder)
     except OSError:
@@ -42,7 +44,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def open_to_append(path: Path) -> IO[str]:
-    """A text file to add lines to; OSError where it is a symbolic link."""
+    """Open a text file for appending; OSError if it is a symbolic link."""
     return open(path, "a", newline="", opener=_no_link)
 
 
@@ -51,27 +53,34 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes; OSError for any other.
+    """The content of a regular file of at most `most` bytes; OSError otherwise.
 
-    A pipe or a device would keep the reader waiting, or never end.
+    Reading a pipe or a device could block or never end.
     """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(f"{path.name} has {size:,} bytes, {most:,} at most can be read")
+        return file.read(size)  # `most` may be far more, and room for all of it would be taken
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """A regular file to read bytes from; OSError for any other."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path.name} is no regular file")
-        if found.st_size > most:
-            raise OSError(f"{path.name} has {found.st_size:,} bytes, {most:,} at most can be read")
-        return file.read(most)
+        yield file
 
 
 def read_json(path: Path, most: int = SETTINGS) -> Any:
-    """What a JSON file holds; one of `DAMAGED` where that can't be read."""
+    """The content of a JSON file; raises one of `DAMAGED` if it can't be read."""
     return json.loads(read_limited(path, most))
 
 
 def read_table(path: Path) -> list[list[str]]:
-    """The rows of a CSV; what isn't text in it is replaced.
+    """The rows of a CSV file; invalid UTF-8 is replaced.
 
     Raises:
         UsageError: it can't be read.
@@ -84,33 +93,33 @@ def read_table(path: Path) -> list[list[str]]:
 
 
 def check_output(flag: str, path: Path | None) -> None:
-    """Raise UsageError, before anything is computed, for a file that can't be written there."""
+    """Raise UsageError, before any computation, if a file can't be written there."""
     if path is None:
         return
     try:
         if reason := _unwritable(path):
             raise UsageError(f"{flag} {path}: {reason}.")
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+    except (OSError, ValueError) as error:  # a name that is too long or contains a null byte
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{flag} {path}: {error}: give another name.") from error
 
 
 def _unwritable(path: Path) -> str:
-    """Why no file can be written there, and what to give; empty where one can."""
+    """Why no file can be written there, and what to do; empty if one can."""
     parent = path.parent
     if "\0" in str(path):
-        return "a name can't hold a zero byte; give another"
+        return "a name can't contain a null byte; give another"
     if path.is_dir():
         return "it is a folder; give a file in it"
     if not parent.is_dir():
-        return f"no folder {parent}; make it, or give another"
+        return f"no folder {parent}; create it, or give another"
     where = parent.resolve()
     special = any(where.is_relative_to(each) for each in SPECIAL)
     if (path.exists() and not path.is_file()) or (
         special and not where.is_relative_to(SHARED_MEMORY)
     ):
-        return "it is no regular file, and would be replaced; give another"
+        return "it is not a regular file, and would be replaced; give another"
     if not os.access(parent, os.W_OK | os.X_OK):
-        return f"the folder {parent} can't be written to; give a file in another"
+        return f"the folder {parent} is not writable; give a file in another"
     return ""

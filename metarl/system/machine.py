@@ -1,4 +1,4 @@
-"""What a run depends on beside its settings: device, versions, commit."""
+"""The environment of a run: device, memory allocator, versions, commit."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
+    """The device of a `--device` value; `auto` is CUDA if available.
 
     Raises:
-        UsageError: no such device here.
+        UsageError: the device doesn't exist on this machine.
     """
-    import torch  # `metarl families` needs this module, and no device
+    import torch  # imported here because `metarl families` uses this module without torch
 
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        rank = int(os.environ.get("LOCAL_RANK", 0))  # of several processes each has its own
+        rank = int(os.environ.get("LOCAL_RANK", 0))  # each process on a machine uses another device
         return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_matmul(numbers: str) -> None:
-    """What torch may make float32 matrix products of: `float32`, `tf32` or `bf16`."""
+    """Set the precision of float32 matrix products: `float32`, `tf32` or `bf16`."""
     import torch
 
     torch.set_float32_matmul_precision(
@@ -56,32 +56,32 @@ def set_matmul(numbers: str) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """`cpu`, or a GPU's own name."""
+    """`cpu`, or the model name of the GPU."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def keep_memory() -> None:
-    """Let the C library keep the memory of freed tensors for the next ones.
+    """Let the C library reuse the memory of freed tensors.
 
-    By default glibc hands that of large ones back to the system at once, and a meta-gradient,
-    whose tensors have some 10 MB each, waits for new pages a sixth of its time.
+    By default, glibc returns large blocks to the system immediately. A meta-gradient, whose tensors
+    have about 10 MB each, then spends a sixth of its time on page faults.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 64 << 20)  # larger tensors still have pages of their own
-        libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)  # what is kept at most
+        libc.mallopt(M_MMAP_THRESHOLD, 64 << 20)  # larger blocks are still returned immediately
+        libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)  # the most that is kept for reuse
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Versions of Python and of the packages that results depend on."""
     packages = {
         "metarl": "metarl-toolkit",
         "torch": "torch",
@@ -92,7 +92,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree, `-dirty` where it was changed; None outside a checkout."""
+    """The commit of the source tree, `-dirty` if it was modified; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Signals that stop a command: what is being written is finished first, and only then it stops."""
+"""Signals that stop a command; writes in progress are finished first."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Ctrl-C; an end asked for by a scheduler; a terminal that is gone; Slurm's `--signal=USR1@60`.
+# Ctrl-C; a scheduler's termination request; a closed terminal; Slurm's `--signal=USR1@60`.
 STOPPING = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)
 )
 
-IGNORED = 3.0  # s after a signal in which further ones are the same
+IGNORED = 3.0  # seconds after a signal during which further ones are ignored
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Each signal of `STOPPING` raises KeyboardInterrupt; those that follow at once are ignored.
+    """Raise KeyboardInterrupt on each signal of `STOPPING`; ignore repeats for `IGNORED` seconds.
 
-    A signal that is ignored, as SIGHUP under `nohup`, stays ignored.
+    A signal that is already ignored, such as SIGHUP under `nohup`, stays ignored.
     """
     if not _in_main_thread():
         yield
@@ -38,28 +38,28 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """A signal of `STOPPING` acts only when the block has ended."""
+    """Defer the signals of `STOPPING` until the block has ended."""
     if not _in_main_thread():
         yield
         return
-    came: list[int] = []
-    before = {s: signal.signal(s, lambda n, _: came.append(n)) for s in STOPPING if _acts(s)}
+    received: list[int] = []
+    before = {s: signal.signal(s, lambda n, _: received.append(n)) for s in STOPPING if _acts(s)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # A second Ctrl-C would otherwise interrupt the saving that the first one asked for. After a
-    # while it counts again: Python swallows an interrupt that comes in a destructor.
-    first = time.monotonic()
+    # Ignore a second Ctrl-C for a while, so that it doesn't interrupt the save that the first one
+    # triggered. Later it counts again, because Python swallows interrupts in destructors.
+    start = time.monotonic()
 
     def is_stopping(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() - first > IGNORED:
+        if time.monotonic() - start > IGNORED:
             raise KeyboardInterrupt
 
     for each in STOPPING:
@@ -69,7 +69,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _acts(number: int) -> bool:
-    # None: a handler that was not installed from Python, which could not be put back.
+    # None: a handler that was not installed from Python and can't be restored.
     return signal.getsignal(number) not in (signal.SIG_IGN, None)
 
 

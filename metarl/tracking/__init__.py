@@ -1,1 +1,1 @@
-"""What is logged, and where."""
+"""Metrics and trackers."""

@@ -1,4 +1,4 @@
-"""How an agent adapts, layer by layer: its step sizes, and what they change."""
+"""Statistics of adaptation by layer: step sizes and changes of the weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from metarl.tracking.trackers import Values
 def how_it_adapts(
     cfg: TrainConfig, agent: AnyAgent, adapted: Sequence[AnyAgent]
 ) -> tuple[dict[str, float], dict[str, Values]]:
-    """Metrics and distributions, named in `metric_names`; none for an agent that adapts no weights.
+    """Metrics and distributions, named in `metric_names`; empty if the agent adapts no weights.
 
     Args:
-        adapted: the agent after adaptation to some tasks, chunk by chunk.
+        adapted: the agent after adaptation, one for each chunk of tasks.
     """
     if not isinstance(agent, Agent):
         return {}, {}
@@ -38,17 +38,17 @@ def how_it_adapts(
 
 
 def layer(name: str) -> str:
-    """`layers.0` of `layers.0.weight`; a tensor outside layers is one of its own."""
+    """`layers.0` for `layers.0.weight`; a tensor outside the layers keeps its name."""
     return name.rpartition(".")[0] or name
 
 
 def step_sizes(agent: Agent) -> dict[str, Values]:
-    """Step sizes by layer: of each weight, tensor or step, whatever has one of its own."""
+    """Step sizes by layer: one value for each weight, tensor or step that has its own."""
     return _by_layer(agent.inner_lr)
 
 
 def mean_step_size(agent: Agent) -> float:
-    """Absolute step size, mean over the fast weights and over the steps that have their own."""
+    """Mean absolute step size over fast weights and steps."""
     weights = {k: agent.policy.get_parameter(k).numel() for k in agent.inner_lr}
     total = sum(n * float(agent.inner_lr[k].abs().mean()) for k, n in weights.items())
     return total / sum(weights.values())
@@ -56,10 +56,10 @@ def mean_step_size(agent: Agent) -> float:
 
 @torch.no_grad()
 def weight_change(agent: Agent, adapted: Sequence[Agent]) -> dict[str, Values]:
-    """Root mean square over tasks of what adaptation adds to each fast weight, by layer.
+    """Root mean square over tasks of the change of each fast weight by adaptation, by layer.
 
     Args:
-        adapted: `agent` after no step, or after some on each of some tasks (n, ...).
+        adapted: `agent` after adaptation to some tasks, weights (n, ...); or after no step.
     """
 
     def change(name: str) -> Tensor:

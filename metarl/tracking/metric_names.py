@@ -1,4 +1,4 @@
-"""Every name under which something is tracked, with its unit and meaning; names never change."""
+"""All names of tracked quantities with unit and meaning; names are stable across versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tag(NamedTuple):
-    """What a name stands for."""
+    """Unit and meaning of a tracked quantity."""
 
     unit: str
     meaning: str
@@ -21,70 +21,70 @@ class Tag(NamedTuple):
 TRAIN = {
     "train/return_before": Tag("return", "training tasks before adaptation, mean"),
     "train/return_after": Tag("return", "training tasks after adaptation, mean"),
-    "train/adaptation_gain": Tag("return", "the second less the first: what adaptation is worth"),
-    "train/meta_loss": Tag("1", "outer loss before the update; only its jumps tell something"),
-    "train/kl": Tag("nats", "KL from the policy before to that after the meta-update, unadapted"),
-    "train/entropy": Tag("nats", "entropy of the adapted policy; a density's may be below 0"),
+    "train/adaptation_gain": Tag("return", "return_after minus return_before"),
+    "train/meta_loss": Tag("1", "outer loss before the update; only sudden jumps are informative"),
+    "train/kl": Tag("nats", "KL between the unadapted policies before and after the update"),
+    "train/entropy": Tag("nats", "entropy of the adapted policy; may be negative for Box actions"),
     "train/grad_norm": Tag("1", "L2 norm of the meta-gradient before clipping, mean over epochs"),
-    "train/skipped_updates": Tag("updates", "left out so far for a NaN or infinity in a gradient"),
-    "train/diverged": Tag("episodes", "of the iteration that a simulator ended as it diverged"),
+    "train/skipped_updates": Tag("updates", "skipped so far because a gradient was not finite"),
+    "train/diverged": Tag("episodes", "of the iteration that ended because the simulator diverged"),
     "train/episode_length": Tag("steps", "of an episode after adaptation, mean"),
     "train/meta_lr": Tag("1", "learning rate of the outer update; trpo has none"),
-    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes, where they have one"),
+    "train/meta_lr_of_steps": Tag("1", "learning rate of learned step sizes"),
 }
 SUCCESS = {
-    "train/success_before": Tag("share", "of episodes that succeeded, before adaptation"),
-    "train/success_after": Tag("share", "of episodes that succeeded, after adaptation"),
+    "train/success_before": Tag("share", "of successful episodes before adaptation"),
+    "train/success_after": Tag("share", "of successful episodes after adaptation"),
 }
 IMPLICIT = {
     "train/unsolved_tasks": Tag(
-        "tasks", "imaml: whose linear system was not solved, so that the update was left out"
+        "tasks", "imaml: whose linear system was not solved; the update is then skipped"
     ),
     "train/system_residual": Tag(
-        "1", "imaml: residual over right-hand side of linear systems, mean over tasks"
+        "1", "imaml: relative residual of the linear systems, mean over tasks"
     ),
     "train/proximal_residual": Tag(
-        "1", "imaml: next inner iteration against all before it, 0 at the proximal point"
+        "1", "imaml: one more inner iteration relative to the step; 0 at the proximal point"
     ),
 }
 EVAL = {
-    "eval/return_step_K": Tag("return", "validation tasks after K steps of adaptation, mean"),
+    "eval/return_step_K": Tag("return", "mean over validation tasks after K inner steps"),
 }
 ORACLE = {
-    "eval/oracle": Tag("return", "of an agent that is told the task, mean over the same tasks"),
+    "eval/oracle": Tag("return", "of a policy that knows the task, mean over the same tasks"),
 }
 INNER = {
     "inner/step_size": Tag("1", "absolute step size of adaptation, mean over fast weights"),
     "inner/weight_change": Tag(
-        "weights", "L2 norm of what adaptation adds to the weights, root mean square over tasks"
+        "weights", "L2 norm of the change by adaptation, root mean square over tasks"
     ),
 }
 TIME = {
     "time/seconds": Tag("s", "since start or resume"),
-    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration with its update"),
+    "time/env_steps_per_second": Tag("1/s", "of a meta-iteration, including the update"),
 }
-# Of the final evaluation alone, on test tasks: one point for each end of training. TensorBoard
-# shows the first five metrics by name next to the hyper-parameters.
+# From the final evaluation, on test tasks: one point at each end of training. TensorBoard shows the
+# first five metrics by name next to the hyperparameters.
 FINAL = {
     "eval/gain": Tag(
         "return",
-        "final evaluation, on test tasks: after all steps of adaptation less before, mean",
+        "final evaluation, on test tasks: return_after minus return_before",
     ),
     "eval/return_after": Tag(
-        "return", "final evaluation, on test tasks: after all steps of adaptation, mean"
+        "return", "final evaluation on test tasks: mean after all inner steps"
     ),
-    "eval/return_before": Tag("return", "final evaluation, on test tasks: before adaptation, mean"),
+    "eval/return_before": Tag("return", "final evaluation on test tasks: mean before adaptation"),
 }
 CLOCK = {"time/iterations": Tag("iterations", "meta-iterations so far")}
 DISTRIBUTIONS = {
     "step_size/LAYER": Tag("1", "learned step size of each weight, tensor or step"),
     "weight_change/LAYER": Tag(
-        "weights", "what adaptation adds to each weight, root mean square over tasks"
+        "weights", "change of each weight by adaptation, root mean square over tasks"
     ),
 }
 PICTURES = {
     "pictures/adaptation_curve": Tag("return", "against steps of adaptation: tasks, mean, oracle"),
-    "pictures/gain_map": Tag("return", "gain over the parameters that tell most about it"),
+    "pictures/gain_map": Tag("return", "gain over the parameters that explain most of it"),
     "pictures/episode_before_and_after": Tag(
         "frames", "an unseen task before and after adaptation"
     ),
@@ -104,7 +104,7 @@ SCALARS = {
 }
 TAGS = {**SCALARS, **DISTRIBUTIONS, **PICTURES, **TEXTS}
 
-# Custom scalars: what to look at first comes first. Each line of a chart is a regular expression.
+# Custom scalars, most important first. Each line of a chart is a regular expression.
 LAYOUT = {
     "1. Does it adapt?": {
         "return before and after adaptation (training tasks)": [
@@ -148,9 +148,9 @@ def columns(
     """The header of `metrics.csv`.
 
     Args:
-        success: simulators say which episodes succeeded.
-        inner: the agent adapts by steps on its weights.
-        oracle: the family knows the best return.
+        success: simulators report which episodes succeeded.
+        inner: the agent adapts its weights by inner steps.
+        oracle: the family has an oracle.
         implicit: the outer rule solves linear systems.
     """
     returns = tuple(f"eval/return_step_{k}" for k in range(eval_steps + 1))
@@ -165,29 +165,29 @@ def columns(
 
 
 def eval_metrics(result: Evaluation) -> dict[str, float]:
-    """A periodic evaluation by its tags, for any number of steps."""
+    """Metrics of a periodic evaluation, for any number of steps."""
     steps = {f"eval/return_step_{k}": float(mean) for k, mean in enumerate(result.mean)}
     oracle = {} if result.oracle is None else {"eval/oracle": float(result.oracle.mean())}
     return {**steps, **oracle}
 
 
 def final(result: Evaluation) -> dict[str, float]:
-    """The final evaluation by its tags."""
+    """Metrics of the final evaluation."""
     before, after = float(result.mean[0]), float(result.mean[-1])
     return dict(zip(FINAL, (after - before, after, before), strict=True))
 
 
 def layout(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
-    """The charts of `LAYOUT` that have something to show of these names."""
+    """The charts of `LAYOUT` that show at least one of these names."""
 
-    def live(patterns: list[str]) -> bool:
+    def shown(patterns: list[str]) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in patterns for name in names)
 
-    charts = {c: {t: p for t, p in titles.items() if live(p)} for c, titles in LAYOUT.items()}
+    charts = {c: {t: p for t, p in titles.items() if shown(p)} for c, titles in LAYOUT.items()}
     return {category: titles for category, titles in charts.items() if titles}
 
 
 def described(name: str) -> Tag | None:
-    """What a scalar stands for; None of one that a user's own code has added."""
+    """Unit and meaning of a scalar; None for a user-defined one."""
     known = "eval/return_step_K" if name.startswith("eval/return_step_") else name
     return SCALARS.get(known)

@@ -1,4 +1,4 @@
-"""A run in words: the command that starts it again, its settings, and what it was made with."""
+"""Summary of a run as Markdown: command, settings and versions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from metarl.config.presets import preset
 from metarl.config.settings import RunConfig, TrainConfig
 from metarl.system.machine import git_commit, versions
 
-REPEATED = ("vary", "hold_out", "validation", "extrapolate", "set")  # a flag for each value
+# A flag for each value.
+REPEATED = ("vary", "hold_out", "validation", "extrapolate", "set", "callback")
 
 
 def command(train: TrainConfig, run: RunConfig) -> str:
-    """`metarl train` with all that is not as shipped."""
+    """`metarl train` with all settings that differ from the defaults."""
     words = ["metarl", "train", train.family]
     for settings, shipped in ((train, preset(train.family, train.algo)), (run, RunConfig())):
         for field in dataclasses.fields(settings):
@@ -38,7 +39,7 @@ def about(train: TrainConfig, run: RunConfig, validation: str) -> str:
     """Markdown: command, versions, settings.
 
     Args:
-        validation: what sets validation tasks apart from those of training.
+        validation: how validation tasks differ from those of training.
     """
     settings = {**dataclasses.asdict(train), **dataclasses.asdict(run)}
     made_with = {**versions(), "git commit": git_commit() or "none"}

@@ -1,4 +1,4 @@
-"""TensorBoard: everything that a run measures, without set-up."""
+"""TensorBoard tracker, which needs no setup."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from metarl.tracking.metric_names import described, final, layout
 from metarl.tracking.run_summary import about
 from metarl.tracking.trackers import Values
 
-BINS = 64  # of a histogram
+BINS = 64  # in a histogram
 
 
 class TensorBoardTracker:
     """Scalars and histograms over environment steps; pictures, settings and a layout."""
 
     def __init__(self, folder: Path, env_steps: int) -> None:
-        threading.excepthook = _raised_elsewhere
-        # What a killed run wrote after the checkpoint is not shown.
+        threading.excepthook = _ignore_writer_errors
+        # Hide what a killed run wrote after its last checkpoint.
         self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1, flush_secs=10)
         self._folder = folder
         self._described: set[str] = set()
@@ -44,7 +44,7 @@ class TensorBoardTracker:
         self.scalars(env_steps, {**metrics, "time/iterations": iteration})
 
     def scalars(self, env_steps: int, metrics: Mapping[str, float]) -> None:
-        """All in one event: one for each would cost the training's thread several times more."""
+        """Write all scalars in one event, which costs the training thread several times less."""
         values = [
             Summary.Value(tag=name, simple_value=float(value), metadata=self._metadata(name))
             for name, value in metrics.items()
@@ -52,7 +52,7 @@ class TensorBoardTracker:
         self._add(Summary(value=values), env_steps)
 
     def _metadata(self, name: str) -> SummaryMetadata | None:
-        """A chart's explanation, which goes with its first point."""
+        """The description of a chart, sent with its first point."""
         tag = described(name)
         if tag is None or name in self._described:
             return None
@@ -78,8 +78,8 @@ class TensorBoardTracker:
         """The layout of custom scalars, a text about the run, and its settings.
 
         Args:
-            header: names of what will be written.
-            validation: what sets validation tasks apart from those of training.
+            header: names of the scalars that will be written.
+            validation: how validation tasks differ from those of training.
         """
         charts = {
             category: {title: ["Multiline", tags] for title, tags in titles.items()}
@@ -87,12 +87,12 @@ class TensorBoardTracker:
         }
         self._writer.add_custom_scalars(charts)
         self._writer.add_text("about/run", about(train, run, validation), env_steps)
-        # Without a list of columns, which would be one run's, TensorBoard makes them of all runs,
-        # and shows first the settings in which they differ. A row is a run, also of equal settings.
+        # Without a list of columns, TensorBoard derives them from all runs and shows first the
+        # settings in which runs differ. Each run is a row, even with equal settings.
         self._add(hparams_pb(_plain(dataclasses.asdict(train)), self._folder.name), None)
 
     def conclude(self, env_steps: int, result: Evaluation) -> None:
-        """The final evaluation, and that the run has ended well."""
+        """Write the final evaluation and mark the run as finished."""
         self.scalars(env_steps, final(result))
         _, _, end = hparams({}, {})
         self._add(end, None)
@@ -101,7 +101,7 @@ class TensorBoardTracker:
         self._writer.add_image(tag, picture, env_steps, dataformats="HWC")
 
     def film(self, tag: str, frames: list[Picture], env_steps: int) -> None:
-        """As an animated GIF, which the image plug-in plays; a video would need a codec."""
+        """Write an animated GIF, which the image plugin plays; a video would need a codec."""
         height, width = frames[0].shape[:2]
         image = Summary.Image(
             width=width, height=height, colorspace=3, encoded_image_string=gif(frames)
@@ -116,8 +116,8 @@ class TensorBoardTracker:
         self._writer.close()
 
 
-def _raised_elsewhere(error: threading.ExceptHookArgs) -> None:
-    """Leave out the traceback of an error that TensorBoard's thread hands on to the next call."""
+def _ignore_writer_errors(error: threading.ExceptHookArgs) -> None:
+    """Omit the traceback of an error that TensorBoard's thread re-raises in the next call."""
     if not (isinstance(error.thread, _AsyncWriterThread) and isinstance(error.exc_value, OSError)):
         threading.__excepthook__(error)
 

@@ -1,4 +1,4 @@
-"""Where metrics go: `metrics.csv` is the record, TensorBoard a view of it, others a user's own."""
+"""Trackers: `metrics.csv` is the record, TensorBoard is a view of it, others are user-defined."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Values = np.ndarray[Any, Any]
 
 
 class Tracker(Protocol):
-    """Takes what a run measures.
+    """Receives the metrics of a run.
 
-    One that also has `histograms(env_steps, values)` is given, at each evaluation, flat arrays by
-    the names of `metric_names.DISTRIBUTIONS`; one that has `sync()`, a call before each checkpoint.
+    Two methods are optional: `histograms(env_steps, values)` receives, at each evaluation, flat
+    arrays by the names in `metric_names.DISTRIBUTIONS`; `sync()` is called before each checkpoint.
     """
 
     def write(self, iteration: int, env_steps: int, metrics: Mapping[str, float]) -> None:
-        """The metrics of a meta-iteration, by their tags."""
+        """Write the metrics of a meta-iteration, by name."""
         ...
 
     def close(self) -> None:
-        """After the last iteration, or an error."""
+        """Called after the last iteration, or after an error."""
         ...
 
 
 class Trackers:
-    """Several as one."""
+    """Several trackers as one."""
 
     def __init__(self, members: Sequence[Tracker]) -> None:
         self._members = members
@@ -54,19 +54,22 @@ class Trackers:
                 member.sync()
 
     def close(self) -> None:
-        with ExitStack() as stack:  # one that fails leaves no other open
+        with ExitStack() as stack:  # closes all, even if one of them raises
             for member in self._members:
                 stack.callback(member.close)
 
 
 class CsvTracker:
-    """One line an iteration, flushed at once; going on cuts off what came after the checkpoint."""
+    """Writes one line per iteration, flushed immediately.
+
+    Resuming removes the lines after the checkpoint.
+    """
 
     def __init__(self, path: Path, header: tuple[str, ...], iteration: int) -> None:
         kept = []
         if path.exists():
             old, *rows = read_table(path) or [[]]
-            # A line that was being written when the power went has too few fields, or no number.
+            # A line cut off by a power failure has too few fields, or no number.
             whole = [
                 r for r in rows if len(r) == len(old) > 0 and r[0].isdecimal() and len(r[0]) < 19
             ]
@@ -86,7 +89,7 @@ class CsvTracker:
         self._file.flush()
 
     def sync(self) -> None:
-        """Force what was written to disk, so that the record is never behind a checkpoint."""
+        """Force the file to disk, so that the record is never behind a checkpoint."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

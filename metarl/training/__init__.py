@@ -1,1 +1,1 @@
-"""The meta-training loop, and what it starts from."""
+"""The meta-training loop and its initial state."""

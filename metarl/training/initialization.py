@@ -1,4 +1,4 @@
-"""Where meta-training begins: with new weights, or from a model of Stable-Baselines3."""
+"""Initial training state: new weights, or a warm start from a Stable-Baselines3 model."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from metarl.training.new_agent import new_agent
 
 
 def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> TrainState:
-    """A new agent's; its perceptron starts from `cfg.init_from` where that is given.
+    """The state of a new agent, whose MLP starts from `cfg.init_from` if given.
 
     Raises:
-        UsageError: as `new_agent`; or a model of another kind, network or space.
+        UsageError: as `new_agent`; or the model has another kind of policy, network or space.
     """
     agent: Any = new_agent(cfg, family, device)
     if not cfg.init_from:
         return TrainState(agent)
-    said = f"--init-from {cfg.init_from}"
+    flag = f"--init-from {cfg.init_from}"
     if not isinstance(agent.policy, MLP):
-        raise UsageError(f"{said}: an MlpPolicy can't start a CNN: give --policy mlp.")
+        raise UsageError(f"{flag}: an MlpPolicy can't start a CNN: give --network mlp.")
     model = read_model(cfg.init_from)
-    check_spaces(said, model, family)
-    check_network(said, model, agent.policy, family)
+    check_spaces(flag, model, family)
+    check_network(flag, model, agent.policy, family)
     weights, running_stats = model.weights, RunningStats()
     if cfg.init_normalize:
         normalizer = read_normalizer(cfg.init_normalize)
@@ -48,7 +48,7 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
     new = from_sb3(agent.policy, weights, family.action_space, bounds, pixel(family))
     if wrong := [k for k, p in new.items() if not p.isfinite().all()]:
         raise UsageError(
-            f"{said}: {wrong[0]} is not finite in units of {family.name}: give another model."
+            f"{flag}: {wrong[0]} is not finite in units of {family.name}: give another model."
         )
     params = {**agent.params, **{k: p.to(device) for k, p in new.items()}}
     return TrainState(
@@ -57,37 +57,37 @@ def first_state(cfg: TrainConfig, family: Family, device: torch.device | str = "
     )
 
 
-def check_spaces(said: str, model: Model, family: Family) -> None:
-    """Raise UsageError, which names both, unless actions and observations are alike."""
+def check_spaces(flag: str, model: Model, family: Family) -> None:
+    """Raise UsageError if the model's actions or observations differ from the family's."""
     space, acts = family.observation_space, family.action_space
     if model.action_kind != type(acts).__name__:
         raise UsageError(
-            f"{said}: its actions are {model.action_kind}, {family.name} takes {acts}: give a "
-            "model of the same actions."
+            f"{flag}: its actions are {model.action_kind}, {family.name} takes {acts}: give a "
+            "model with the same actions."
         )
-    theirs, ours = model.observation_shape, tuple(space.shape or ())
-    same = theirs is None or theirs == ours
-    if not same and (math.prod(theirs) != math.prod(ours) or min(len(theirs), len(ours)) > 1):  # type: ignore[arg-type]
+    have, need = model.observation_shape, tuple(space.shape or ())
+    same = have is None or have == need
+    if not same and (math.prod(have) != math.prod(need) or min(len(have), len(need)) > 1):  # type: ignore[arg-type]
         raise UsageError(
-            f"{said}: it sees observations of shape {theirs}, {family.name} gives {ours}: give a "
-            "model of the same observations."
+            f"{flag}: it takes observations of shape {have}, {family.name} gives {need}: give a "
+            "model for the same observations."
         )
 
 
-def check_network(said: str, model: Model, policy: MLP, family: Family) -> None:
-    """Raise UsageError, which names both, unless the layers are of the same sizes."""
+def check_network(flag: str, model: Model, policy: MLP, family: Family) -> None:
+    """Raise UsageError if the model's layer sizes differ from the policy's."""
     inputs = math.prod(family.observation_space.shape or ())
     hidden = tuple(int(layer.weight.shape[0]) for layer in policy.layers)[:-1]  # type: ignore[index]
-    ours = (inputs, *hidden, sb3_outputs(policy, family.action_space))
-    theirs = model.sizes
-    if theirs == ours:
+    need = (inputs, *hidden, sb3_outputs(policy, family.action_space))
+    have = model.sizes
+    if have == need:
         return
-    what = "a model of the same spaces"
-    if (theirs[0], theirs[-1]) == (ours[0], ours[-1]):
-        what = f"--hidden {' '.join(map(str, theirs[1:-1]))}"
+    advice = "a model with the same spaces"
+    if (have[0], have[-1]) == (need[0], need[-1]):
+        advice = f"--hidden {' '.join(map(str, have[1:-1]))}"
     raise UsageError(
-        f"{said}: its network is {_shown(theirs)} (inputs, hidden layers, outputs), this one would "
-        f"be {_shown(ours)}: give {what}."
+        f"{flag}: its network is {_shown(have)} (inputs, hidden layers, outputs), this one would "
+        f"be {_shown(need)}: give {advice}."
     )
 
 
@@ -95,17 +95,17 @@ def _shown(sizes: tuple[int, ...]) -> str:
     return "-".join(map(str, sizes))
 
 
-def _check_normalizer(said: str, normalizer: Normalizer, family: Family) -> None:
+def _check_normalizer(flag: str, normalizer: Normalizer, family: Family) -> None:
     space = family.observation_space
-    theirs, ours = tuple(normalizer.mean.shape), tuple(space.shape or ())
-    if theirs != ours or space.dtype == np.uint8:
+    have, need = tuple(normalizer.mean.shape), tuple(space.shape or ())
+    if have != need or space.dtype == np.uint8:
         raise UsageError(
-            f"{said}: it normalises observations of shape {theirs}, {family.name} gives {ours} "
-            f"{space.dtype}: give the one that the model was trained behind."
+            f"{flag}: it normalizes observations of shape {have}, {family.name} gives {need} "
+            f"{space.dtype}: give the one that the model was trained with."
         )
 
 
 def _moments(normalizer: Normalizer, device: torch.device | str) -> Moments:
-    """SB3's running moments as ours, with its epsilon in place of our own."""
+    """Convert SB3's running moments, accounting for its different epsilon."""
     var = normalizer.var + normalizer.epsilon - EPSILON
     return Moments(*(x.to(device) for x in (normalizer.steps, normalizer.mean, var)))

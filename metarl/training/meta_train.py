@@ -1,4 +1,4 @@
-"""The meta-trainer: a generator that yields a state and metrics, and never writes or prints."""
+"""The meta-training loop: a generator of states that never writes or prints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from metarl.training.new_agent import (
     new_agent as new_agent,  # for `from metarl.training.meta_train import`
 )
 
-MAX_SKIPPED = 5  # updates in a row with a non-finite gradient before a run is given up
+MAX_SKIPPED = 5  # consecutive updates with a non-finite gradient before training fails
 
 
 def meta_train(
@@ -43,17 +43,17 @@ def meta_train(
 ) -> Iterator[TrainState]:
     """Yield the state after each meta-iteration, until `cfg.iterations`.
 
-    One iteration: draw tasks; the outer rule plays, adapts, plays with the adapted weights, and
-    moves slow weights and step sizes so that the same adaptation ends better.
+    Each iteration draws tasks. The outer rule then collects episodes, adapts, collects episodes
+    with the adapted weights, and updates the slow weights and step sizes.
 
     Args:
-        state: where to go on; None starts a new agent on the CPU.
-        mark: called with the name of each phase as it ends, for benchmarks.
-        compiled: let `torch.compile` make programs of rollout, adaptation and meta-gradient.
+        state: resume from this state; None starts a new agent on the CPU.
+        on_phase_end: called with the name of each phase as it ends, for benchmarks.
+        compiled: compile rollout, adaptation and meta-gradient with `torch.compile`.
     Raises:
-        RunError: the family gave a NaN or infinity, or the meta-gradient wasn't finite several
-            times in a row; the last state yielded is good.
-        UsageError: the settings are another family's, or the state's agent has other spaces.
+        RunError: the family produced a NaN or infinity, or `MAX_SKIPPED` consecutive meta-gradients
+            were not finite; the last state yielded is valid.
+        UsageError: the settings belong to another family, or the agent's spaces differ from it.
     """
     check_belongs(cfg, family)
     state = state or first_state(cfg, family)
@@ -62,35 +62,38 @@ def meta_train(
         it, device = state.iteration, state.agent.device
         task = sample_tasks(family, cfg.tasks, stream(cfg.seed, "tasks", it, device), device=device)
         gen = stream(cfg.seed, rank_purpose("episodes"), it, device)
-        now, own = _at(cfg, it), shard(task)
+        cfg_now, local = _scheduled(cfg, it), shard(task)
         with compiling(compiled, replays=device.type == "cuda"):
-            update = OUTER[cfg.outer](now, state.agent, state.opt, family, own, gen, on_phase_end)
+            update = OUTER[cfg.outer](
+                cfg_now, state.agent, state.opt, family, local, gen, on_phase_end
+            )
         if cfg.baseline == "learned":
-            update = _improve_baseline(now, state.agent, update)
+            update = _update_learned_baseline(cfg_now, state.agent, update)
         if cfg.positive_steps:
             steps = {k: w for k, w in update.weights.items() if k.startswith("inner_lr/")}
-            kept = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
-            update = update._replace(weights=kept)
+            clamped = {**update.weights, **{k: w.clamp(min=0.0) for k, w in steps.items()}}
+            update = update._replace(weights=clamped)
         skipped, state = state.skipped, _advance(state, family, update)
-        rates = {f"train/{name}": getattr(now, name) for name in ("meta_lr", "meta_lr_of_steps")}
+        names = ("meta_lr", "meta_lr_of_steps")
+        rates = {f"train/{name}": getattr(cfg_now, name) for name in names}
         state = dataclasses.replace(state, metrics={**state.metrics, **rates})
         if (cfg.normalize_obs or cfg.normalize_return) and state.skipped == skipped:
             state = _update_running_stats(cfg, state, update)
-        del update  # else what was played would be there while the next iteration plays
+        del update  # frees its rollouts before the next iteration collects new ones
         yield state
 
 
-def _at(cfg: TrainConfig, iteration: int) -> TrainConfig:
-    """The settings of one iteration: with `lr_decay`, by how much of `cfg.iterations` is left."""
+def _scheduled(cfg: TrainConfig, iteration: int) -> TrainConfig:
+    """The settings of an iteration; with `lr_decay`, rates fall linearly to 0."""
     if not cfg.lr_decay:
         return cfg
-    left = 1 - iteration / cfg.iterations
-    falling = ("meta_lr", "meta_lr_of_steps", "entropy")
-    return dataclasses.replace(cfg, **{name: left * getattr(cfg, name) for name in falling})
+    factor = 1 - iteration / cfg.iterations
+    decayed = ("meta_lr", "meta_lr_of_steps", "entropy")
+    return dataclasses.replace(cfg, **{name: factor * getattr(cfg, name) for name in decayed})
 
 
-def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
-    """One step of Adam on the features of the learned baseline, from all that was played."""
+def _update_learned_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
+    """Take an Adam step on the features of the learned baseline, on all collected rollouts."""
     value = {k: w.detach().requires_grad_() for k, w in agent.value.items()}
     rollouts = [r for _, collected in update.collected for r in collected]
     if agent.policy.obs_mean is not None:
@@ -109,23 +112,23 @@ def _improve_baseline(cfg: TrainConfig, agent: Any, update: Update) -> Update:
 
 
 def _update_running_stats(cfg: TrainConfig, state: TrainState, update: Update) -> TrainState:
-    """What was played moves the moments only now: within an iteration the policy's eyes are one."""
-    running_stats, rollouts = (
-        state.running_stats,
-        [r for _, collected in update.collected for r in collected],
-    )
+    """Update the running statistics after the outer step: they are frozen within an iteration."""
+    running_stats = state.running_stats
+    rollouts = [r for _, collected in update.collected for r in collected]
     if cfg.normalize_obs:
-        now = _of_all_ranks([moments(r.obs, r.mask) for r in rollouts])
-        running_stats = running_stats._replace(obs=merge(running_stats.obs, now))
+        new = _merge_over_ranks([moments(r.obs, r.mask) for r in rollouts])
+        running_stats = running_stats._replace(obs=merge(running_stats.obs, new))
     if cfg.normalize_return:
-        now = _of_all_ranks([moments(discounted_sum(r.rew, cfg.gamma), r.mask) for r in rollouts])
-        running_stats = running_stats._replace(ret=merge(running_stats.ret, now))
+        returns = [moments(discounted_sum(r.rew, cfg.gamma), r.mask) for r in rollouts]
+        running_stats = running_stats._replace(
+            ret=merge(running_stats.ret, _merge_over_ranks(returns))
+        )
     agent: Any = normalizing(state.agent, running_stats)
     return dataclasses.replace(state, agent=agent, running_stats=running_stats)
 
 
-def _of_all_ranks(parts: list[Moments]) -> Moments:
-    """Of all steps taken together, whichever rank played them."""
+def _merge_over_ranks(parts: list[Moments]) -> Moments:
+    """Moments over the steps of all parts on all ranks."""
     steps, mean, var = reduce(merge, parts)
     total, mean_sum = all_reduce(steps, steps * mean)
     shift = mean - mean_sum / total
@@ -134,7 +137,7 @@ def _of_all_ranks(parts: list[Moments]) -> Moments:
 
 
 def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
-    """The next state: with the new weights, or the old ones if the gradient wasn't finite."""
+    """The next state; keeps the old weights if the gradient is not finite."""
     metrics = measure(update)
     if metrics.pop("not_finite"):
         for task, rollouts in update.collected:
@@ -145,11 +148,11 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
     agent: Any = state.agent if bad else with_weights(state.agent, update.weights)
     in_a_row = state.skipped_in_a_row + 1 if bad else 0
     if in_a_row >= MAX_SKIPPED:
-        solving = ", or more --cg-steps" if metrics.get("train/unsolved_tasks") else ""
+        more_steps = ", or more --cg-steps" if metrics.get("train/unsolved_tasks") else ""
         raise RunError(
             f"{why_skipped(metrics)} {in_a_row} times in a row "
             f"at iteration {state.iteration + 1}: "
-            f"start a new run with a lower --inner-lr or --meta-lr{solving}."
+            f"start a new run with a lower --inner-lr or --meta-lr{more_steps}."
         )
     metrics["train/skipped_updates"] = float(state.skipped + bad)
     return dataclasses.replace(
@@ -165,7 +168,7 @@ def _advance(state: TrainState, family: Family, update: Update) -> TrainState:
 
 
 def why_skipped(metrics: dict[str, float]) -> str:
-    """What was wrong with an update."""
+    """The reason why an update was skipped."""
     if unsolved := metrics.get("train/unsolved_tasks"):
         return f"linear systems of {unsolved:.0f} tasks not solved"
     return "meta-gradient not finite"

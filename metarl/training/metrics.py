@@ -1,4 +1,4 @@
-"""The metrics of a meta-iteration, read from the device at once."""
+"""The metrics of a meta-iteration, read from the device in one transfer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from metarl.outer.update import Update
 
 
 def measure(update: Update) -> dict[str, float]:
-    """All metrics in one transfer: the only wait for the device in most meta-iterations.
+    """Reduce all metrics over ranks and read them in one transfer.
 
-    Of all ranks. Beside those that are tracked: `env_steps` of this iteration, and `not_finite`,
-    above 0 where a family gave a NaN or infinity.
+    In most meta-iterations this is the only synchronization with the device. In addition to the
+    tracked metrics, the result has `env_steps` of this iteration, and `not_finite`, which is above
+    0 if a family produced a NaN or infinity.
     """
     before = [rollouts[0] for _, rollouts in update.collected]
     after = [rollouts[-1] for _, rollouts in update.collected]
@@ -31,13 +32,13 @@ def measure(update: Update) -> dict[str, float]:
             values[f"train/success_{name}"] = all_reduce_mean(
                 torch.cat([r.notes["success"] for r in rollouts])
             )
-    nothing = torch.zeros_like(values["train/return_before"])
+    zero = torch.zeros_like(values["train/return_before"])
     counts = {
         "train/diverged": [r.notes["diverged"].sum() for r in everything if "diverged" in r.notes],
         "env_steps": [r.mask.sum() for r in everything],
         "not_finite": [~x.isfinite().all() for r in everything for x in (r.obs, r.rew)],
     }
-    sums = all_reduce(*(torch.stack([nothing, *c]).double().sum() for c in counts.values()))
+    sums = all_reduce(*(torch.stack([zero, *c]).double().sum() for c in counts.values()))
     values |= dict(zip(counts, sums, strict=True))
     numbers = torch.stack([v.double() for v in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from metarl.agents.inner.fast_weights import FAST
-from metarl.agents.learners.gradient_agent import Agent, InnerRule, make_policy
+from metarl.agents.learners.gradient_agent import Agent, InnerRule
 from metarl.agents.learners.recurrent_agent import AnyAgent, MemoryAgent
+from metarl.agents.networks.choose import make_policy
 from metarl.agents.networks.recurrent_policy import MemoryPolicy
 from metarl.agents.rng import stream
 from metarl.agents.rollouts.learned_baseline import initial_value
@@ -16,11 +17,11 @@ from metarl.envs import Family, UsageError, probe
 
 
 def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cpu") -> AnyAgent:
-    """An untrained agent, its weights a function of `cfg.seed` alone.
+    """An untrained agent; its weights depend only on `cfg.seed`.
 
     Raises:
-        UsageError: the family breaks the contract of `envs.Family`, or has spaces that no policy
-            here can take; or settings that exclude each other.
+        UsageError: the family breaks the contract of `envs.Family` or has spaces that no policy
+            supports; or settings exclude each other.
     """
     check_combination(cfg)
     probe(family)
@@ -28,7 +29,7 @@ def new_agent(cfg: TrainConfig, family: Family, device: torch.device | str = "cp
         return _new_memory_agent(cfg, family).to(device)
     policy = make_policy(
         family,
-        cfg.policy,
+        cfg.network,
         cfg.hidden,
         cfg.log_std_init,
         context=cfg.context if cfg.fast == "context" else 0,
@@ -67,7 +68,7 @@ def _step_size_shape(cfg: TrainConfig, weight: torch.Tensor) -> tuple[int, ...]:
 
 
 def _new_memory_agent(cfg: TrainConfig, family: Family) -> MemoryAgent:
-    """One with `cfg.hidden[-1]` units."""
+    """A recurrent agent with `cfg.hidden[-1]` units."""
     policy = MemoryPolicy(
         family.observation_space,
         family.action_space,

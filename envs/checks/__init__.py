@@ -1,0 +1,1 @@
+"""Checks of the rules that every family keeps."""

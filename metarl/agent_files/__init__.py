@@ -1,0 +1,1 @@
+"""An agent in one file, without its run."""

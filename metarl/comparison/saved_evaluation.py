@@ -1,0 +1,55 @@
+"""The `evaluation.json` of a run, where it serves a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from metarl.comparison.run_groups import Runs
+from metarl.envs import Split, UsageError
+from metarl.evaluation.evaluate import Evaluation
+from metarl.system.files import DAMAGED, RECORD, read_json
+
+
+def protocol_of(own: Evaluation) -> tuple[Split, int, int, int, bool]:
+    """What an evaluation was of, but for its number of steps."""
+    return own.split, own.seed, own.episodes, len(own.params), own.deterministic
+
+
+def check_actions(runs: Runs, deterministic: bool) -> None:
+    """Raise UsageError for an evaluation of most likely actions, unless all are to be of those.
+
+    The two kinds of returns don't compare: what is most likely is often better, and never explores.
+    """
+    for folder, job in runs.items():
+        own = saved(folder, job.state.env_steps)
+        if own and own.deterministic and not deterministic:
+            raise UsageError(
+                f"{folder / 'evaluation.json'} is of most likely actions, this comparison of "
+                "sampled ones: give --deterministic to evaluate all runs so, or --force."
+            )
+
+
+def saved(folder: Path, env_steps: int) -> Evaluation | None:
+    """The run's `evaluation.json`, unless it has been trained further since; None where none is."""
+    try:
+        record = read_json(folder / "evaluation.json", RECORD)
+        found = Evaluation.from_json(record)
+        whole = record["env_steps_trained"] == env_steps and _is_whole(found)
+        return found if whole else None
+    except (*DAMAGED, KeyError, TypeError, IndexError, AttributeError):
+        return None  # or one that an older metarl wrote, or damaged: it can be made anew
+
+
+def _is_whole(found: Evaluation) -> bool:
+    """Whether its tables are numbers, of the same tasks and steps; it may be anyone's."""
+    tables = [found.returns, found.env_steps]
+    tables += [x for x in (found.success,) if x is not None]
+    shapes = {x.shape for x in tables}
+    if found.oracle is not None:
+        tables.append(found.oracle)
+    numbers = all(x.dtype.kind in "if" and np.isfinite(x).all() for x in tables)
+    rows = len(found.params) == len(found.returns) == len(tables[-1])
+    rows = rows and type(found.deterministic) is bool
+    return numbers and rows and len(shapes) == 1 and found.returns.ndim == 2
