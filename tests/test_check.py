@@ -260,7 +260,7 @@ class TestLevelsThatAreAlike:
         level = Range(0, 39, integer=True, held_out=(30, 39))
         made = family(worlds.Nine, {"level": level})
         (line,) = made.warnings
-        assert "10 of 10 held-out values of level play exactly as a training value" in line
+        assert "10 of 10 held-out values of level behave exactly like a training value" in line
         assert made.alike == {"level": (10, 10)}
         assert "unseen" not in how_new(made, "test")
 

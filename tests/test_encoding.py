@@ -88,13 +88,13 @@ def test_what_has_no_channels_cannot_have_them_last():
 @pytest.mark.parametrize(
     ("space", "obs", "told"),
     [
-        (Box(0.0, 1.0, (3,)), np.zeros(1), r"shape \(1,\), its space \(3,\)"),
+        (Box(0.0, 1.0, (3,)), np.zeros(1), r"shape \(1,\), but its space \(3,\)"),
         (Box(0.0, 1.0, (2, 3)), np.zeros((3, 2)), r"shape \(3, 2\)"),
         (Box(0.0, 1.0, (3,)), None, r"shape \(\)"),
         (Box(0.0, 1.0, (2,)), np.array([None, 1.0]), "not numbers"),
         (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 0.5), "values outside its space"),
         (Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 256), "values outside its space"),
-        (Discrete(3, start=1), 0, "aren't in its space Discrete"),
+        (Discrete(3, start=1), 0, "outside its space Discrete"),
         (Discrete(3), 1.5, "outside its space"),
         (MultiDiscrete([2, 3]), np.array([1, 3]), "outside its space"),
         (MultiBinary(2), np.array([0, 2]), "outside its space"),
@@ -102,7 +102,7 @@ def test_what_has_no_channels_cannot_have_them_last():
         (Dict({"a": FLAT}), {"a": np.zeros(3), "c": 0}, "has 'c'"),
         (Dict({"a": FLAT}), {"a": np.zeros(2)}, r"observation\['a'\] has shape"),
         (Dict({"a": FLAT}), np.zeros(3), "is a Dict of a|its space is a Dict"),
-        (Tuple((KEYS, FLAT)), (0,), "its space is a tuple of 2"),
+        (Tuple((KEYS, FLAT)), (0,), "its space is a Tuple of 2"),
         (Tuple((KEYS, FLAT)), (0, np.zeros(4)), r"observation\[1\]"),
     ],
 )

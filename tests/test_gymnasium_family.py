@@ -250,7 +250,12 @@ class TestMujocoFields:
         (COUNTER, {}, {}, ("nothing varies", "--vary")),
         (COUNTER, GAIN, {"fixed": {"max_episode_steps": -1}}, ("time limit", "--set max_episode")),
         (COUNTER, {"gain": Choice((0.0, 1.0), labels=("x", 1.0))}, {}, ("gain=x", "TypeError")),
-        ("FrozenLake-v1", {"map_name": Choice((0.0, 1.0), labels=("4x4", "8x8"))}, {}, ("alike",)),
+        (
+            "FrozenLake-v1",
+            {"map_name": Choice((0.0, 1.0), labels=("4x4", "8x8"))},
+            {},
+            ("equal spaces",),
+        ),
         ("ALE/Nothing-v5", {"mode": Choice((0.0, 1.0))}, {}, ("Nothing",)),
     ],
 )

@@ -475,7 +475,7 @@ def test_a_limp_ant_feels_only_the_angle_in_its_reward():
 
 def test_importing_needs_no_mujoco_and_using_says_what_to_install(monkeypatch):
     code = (
-        "import sys; sys.modules['mujoco'] = None; import envs\n"
+        "import sys; sys.modules['mujoco'] = None; from metarl import envs\n"
         "try: envs.make_family('half-cheetah-vel')\n"
         "except envs.UsageError as error: print(error)"
     )
@@ -484,7 +484,7 @@ def test_importing_needs_no_mujoco_and_using_says_what_to_install(monkeypatch):
         "half-cheetah-vel needs mujoco, which isn't installed: "
         'pip install "metarl-toolkit[mujoco]"\n'
     )
-    code = "import sys, envs; print('mujoco' in sys.modules)"
+    code = "import sys, metarl.envs; print('mujoco' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     family = make_family("ant-vel")

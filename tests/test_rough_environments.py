@@ -109,7 +109,7 @@ class TestTimeLimits:
             check_limit(steps)
 
     def test_without_one_the_user_is_asked_for_it(self, family):
-        with pytest.raises(UsageError, match=r"no time limit .*--set max_episode_steps"):
+        with pytest.raises(UsageError, match=r"no known time limit: .*--set max_episode_steps"):
             family("Method").horizon  # noqa: B018
 
     def test_an_end_of_the_environments_own_counts_below_it(self, family):

@@ -67,7 +67,7 @@ class Agent(Savable, Learner):
 
     @property
     def tasks(self) -> int:
-        """Tasks whose weights these are; 1 before adaptation."""
+        """Number of tasks the weights are adapted to; 1 before adaptation."""
         slow = {k: self.policy.get_parameter(k).dim() for k in self.params}
         return next((len(p) for k, p in self.params.items() if p.dim() > slow[k]), 1)
 
@@ -166,19 +166,21 @@ class Agent(Savable, Learner):
         deterministic: bool = False,
         reward: Any = None,
     ) -> tuple[Array, Any]:
-        """Actions at observations, as `predict` of Stable-Baselines3 gives them.
+        """Actions at observations, with the interface of Stable-Baselines3's `predict`.
 
-        The slow weights act, or once adapted those of the task. An agent that has adapted to N
-        tasks takes a batch with as many observations of each, those of one task side by side.
+        Uses the slow weights or, once adapted, those of each task. An agent adapted to N tasks
+        needs a batch with the same number of consecutive observations for each task.
 
         Args:
-            obs: one observation, or a batch of them.
-            state, episode_start, reward: for agents with a memory; nothing depends on them here.
-            deterministic: the most likely actions instead of sampled ones.
+            obs: one observation or a batch.
+            state, episode_start, reward: used by recurrent agents only; ignored.
+            deterministic: take the most likely actions instead of sampled ones.
+
         Returns:
-            Actions of the family's action space, within its bounds; and `state`.
+            Actions within the family's action space, and `state`.
+
         Raises:
-            UsageError: observations of another shape or type than the agent sees.
+            UsageError: observations have an invalid shape or dtype.
         """
         seen, acts = self.policy.spaces
         x, single = as_batch(seen, obs, self.tasks, self.device)

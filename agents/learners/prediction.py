@@ -1,4 +1,4 @@
-"""`predict` as Stable-Baselines3 has it: NumPy arrays in, actions of a Gymnasium space out."""
+"""Helpers for `predict`, which maps NumPy observations to actions as in Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from metarl.agents.networks.policy import observation_shape
 from metarl.envs.core.errors import UsageError
 
 Array = np.ndarray[Any, Any]
-RecurrentState = tuple[Array, ...]  # (M, ...) each, of M trials
+RecurrentState = tuple[Array, ...]  # (M, ...) each, for M trials
 
 
 def as_batch(space: Space[Any], obs: Any, tasks: int, device: torch.device) -> tuple[Tensor, bool]:
-    """Observations as policies take them, (N, M, *obs), and whether a single one was given.
+    """Observations as a batch (N, M, *obs), and whether a single one was given.
 
     Args:
-        obs: one observation, or a batch whose rows are M of the first task, M of the second, ...
-        tasks: N, tasks that the agent has adapted to; 1 before it adapts.
+        obs: one observation, or a batch with M rows of the first task, M of the second, ...
+        tasks: number N of tasks that the agent is adapted to; 1 before adaptation.
+
     Raises:
-        UsageError: another shape or type than the space's; or rows that N tasks can't share.
+        UsageError: invalid shape or dtype, or a number of rows not divisible by N.
     """
     given, shape = np.asarray(obs), observation_shape(space)
     single = given.shape == shape
@@ -51,12 +52,12 @@ def as_batch(space: Space[Any], obs: Any, tasks: int, device: torch.device) -> t
 
 
 def chosen(dist: Distribution, deterministic: bool) -> Tensor:
-    """The most likely actions, or sampled ones from torch's own stream."""
+    """The most likely actions, or actions sampled with torch's global generator."""
     return dist.mode() if deterministic else dist.sample(dist.noise())
 
 
 def as_actions(space: Space[Any], act: Tensor, single: bool) -> Array:
-    """Actions (N, M, ...) as the space has them, (N * M, ...); within the bounds of a Box."""
+    """Actions (N, M, ...) as an array (N * M, ...) of the space's dtype, clipped to a Box."""
     rows = act.flatten(0, 1).cpu().numpy()
     if isinstance(space, Box):
         rows = np.clip(rows, space.low, space.high)
@@ -72,13 +73,14 @@ def as_state(x: Sequence[Tensor]) -> RecurrentState:
 def continued(
     state: Any, episode_start: Any, reward: Any, like: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
-    """State, last action and last reward of trials that go on, and which begin an episode.
+    """Hidden state, previous action and reward of continued trials, and their episode starts.
 
     Args:
-        state: what `as_state` gave of state and last action.
-        like: state, last action and last reward of as many new trials.
+        state: result of `as_state` for the hidden state and previous action.
+        like: hidden state, previous action and reward of the same number of new trials.
+
     Raises:
-        UsageError: there is no reward, or something has another shape.
+        UsageError: the reward is missing, or a shape is invalid.
     """
     if reward is None:
         raise UsageError(
@@ -92,10 +94,10 @@ def continued(
 
 
 def from_state(state: Any, like: Sequence[Tensor]) -> list[Tensor]:
-    """What `as_state` gave, of the shape and type of `like`.
+    """Convert a result of `as_state` to tensors with the shapes and dtypes of `like`.
 
     Raises:
-        UsageError: it is none, or of another number of trials.
+        UsageError: it is not a state, or has another number of trials.
     """
     want = [(x.shape[0] * x.shape[1], *x.shape[2:]) for x in like]
     have = [np.shape(part) for part in state] if isinstance(state, tuple | list) else None
@@ -111,10 +113,10 @@ def from_state(state: Any, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def each_row(name: str, value: Any, like: Tensor) -> Tensor:
-    """One number for each row, (N, M); a single one counts for all.
+    """One number per row, (N, M); a single number is used for all rows.
 
     Raises:
-        UsageError: another number of them.
+        UsageError: the number of values doesn't match.
     """
     given = np.asarray(value, dtype=np.float32)
     if given.shape not in ((), (1,), (like.numel(),)):

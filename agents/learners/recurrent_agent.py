@@ -214,24 +214,26 @@ class MemoryAgent(Savable, Learner):
         deterministic: bool = False,
         reward: Any = None,
     ) -> tuple[Array, RecurrentState]:
-        """Actions at the next observations of trials, nearly as in Stable-Baselines3.
+        """Actions at the next observations of trials, similar to Stable-Baselines3's `predict`.
 
-        A trial is several episodes of one task, and the state outlives the end of an episode: with
-        `state=None` trials begin, or go on from what an adapted agent remembers. Unlike SB3's
-        policies the network reads the reward of the last step, so it has to be given.
+        A trial is several episodes of one task, and the state is kept when an episode ends. With
+        `state=None` trials start, or continue from the hidden state of an adapted agent. Unlike in
+        SB3, the reward of the previous step is also required, since it is a network input.
 
         Args:
-            obs: one observation, or a batch of M, one of each trial; see `Agent.predict`.
-            state: what the last call returned.
+            obs: one observation, or a batch of M, one per trial; see `Agent.predict`.
+            state: the state returned by the previous call.
             episode_start: (M,) whether each observation is the first of an episode; with
                 `state=None` all are.
-            deterministic: the most likely actions instead of sampled ones.
-            reward: (M,) that the last actions brought, also those that ended an episode; not
+            deterministic: take the most likely actions instead of sampled ones.
+            reward: (M,) rewards of the previous actions, including those that ended an episode; not
                 needed with `state=None`.
+
         Returns:
-            Actions of the family's action space, within its bounds; and the state.
+            Actions within the family's action space, and the state.
+
         Raises:
-            UsageError: a state without a reward, or anything of another shape than it must have.
+            UsageError: a state without a reward, or an invalid shape.
         """
         seen, acts = self.policy.spaces
         tasks = 1 if self.memory is None else self.memory.rew.shape[0]
@@ -246,7 +248,7 @@ class MemoryAgent(Savable, Learner):
         inputs = self.policy.inputs(x, memory.act, memory.rew, first)
         dist, _, new = recurrent_forward(self.policy, self.params, inputs, memory.state)
         act = chosen(dist, deterministic)
-        # An action beyond the box is read as the network chose it, as in rollouts.
+        # The network's input is the unclipped action, as in rollouts.
         numbers = self.policy.numbers(act).to(memory.rew.dtype)
         return as_actions(acts, act, single), as_state((new, numbers))
 

@@ -1,4 +1,4 @@
-"""`agent.save`: the one place where agents know of files."""
+"""The `save` method of agents."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 class Savable:
-    """An agent that can be written to a file."""
+    """Mixin for agents that can be saved to a file."""
 
     def save(self, path: Path | str) -> None:
-        """Write the agent, adapted or not, to one file, which `metarl.load_agent` opens.
+        """Save the agent, adapted or not, to a file that `metarl.load_agent` opens.
 
         Raises:
-            UsageError: it can't be written there; or its network is of a kind of your own.
+            UsageError: the file can't be written, or the network can't be saved by name.
         """
-        # What writes files lies above agents, so it is imported when it is asked for.
+        # Imported here, since agents must not depend on metarl at import time.
         from metarl.agent_files.agent_file import save_agent
 
         save_agent(self, path)  # type: ignore[arg-type]

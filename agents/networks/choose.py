@@ -1,4 +1,4 @@
-"""The network that a setting names."""
+"""Makes the policy network that a setting names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def make_policy(
     """The policy for a family's spaces.
 
     Args:
-        network: `mlp`, `cnn`, `auto` for a CNN where observations are images (C, H, W) of 8 x 8 or
-            more, or `module:NAME` for a custom module.
+        network: `mlp`, `cnn`, `auto` for a CNN if observations are images (C, H, W) of at least
+            8 x 8, or `module:NAME` for a custom module.
+
     Raises:
-        UsageError: an unknown network, or one that can't take these spaces.
+        UsageError: unknown network, or it doesn't support the spaces.
     """
     spaces = family.observation_space, family.action_space
     if ":" in network:

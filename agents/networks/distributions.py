@@ -65,7 +65,7 @@ class Categorical(NamedTuple):
         return below.sum(-1).clamp(max=self.logits.shape[-1] - 1)
 
     def mode(self) -> Tensor:
-        """The most likely actions, (...) int64; the first of several."""
+        """The most likely actions, (...) int64; ties go to the first."""
         return self.logits.argmax(-1)
 
     def log_prob(self, act: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class MultiCategorical(NamedTuple):
         return Categorical(self.logits).sample(noise).minimum(last)
 
     def mode(self) -> Tensor:
-        """The most likely actions, (..., A) int64; the first of several."""
+        """The most likely actions, (..., A) int64; ties go to the first."""
         return self.logits.argmax(-1)
 
     def log_prob(self, act: Tensor) -> Tensor:

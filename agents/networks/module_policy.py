@@ -1,4 +1,4 @@
-"""Any `torch.nn.Module` as a policy whose weights may differ from task to task."""
+"""Any `torch.nn.Module` as a policy whose weights may have a task axis."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from metarl.agents.networks.policy import Params, Policy
 from metarl.envs.core.errors import UsageError
 from metarl.envs.core.user_code import import_user_code
 
-# (observation space, how many numbers the action distribution takes) -> module
+# (observation space, number of distribution parameters) -> module
 MakeModule = Callable[[Space[Any], int], nn.Module]
 
-# Layers whose output depends on the rest of the batch, or on noise that no stream here draws.
+# Layers whose output depends on the rest of the batch, or on unseeded noise.
 UNFIT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 class ModulePolicy(Policy):
-    """A module from observations (M, *obs) to the numbers (M, out) of the action distribution.
+    """Wraps a module from observations (M, *obs) to distribution parameters (M, out).
 
-    Weights with a task axis go through `torch.vmap`, so that a module needs to know nothing of
-    tasks. Its first weights are those that its constructor draws from the run's seed.
+    Weights with a task axis are handled by `torch.vmap`, so the module need not support tasks. Its
+    initial weights are drawn by its constructor, from the seed of the run.
 
     Raises:
-        UsageError: the module fails, gives numbers of another shape, has layers such as batch
-            normalization that mix observations, or no weights.
+        UsageError: the module fails, returns another shape, has layers that mix observations (such
+            as batch normalization), or has no weights.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class ModulePolicy(Policy):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the first weight; all are converted together."""
+        """Dtype of the weights."""
         return next(self.body.parameters()).dtype
 
     @property
     def last_layer(self) -> str:
-        """The beginning of the names of the last layer's weights."""
+        """Prefix of the names of the last layer's weights."""
         *_, last = self._dims
         *layer, _ = last.split(".")
         return ".".join(["body", *layer, ""])
 
     def forward(self, obs: Tensor) -> Distribution:
-        """Distribution of the action at obs (N, M, *obs)."""
+        """Action distribution at obs (N, M, *obs)."""
         x, weights = self.preprocess(obs), dict(self.body.named_parameters())
         axes = {k: 0 if p.dim() > self._dims[k] else None for k, p in weights.items()}
         # Fused attention has no second derivative.
@@ -72,7 +72,7 @@ class ModulePolicy(Policy):
             return self.head(one(weights, x))
 
     def initial(self, gen: torch.Generator | None = None) -> Params:
-        """The module's own first weights, under a seed drawn from `gen`."""
+        """Initial weights of a new module, with a seed drawn from `gen`."""
         seed = int(torch.randint(2**62, (), generator=gen))
         params = {f"body.{k}": p.detach() for k, p in self._fresh(seed).named_parameters()}
         if hasattr(self, "log_std"):
@@ -80,7 +80,7 @@ class ModulePolicy(Policy):
         return {k: params[k] for k, _ in self.named_parameters()}
 
     def _fresh(self, seed: int) -> nn.Module:
-        """A new module; torch's global stream stays where it is."""
+        """Make a new module without advancing torch's global generator."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
@@ -95,7 +95,7 @@ class ModulePolicy(Policy):
         return module
 
     def _check(self) -> None:
-        """Raise UsageError unless the module can be used, with a task axis too."""
+        """Raise UsageError unless the module works with and without a task axis."""
         for name, layer in self.body.named_modules():
             if isinstance(layer, UNFIT):
                 raise UsageError(
@@ -131,17 +131,17 @@ class ModulePolicy(Policy):
 
 
 def find_network(name: str) -> MakeModule:
-    """The class or function `module:NAME`.
+    """Import the class or function `module:NAME`.
 
     Raises:
-        UsageError: it isn't there, or can't be called.
+        UsageError: it doesn't exist, or isn't callable.
     """
     module, _, attribute = name.partition(":")
     try:
         found: Any = import_user_code(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # whatever a user's module raises
+    except (Exception, SystemExit) as error:  # importing user code may raise anything
         raise UsageError(
             f"--network {name}: {type(error).__name__}: {error}: give module:NAME of a "
             "torch.nn.Module class or a function in the working folder or an installed package."

@@ -100,12 +100,12 @@ class Policy(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Dtype of the weights."""
         return self.layers[0].weight.dtype  # type: ignore[return-value]
 
     @property
     def last_layer(self) -> str:
-        """The beginning of the names of the last layer's weights."""
+        """Prefix of the names of the last layer's weights."""
         return f"layers.{len(self.layers) - 1}."
 
     def preprocess(self, obs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -189,7 +189,7 @@ def act_dist(policy: nn.Module, params: Params, obs: Tensor) -> Distribution:
 
 
 def blank(layer: Callable[..., Layer], *sizes: int) -> Layer:
-    """A layer whose weights are not drawn; within `torch.device("meta")` they take no memory.
+    """A layer with uninitialized weights; inside `torch.device("meta")` they take no memory.
 
     Weights are always passed in; initializing them here would advance torch's global generator.
     """
@@ -198,7 +198,7 @@ def blank(layer: Callable[..., Layer], *sizes: int) -> Layer:
 
 
 def dense(sizes: tuple[int, ...]) -> nn.ModuleList:
-    """Layers between these sizes."""
+    """Linear layers of these sizes, with uninitialized weights."""
     return nn.ModuleList(blank(nn.Linear, i, o) for i, o in pairwise(sizes))
 
 

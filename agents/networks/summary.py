@@ -1,4 +1,4 @@
-"""A network in a few words, for `repr`."""
+"""Short descriptions of networks for `repr`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metarl.agents.networks.recurrent_policy import MemoryPolicy
 
 
 def summary(policy: Policy) -> str:
-    """`MLP 2-64-64-2`, or the cell of a memory: `GRU 64`."""
+    """A description such as `MLP 2-64-64-2`, or `GRU 64` for a recurrent policy."""
     if isinstance(policy, MemoryPolicy):
         return f"{type(policy.cell).__name__} {policy.critic.in_features}"
     sizes = [(layer.in_features, layer.out_features) for layer in linear_layers(policy)]

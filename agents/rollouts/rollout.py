@@ -103,8 +103,8 @@ def collect_by(
         actor: called once per step, in order; its result is ignored for ended episodes.
         gen: on the tasks' device; None uses torch's global generator.
         programs: compile steps of a tensor family; requires a stateless actor.
-        deterministic: take the most likely action at each step. The same random numbers are drawn,
-            so that the environments' noise is that of sampled actions.
+        deterministic: take the most likely action at each step. Action noise is still drawn, so
+            that the noise of the environments is the same as with sampled actions.
     """
     if not hasattr(family, "simulate") and task[0].device.type == "cpu":
         _check_whole(family, len(task[0]), episodes)
@@ -113,18 +113,18 @@ def collect_by(
     dist = actor(obs, None)
     mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
     noise = _draw(dist, family.horizon, gen, hasattr(simulator, "over"), programs)
-    obs, mask, last, played = rollout_chunk(
+    obs, mask, last, part = rollout_chunk(
         actor, simulator, obs, dist, mask, next(noise), deterministic
     )
-    parts = [played]
-    for some in noise:
+    parts = [part]
+    for chunk in noise:
         if getattr(simulator, "over", False):
             break
-        _check_room(family, parts, len(some))
-        obs, mask, last, played = continue_rollout(
-            actor, simulator, obs, last, mask, some, deterministic
+        _check_room(family, parts, len(chunk))
+        obs, mask, last, part = continue_rollout(
+            actor, simulator, obs, last, mask, chunk, deterministic
         )
-        parts.append(played)
+        parts.append(part)
     if len(parts) > 1:
         parts = [[torch.cat(x, dim=1) for x in zip(*parts, strict=True)]]
     obs, act, rew, mask, numbers = parts[0]

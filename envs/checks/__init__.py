@@ -1,1 +1,1 @@
-"""Checks of the rules that every family keeps."""
+"""Checks of the contract of families."""

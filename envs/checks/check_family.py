@@ -1,4 +1,4 @@
-"""Whether a family keeps the rules that metarl's own families keep."""
+"""Checks a family against the contract that metarl's built-in families satisfy."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from metarl.envs.core.family import Family
 def check_family(
     family: Family, *, live: Sequence[str] = (), visible: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Check a family against the contract; the rules that hold.
+    """Check a family against the contract, and return the names of the rules.
 
     Args:
         live: parameters with an effect that random actions don't show.
-        visible: parameters that the first observation may show, besides those of the family's own
-            attribute `visible`.
+        visible: parameters that the first observation may reveal, in addition to those in the
+            family's attribute `visible`.
+
     Raises:
-        UsageError: the first rule that is broken, and what to change.
+        UsageError: the first violated rule, and what to change.
     """
     shown = (*getattr(family, "visible", ()), *visible)
     rules: dict[str, Callable[[], None]] = {
@@ -57,13 +58,13 @@ def check_family(
 
 
 def check_view(family: Any) -> None:
-    """Raise UsageError for what Gymnasium's checker finds in one task as an environment."""
+    """Raise UsageError if Gymnasium's checker rejects the environment of a task."""
     if hasattr(family, "simulate"):
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of taste, such as spaces without limits
+        warnings.simplefilter("ignore")  # recommendations, such as bounded spaces
         try:
             check_env(GymView(family), skip_render_check=True)
-        except Exception as error:  # it asserts, among others
+        except Exception as error:  # the checker raises AssertionError and others
             said = " ".join(str(error).split())
             raise UsageError(f"{family.name}: Gymnasium's checker says: {said}") from error

@@ -1,4 +1,4 @@
-"""The rules that every family keeps, each as a function that raises UsageError where it doesn't."""
+"""The contract of families: one function per rule, which raises UsageError if it is violated."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from metarl.envs.core.parameters import Choice
 from metarl.envs.core.simulator import probe
 from metarl.envs.core.splits import SPLITS, Split
 
-STEPS = 200  # of each episode that is played, at most
-RTOL, ATOL = 1.3e-6, 1e-5  # of float32, whose sums depend on the size of a batch
+STEPS = 200  # maximum steps per episode
+RTOL, ATOL = 1.3e-6, 1e-5  # tolerances, since float32 sums depend on the batch size
 
 
 def check_tasks(family: Family) -> None:
-    """Tasks have every parameter, in order, as (N, 1) float32, within what it allows."""
+    """Tasks have all parameters, in order, as (N, 1) float32 within their bounds."""
     for split in splits_of(family):
         task = sample_tasks(family, 200, torch.Generator().manual_seed(0), split)
         if task._fields != tuple(parameters(family)):
@@ -43,14 +43,14 @@ def check_tasks(family: Family) -> None:
 
 
 def splits_of(family: Family) -> tuple[Split, ...]:
-    """Those that the family has: without `extrapolate` where nothing lies beyond training."""
+    """The splits of the family; without `extrapolate` if no range extends beyond training."""
     known = parameters(family).values()
     outside = hasattr(family, "members") or any(p.extrapolation for p in known)
     return SPLITS if outside else SPLITS[:3]
 
 
 def check_shapes(family: Family) -> None:
-    """All that a family returns has the agreed shapes and types, and a state keeps its own."""
+    """All results have the required shapes and dtypes, and a step preserves those of the state."""
     probe(family)
     if hasattr(family, "simulate"):
         return
@@ -98,20 +98,20 @@ def check_repeats(family: Family) -> None:
 
 
 def check_rows(family: Family) -> None:
-    """An episode of a task goes the same alone as among other tasks and other episodes."""
+    """An episode doesn't depend on other tasks and episodes in the batch."""
     if hasattr(family, "simulate"):
         return
     gen = torch.Generator().manual_seed(0)
     task, noise = _draw(family, 4), torch.rand(4, 3, family.reset_noise, generator=gen)
     alone = type(task)(*(x[2:3] for x in task))
-    many, one = family.reset(task, noise), family.reset(alone, noise[2:3, 1:2])
+    batch, single = family.reset(task, noise), family.reset(alone, noise[2:3, 1:2])
     steps = min(20, family.horizon)
     for t, act in enumerate(random_acts(family.action_space, (steps, 4, 3))):
         noise = torch.rand(4, 3, family.step_noise, generator=gen)
-        many, *told = family.step(many, act, task, noise)
-        one, *told_alone = family.step(one, act[2:3, 1:2], alone, noise[2:3, 1:2])
-        among = [x[2:3, 1:2] for x in (family.observe(many), *told)]
-        for x, y in zip(among, (family.observe(one), *told_alone), strict=True):
+        batch, *results = family.step(batch, act, task, noise)
+        single, *expected = family.step(single, act[2:3, 1:2], alone, noise[2:3, 1:2])
+        row = [x[2:3, 1:2] for x in (family.observe(batch), *results)]
+        for x, y in zip(row, (family.observe(single), *expected), strict=True):
             if x.shape != y.shape or not torch.allclose(x.double(), y.double(), RTOL, ATOL):
                 raise UsageError(
                     f"{family.name}: step {t + 1} of an episode is another one when other tasks "
@@ -120,7 +120,7 @@ def check_rows(family: Family) -> None:
 
 
 def check_parameters(family: Family, live: tuple[str, ...] = ()) -> None:
-    """Each parameter changes what is observed or earned, in some task, with some of its values.
+    """Each parameter affects observations, rewards or episode ends in some task.
 
     Args:
         live: parameters with an effect that random actions don't show.
@@ -139,7 +139,7 @@ def check_parameters(family: Family, live: tuple[str, ...] = ()) -> None:
 
 
 def changed(family: Family, task: Any, before: Trace, name: str, value: float) -> Tensor:
-    """In which of N tasks episodes go otherwise with another value of a parameter, (N,) bool."""
+    """Whether the episodes of each task change with another value of a parameter, (N,) bool."""
     moved = task._replace(**{name: torch.full_like(getattr(task, name), value)})
     after = play(family, moved, episodes=before.rew.shape[2], steps=len(before.rew))
     differ = [(x != y).movedim(1, 0).flatten(1).any(1) for x, y in zip(before, after, strict=True)]
@@ -147,10 +147,10 @@ def changed(family: Family, task: Any, before: Trace, name: str, value: float) -
 
 
 def check_first_observation(family: Family, visible: tuple[str, ...] = ()) -> None:
-    """No regression finds a hidden parameter in the first observation.
+    """The first observation doesn't predict any hidden parameter.
 
     Args:
-        visible: parameters that it may show.
+        visible: parameters that it may reveal.
     """
     for name, share in readable(family).items():
         if name not in visible:

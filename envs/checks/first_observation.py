@@ -1,4 +1,4 @@
-"""Whether a first observation tells more of the hidden parameters than chance, by regression."""
+"""Tests by regression whether the first observation predicts hidden parameters."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Array = np.ndarray[Any, Any]
 
 
 def readable(family: Family) -> dict[str, float]:
-    """Parameters of which a first observation tells more than chance; the variance explained.
+    """Parameters that the first observation predicts, with the share of variance explained.
 
-    Cross-validated ridge regression of each parameter, on the observation and random features.
-    Tasks of other episodes, in random order, have what chance explains; more than chance is six of
-    their standard deviations above their mean.
+    Uses cross-validated ridge regression of each parameter on the observation and random features.
+    Regressions on shuffled tasks give the null distribution; the threshold is its mean plus six
+    standard deviations.
     """
     task = sample_tasks(family, EPISODES, torch.Generator().manual_seed(2))
     obs = first_observation(family, task)[:, 0]
     x, (y, names) = features(obs), targets(family, task)
     if not (x.shape[1] and y.shape[1]):
-        return {}  # one of them is the same in every episode
+        return {}  # observations or parameters are constant
     gen = np.random.default_rng(1)
     shuffled = np.concatenate([y[gen.permutation(len(y))] for _ in range(SHUFFLES)], axis=1)
     share, *chance = share_explained(x, np.concatenate((y, shuffled), axis=1)).reshape(
@@ -38,19 +38,19 @@ def readable(family: Family) -> dict[str, float]:
 
 
 def first_observation(family: Family, task: Any, episodes: int = 1, seed: int = 0) -> Tensor:
-    """(N, B, *obs)."""
+    """First observations, (N, B, *obs)."""
     gen = torch.Generator().manual_seed(seed)
     obs: Tensor = simulate(family, task, episodes, gen).reset()
     return obs
 
 
 def values_of(known: Parameter) -> tuple[float, ...]:
-    """All values of a set, or the ends of an interval."""
+    """All values of a Choice, or the bounds of a Range."""
     return known.values + known.extrapolation if isinstance(known, Choice) else known.bounds
 
 
 def features(obs: Tensor) -> Array:
-    """Of each episode: what varies of it, with squares and hinges of random sums, (N, F)."""
+    """Standardized features (N, F): nonconstant values, squares and hinges of random sums."""
     x: Array = obs.flatten(1).double().numpy()
     x = x[:, x.std(0) > 1e-9]
     if not x.shape[1]:
@@ -63,7 +63,7 @@ def features(obs: Tensor) -> Array:
 
 
 def targets(family: Family, task: Any) -> tuple[Array, list[str]]:
-    """A column for each range and for each value of a choice, of mean 0; and its parameter."""
+    """Centered columns, one per Range and per value of a Choice, and the parameter of each."""
     columns, names = [], []
     for name, known in parameters(family).items():
         x = getattr(task, name).double().numpy()

@@ -1,4 +1,4 @@
-"""Random actions, and episodes of them, for checks of a family."""
+"""Episodes with random actions, for the checks of families."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from metarl.envs.core.simulator import simulate
 
 
 class Trace(NamedTuple):
-    """What N x B episodes of T steps showed; all is 0 after an episode's end."""
+    """Results of N x B episodes of T steps; 0 after the end of an episode."""
 
     obs: Tensor  # (T + 1, N, B, *obs)
     rew: Tensor  # (T, N, B)
-    mask: Tensor  # (T, N, B) bool, steps before the end
+    mask: Tensor  # (T, N, B) bool, valid steps
 
 
 def random_acts(space: Space[Any], shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """Actions uniform in an action space, float32 or int64."""
+    """Uniformly random actions of a space, float32 or int64."""
     gen = torch.Generator().manual_seed(seed)
     if isinstance(space, Discrete):
         return torch.randint(int(space.n), shape, generator=gen)
@@ -44,10 +44,10 @@ def play(
     seed: int = 0,
     steps: int | None = None,
 ) -> Trace:
-    """Episodes of random actions, or of those of `actor(state, task)`.
+    """Run episodes with random actions, or with the actions of `actor(state, task)`.
 
     Args:
-        steps: at most; by default whole episodes.
+        steps: maximum number of steps; None for complete episodes.
     """
     simulator = simulate(family, task, episodes, torch.Generator().manual_seed(seed))
     length = family.horizon if steps is None else min(steps, family.horizon)

@@ -89,7 +89,7 @@ class Breakout:
     horizon: int = 60  # steps
 
     name: ClassVar[str] = "breakout"
-    visible: ClassVar[tuple[str, ...]] = ("layout",)  # in the first observation, by design
+    visible: ClassVar[tuple[str, ...]] = ("layout",)  # intentionally observable at reset
     source: ClassVar[str] = "MinAtar's Breakout (arXiv:1903.03176), made continuous, rules hidden"
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 3

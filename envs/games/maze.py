@@ -76,7 +76,7 @@ class Maze:
     horizon: int = 25  # steps
 
     name: ClassVar[str] = "maze"
-    visible: ClassVar[tuple[str, ...]] = ("layout",)  # in the first observation, by design
+    visible: ClassVar[tuple[str, ...]] = ("layout",)  # intentionally observable at reset
     source: ClassVar[str] = "GridNavi of VariBAD, arXiv:1910.08348, with walls"
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 1

@@ -71,7 +71,7 @@ class WordGuess:
     misses: int = 6  # wrong guesses that end the game
 
     name: ClassVar[str] = "word-guess"
-    source: ClassVar[str] = "the game of hangman, with words and lexicons of this project's own"
+    source: ClassVar[str] = "the game of hangman, with words and lexicons made for this project"
     task_type: ClassVar[type] = Task
     reset_noise: ClassVar[int] = 1
     step_noise: ClassVar[int] = 0

@@ -245,7 +245,7 @@ class GymnasiumFamily:
                 self.close()
                 raise UsageError(
                     f"{self.name} has no known time limit: give one in steps, such as --set "
-                    "max_episode_steps=500; episodes that end before it still do."
+                    "max_episode_steps=500; episodes may still end earlier."
                 )
             self._found = found
         return self._found
