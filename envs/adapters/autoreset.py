@@ -46,7 +46,8 @@ class AutoresetSimulator:
         return self._family.reset(task, self._noise(task, self._family.reset_noise))
 
     def _noise(self, task: Any, count: int) -> Tensor:
-        return torch.rand(len(task[0]), 1, count, generator=self._gen)
+        device = task[0].device
+        return torch.rand(len(task[0]), 1, count, generator=self._gen, device=device)
 
 
 def zip_state(change: Callable[..., Tensor], state: Any, *others: Any) -> Any:

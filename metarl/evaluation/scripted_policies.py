@@ -16,16 +16,18 @@ from metarl.evaluation.statistics import Array
 def random_actions(
     space: Space[Any], shape: tuple[int, ...], gen: torch.Generator | None
 ) -> Tensor:
-    """Uniform actions, (*shape, A) or (*shape,)."""
+    """Uniform actions, (*shape, A) or (*shape,), on the generator's device."""
+    device = gen.device if gen else torch.device("cpu")
     if isinstance(space, Box):
-        u = torch.rand(*shape, *space.shape, generator=gen)
-        return (2 * u - 1) * torch.from_numpy(space.high)
+        u = torch.rand(*shape, *space.shape, generator=gen, device=device)
+        return (2 * u - 1) * torch.from_numpy(space.high).to(device)
     if isinstance(space, MultiDiscrete):
-        u = torch.rand(*shape, *space.shape, generator=gen)
-        return (u * torch.from_numpy(space.nvec)).long()
+        u = torch.rand(*shape, *space.shape, generator=gen, device=device)
+        return (u * torch.from_numpy(space.nvec).to(device)).long()
     if isinstance(space, MultiBinary):
-        return torch.randint(2, (*shape, *space.shape), generator=gen)
-    return torch.randint(int(space.n), shape, generator=gen)  # type: ignore[attr-defined]
+        return torch.randint(2, (*shape, *space.shape), generator=gen, device=device)
+    n = int(space.n)  # type: ignore[attr-defined]
+    return torch.randint(n, shape, generator=gen, device=device)
 
 
 def random_return(family: Family, task: Any, episodes: int, gen: torch.Generator | None) -> Array:
