@@ -10,6 +10,7 @@ from reference import draw
 from small import small
 
 import metarl
+from metarl.agent_files import agent_file
 from metarl.agents.inner.estimators import ESTIMATORS, lvc
 from metarl.agents.inner.fast_weights import FAST
 from metarl.agents.learners.gradient_agent import Agent, InnerRule
@@ -17,7 +18,6 @@ from metarl.agents.networks.policy import MLP
 from metarl.agents.networks.running_stats import Moments
 from metarl.config.published import ALGORITHMS
 from metarl.envs import UsageError, make_family
-from metarl.experiment import agent_file
 from metarl.outer.train_state import RunningStats, named_weights, normalizing, with_weights
 from metarl.training.new_agent import new_agent
 

@@ -129,7 +129,7 @@ def test_a_trace_and_the_ratio_to_an_earlier_record(tmp_path):
     [
         (None, "No such file"),
         ("{", "not a record of bench"),
-        ('{"workload": "nav-200", "phases": {}}', "it is of nav-200; give one of nav-20"),
+        ('{"workload": "nav-200", "phases": {}}', "it is of nav-200; give a record of nav-20"),
     ],
 )
 def test_what_cannot_be_compared_with_is_named(tmp_path, content, part):

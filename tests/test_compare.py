@@ -186,7 +186,7 @@ def other(tmp_path):
     ("settings", "part"),
     [
         ({"vary": ("goal_x=0:0.1",)}, "has vary none, "),
-        ({"episodes": 3}, "adapts from 2 episodes a step"),
+        ({"episodes": 3}, "adapts with 2 episodes per step"),
         ({"iteration": 2}, "has 2 of its 3 iterations"),
         ({"iterations": 9, "iteration": 9}, "was meta-trained for 300 environment steps"),
     ],

@@ -17,7 +17,7 @@ from metarl.agents.compilation import _compiled, compiling
 from metarl.agents.rollouts.rollout import collect
 from metarl.config.settings import RunConfig
 from metarl.envs import UsageError, make_family, sample_tasks
-from metarl.experiment import run
+from metarl.experiment import run, train_run
 from metarl.experiment.compile_mode import LONG, can_compile, worth_compiling
 from metarl.experiment.loaded_run import Run
 from metarl.outer.inner_loop import collect_and_adapt
@@ -142,7 +142,7 @@ def test_what_cannot_be_compiled_goes_on_without(monkeypatch):
     said = []
     assert not can_compile(one, said.append)
     assert len(said) == 1
-    assert said[0].startswith("not compiled")
+    assert said[0].startswith("compilation failed")
     assert "\n" not in said[0]
 
 
@@ -187,7 +187,7 @@ def test_a_run_compiles_as_it_asks_and_for_its_threads(tmp_path, traced, monkeyp
         how = RunConfig(compile="on", threads=1, eval_steps=1)
         asked = run.start(tmp_path / "run", small("point-navigation"), how)
         where, count = tmp_path / "run", lambda state: programs.append(len(threads))
-        run.train_in(where, asked, count, say=said.append)
+        train_run.train_in(where, asked, count, say=said.append)
     finally:
         torch.set_num_threads(before)
     assert len(said) == 1
@@ -206,7 +206,7 @@ def test_the_command_says_that_there_is_no_compiler(tmp_path):
         text=True,
         check=True,
     )
-    assert done.stdout.count("not compiled") == 1
+    assert done.stdout.count("compilation failed") == 1
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 

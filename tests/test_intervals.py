@@ -18,6 +18,7 @@ from metarl.training.meta_train import new_agent
 FIELDS = {
     "success", "step_name", "adaptation_env_steps", "intervals", "few_tasks",
     "family", "algo", "split", "seed", "tasks", "episodes", "env_steps_trained", "steps",
+    "deterministic",
     "return_mean", "return_ci95", "return_iqm", "gain_ci95", "oracle_mean", "per_task",
 }  # fmt: skip
 PER_TASK = {"params", "returns", "standard_error", "env_steps", "oracle", "success"}

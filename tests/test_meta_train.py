@@ -292,7 +292,7 @@ def test_what_an_iteration_played_is_gone_when_the_next_one_plays(monkeypatch):
     def improve(*args):
         assert [ref() for ref in seen] == [None] * len(seen)
         update = plain(*args)
-        seen.extend(weakref.ref(r.obs) for _, played in update.played for r in played)
+        seen.extend(weakref.ref(r.obs) for _, rollouts in update.collected for r in rollouts)
         return update
 
     monkeypatch.setitem(OUTER, "gradient", improve)

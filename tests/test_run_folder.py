@@ -96,7 +96,7 @@ def test_two_processes_do_not_resume_one_run(tmp_path):
 
 
 def test_a_log_shows_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr("metarl.cli.train.LOG_EVERY", 0.0)
+    monkeypatch.setattr("metarl.experiment.progress.LOG_EVERY", 0.0)
     words = f"{SMALL.replace('--quiet', '')} --iterations 3 --run {tmp_path / 'run'}"
     code, out, _ = metarl_here("train", *words.split())
     assert code == 0

@@ -266,7 +266,7 @@ def test_a_run_with_a_recorded_family_of_version_0_1_still_opens_and_goes_on(tmp
     goal = Range(-0.1, 0.1, "m", extrapolation=(-1.0, 1.0))
     assert (found.state.iteration, found.family) == (2, PointNavigation(goal_x=goal, horizon=7))
     assert found.state.running_stats.obs.steps > 0
-    code, _, err = metarl("train --iterations 3 --quiet --resume", run)
+    code, _, err = metarl("train --iterations 3 --no-lr-decay --quiet --resume", run)
     assert (code, err) == (0, "")
     assert open_run(run).state.iteration == 3
 

@@ -218,7 +218,7 @@ def test_an_update_moves_all_weights_and_keeps_what_it_needs_to_go_on():
     for k, p in agent.params.items():
         assert not torch.equal(one.weights[f"params/{k}"], p), k
         assert one.opt[f"params/{k}/step"] == 6
-    assert [(len(t[0]), len(r), r[0].rew.shape) for t, r in one.played] == [(4, 1, (4, 10, B))]
+    assert [(len(t[0]), len(r), r[0].rew.shape) for t, r in one.collected] == [(4, 1, (4, 10, B))]
     same, other = update(BANDIT, agent, {}), update(BANDIT, agent, {}, seed=1)
     assert_close(one.weights, same.weights, rtol=0, atol=0)
     assert not torch.equal(one.weights["params/critic.bias"], other.weights["params/critic.bias"])

@@ -170,7 +170,7 @@ def test_an_environment_class_of_ones_own_needs_no_registration():
         ("maze --hold-out layout=65", ("--hold-out layout=65", "validation both have 65")),
         (f"{COUNTER} {GAIN} --extrapolate gain=1.5:3", ("gain=1.5:3", "make it contain [1, 2]")),
         (f"{COUNTER} --vary at=1,2 --hold-out at=3", ("at=3", "some of {1, 2}")),
-        (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "no number")),
+        (f"{COUNTER} --vary at=1,2 --hold-out at=x", ("at=x", "not a number")),
         (f"{COUNTER} --vary at=a,b --hold-out at=c", ("at=c", "some of {a, b}")),
         (f"{COUNTER} {GAIN} --set scale", ("--set scale", "NAME=VALUE")),
         (f"{COUNTER} {GAIN} --live scale", ("--live scale", "give one of gain")),

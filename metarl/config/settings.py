@@ -25,7 +25,7 @@ class TrainConfig(WarmStart):
         UseAppendAction,
         arg(
             metavar="NAME=RANGE",
-            help="hidden parameter: NAME=LOW:HIGH[:log][:int] or NAME=A,B,C; once for each",
+            help="hidden parameter: NAME=LOW:HIGH[:log][:int], or values NAME=A,B,C; once for each",
         ),
     ] = ()
     hold_out: Annotated[

@@ -138,6 +138,7 @@ def _keep(
             tracking.sync()
             save(held.path)
     except OSError:  # of the disk itself; a family's own comes as a RunError
+        held.check()  # or the folder was moved since it was last looked at
         raise
     except BaseException:  # including Ctrl-C and errors of a user's family: save before raising
         place = held.place()
