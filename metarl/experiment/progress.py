@@ -43,8 +43,8 @@ def progress(console: Console, total: int, done: int) -> Iterator[Watch]:
                 said = now
             if m["train/diverged"]:
                 shown.console.print(
-                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended because "
-                    "the simulator diverged"
+                    f"iteration {state.iteration}: {m['train/diverged']:.0f} episodes ended "
+                    "because the simulator diverged"
                 )
             if m["train/skipped_updates"] and state.skipped_in_a_row:
                 shown.console.print(
