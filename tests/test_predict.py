@@ -19,8 +19,8 @@ N, B = 2, 3
 GRADIENT = [
     (make_family("point-navigation"), {}),
     (make_family("forager"), {}),
-    (Lamp(bytes=True), {"policy": "cnn"}),
-    (Lamp(several=True), {"policy": "mlp"}),
+    (Lamp(bytes=True), {"network": "cnn"}),
+    (Lamp(several=True), {"network": "mlp"}),
     (Switches(), {"normalized": ("obs",)}),
 ]
 MEMORY = [

@@ -26,7 +26,7 @@ def adapted(algo):
     [
         (lambda: grown(NAV), AGENT),
         (
-            lambda: grown(Lamp(), policy="cnn", fast="head"),
+            lambda: grown(Lamp(), network="cnn", fast="head"),
             "Agent(CNN 256-8-4, 2 of 6 tensors fast, lvc, slow)",
         ),
         (
