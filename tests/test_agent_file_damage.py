@@ -100,7 +100,7 @@ def test_files_of_another_kind_are_refused(path, tmp_path):
     refused(tmp_path, "is a folder: open a run with metarl.load, or")
     refused(tmp_path / "nothing", "no such file")
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", "no regular file")
+    refused(tmp_path / "pipe", "not a regular file")
 
 
 def test_a_large_file_is_refused_before_it_is_read(path):
