@@ -72,7 +72,7 @@ class Breakout:
     Reference returns, computed by tests: standing still gets -5.8. The oracle, which knows the
     rules, catches every ball that can be caught but doesn't aim: 6.2. Without knowledge of the wind
     it gets 3.3, of the action mapping -2.6. The best policy that doesn't adapt isn't known; the
-    best found gets -1.0 on test tasks (PPO without memory, 3M steps; docs/bounds.csv).
+    best found gets -0.9 on test tasks (PPO without memory, 3M steps; docs/bounds.csv).
 
     Source: MinAtar's Breakout (Young and Tian 2019, arXiv:1903.03176), made continuous.
     """
