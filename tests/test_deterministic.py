@@ -19,7 +19,7 @@ from metarl.agents.rng import stream
 from metarl.envs import make_family, sample_tasks
 from metarl.evaluation.evaluate import evaluate
 from metarl.evaluation.result import Evaluation
-from metarl.experiment.run import load
+from metarl.experiment.run import load, open_run
 
 USAGE = 2
 
@@ -146,3 +146,13 @@ def test_compare_refuses_to_mix(runs, tmp_path):
         assert metarl("compare", *mixed, SMALL, words, "--json", record)[0] == 0
         (row,) = json.loads(record.read_text())["rows"]
         assert row["return_by_seed"][0][0] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("told", ["yes", 1, None, []])
+def test_a_record_that_says_nothing_clear_is_not_taken(runs, tmp_path, told):
+    """Of a folder that may be anyone's: neither as of sampled actions nor as of the others."""
+    run = shutil.copytree(runs[0], tmp_path / "run")
+    assert open_run(run).evaluation is not None
+    record = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps({**record, "deterministic": told}))
+    assert open_run(run).evaluation is None

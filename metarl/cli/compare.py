@@ -15,8 +15,7 @@ from metarl.comparison.compare import (
     rows_of,
 )
 from metarl.comparison.report import check_outputs, show, write
-from metarl.comparison.run_groups import check_distinct, check_fair
-from metarl.comparison.saved_evaluation import check_actions
+from metarl.comparison.run_groups import check_actions, check_distinct, check_fair
 from metarl.envs import UsageError
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from metarl.comparison.run_groups import (
     labels,
     trained,
 )
-from metarl.comparison.saved_evaluation import protocol_of
 from metarl.config.settings_file import read_settings
 from metarl.envs import Family, Split, UsageError
 from metarl.evaluation.result import Evaluation
@@ -153,6 +152,11 @@ def evaluate_runs(runs: Runs, protocol: Protocol, console: Console) -> list[Eval
             _evaluate(job, family, protocol)
             for job in progress.track(runs.values(), description="evaluating")
         ]
+
+
+def protocol_of(own: Evaluation) -> tuple[Split, int, int, int, bool]:
+    """What an evaluation measured, except its number of steps."""
+    return own.split, own.seed, own.episodes, len(own.params), own.deterministic
 
 
 def _evaluate(job: Run, family: Family, protocol: Protocol) -> Evaluation:

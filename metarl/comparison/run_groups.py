@@ -86,6 +86,20 @@ def check_distinct(runs: Runs) -> None:
         seen[settings] = folder
 
 
+def check_actions(runs: Runs, deterministic: bool) -> None:
+    """Raise UsageError for an evaluation of most likely actions, unless all are to be of those.
+
+    The two kinds of returns don't compare: the most likely action never explores.
+    """
+    for folder, job in runs.items():
+        own = job.evaluation
+        if own and own.deterministic and not deterministic:
+            raise UsageError(
+                f"{folder / 'evaluation.json'} is of most likely actions, this comparison of "
+                "sampled ones: give --deterministic to evaluate all runs so, or --force."
+            )
+
+
 def check_fair(runs: Runs, episodes: int | None) -> None:
     """Raise UsageError for the first difference that makes a comparison unfair.
 
