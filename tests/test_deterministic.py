@@ -150,9 +150,10 @@ def test_compare_refuses_to_mix(runs, tmp_path):
 
 @pytest.mark.parametrize("told", ["yes", 1, None, []])
 def test_a_record_that_says_nothing_clear_is_not_taken(runs, tmp_path, told):
-    """Of a folder that may be anyone's: neither as of sampled actions nor as of the others."""
+    """The folder may be untrusted: returns are of sampled actions, or of the others, or refused."""
     run = shutil.copytree(runs[0], tmp_path / "run")
+    own = run / "evaluation.json"
+    assert metarl("evaluate", run, SMALL, "--json", own)[0] == 0
     assert open_run(run).evaluation is not None
-    record = json.loads((run / "evaluation.json").read_text())
-    (run / "evaluation.json").write_text(json.dumps({**record, "deterministic": told}))
+    own.write_text(json.dumps({**json.loads(own.read_text()), "deterministic": told}))
     assert open_run(run).evaluation is None
